@@ -1,0 +1,489 @@
+"""IPv4 headers and their options (read RFC 791 first; RFC 2113, RFC 2474, RFC 3168).
+
+::
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +-------+-------+-----------+---+-------------------------------+
+    |version|  ihl  |   dscp    |ecn|         total_length          |
+    +-------+-------+-----------+---+-----+-------------------------+
+    |        identification         |flags|     fragment_offset     |
+    +---------------+---------------+-----+-------------------------+
+    |      ttl      |   protocol    |           checksum            |
+    +---------------+---------------+-------------------------------+
+    |                           src_addr                            |
+    +---------------------------------------------------------------+
+    |                           dst_addr                            |
+    +---------------------------------------------------------------+
+    |                options, padded to 32 bits ...                 |
+    +---------------------------------------------------------------+
+
+An option is a kind (copied flag, class and number in one byte), for all but two
+kinds a length that counts kind and length too, and data. Options that cannot be
+read do not spoil the header: what is left of them is kept as `RawOptions`.
+
+It knows neither what it carries nor how fragments are put together.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from socket import AF_INET, inet_ntoa, inet_pton
+from typing import ClassVar, Self
+
+from rawproto.errors import EmitError, MalformedError, TruncatedError, WireError
+from rawproto.wire.address import pack_ipv4
+from rawproto.wire.checksum import internet_checksum
+from rawproto.wire.layer import Layer
+
+__all__ = [
+    "DF",
+    "MF",
+    "EndOfOptions",
+    "IPv4Header",
+    "IPv4Option",
+    "NoOperation",
+    "RawOptions",
+    "RecordRoute",
+    "RouterAlert",
+    "SourceRoute",
+    "Timestamp",
+    "UnknownOption",
+    "emit_options",
+    "parse_options",
+]
+
+MF = 0b001
+"""Flag: more fragments follow."""
+DF = 0b010
+"""Flag: don't fragment."""
+
+_HEADER = struct.Struct("!BBHHHBBH4s4s")
+_RESERVED_PROTOCOL = 255
+
+_new = object.__new__
+
+
+class IPv4Option:
+    """The base of the options: each knows its own bytes, which begin with its kind."""
+
+    __slots__ = ()
+
+    @property
+    def kind(self) -> int:
+        """Copied flag, class and number in one byte (RFC 791 section 3.1)."""
+        return self.emit()[0]
+
+    def emit(self) -> bytes:
+        """Kind, length and data, without padding. Raises EmitError."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True, kw_only=True)
+class EndOfOptions(IPv4Option):
+    """Kind 0: nothing after it is an option. `padding` is what stands there all the same."""
+
+    padding: bytes = b""
+
+    def emit(self) -> bytes:
+        return b"\x00" + self.padding
+
+
+@dataclass(slots=True, kw_only=True)
+class NoOperation(IPv4Option):
+    """Kind 1: one byte, to align what follows."""
+
+    def emit(self) -> bytes:
+        return b"\x01"
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordRoute(IPv4Option):
+    """Kind 7: each router writes the address it sends from into the next slot.
+
+    Attributes:
+        addresses: all the slots, filled or `0.0.0.0`; at most 9 fit.
+        pointer: where the next address goes, counted from 1 at the kind; 4 is the first slot.
+    """
+
+    addresses: tuple[str, ...] = ("0.0.0.0",) * 9
+    pointer: int = 4
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The slots that have been filled."""
+        return self.addresses[: max(0, self.pointer - 4) // 4]
+
+    def emit(self) -> bytes:
+        return _emit_route(7, self.pointer, self.addresses)
+
+
+@dataclass(slots=True, kw_only=True)
+class SourceRoute(IPv4Option):
+    """Kinds 131 (loose) and 137 (strict): the addresses to go by, and those gone by.
+
+    Attributes:
+        strict: whether no other router may stand between them.
+        addresses: all the slots.
+        pointer: the next address to go to, counted from 1 at the kind.
+    """
+
+    strict: bool = False
+    addresses: tuple[str, ...] = ()
+    pointer: int = 4
+
+    def emit(self) -> bytes:
+        return _emit_route(137 if self.strict else 131, self.pointer, self.addresses)
+
+
+@dataclass(slots=True, kw_only=True)
+class Timestamp(IPv4Option):
+    """Kind 68, the Internet timestamp.
+
+    Attributes:
+        flag: 0 times only, 1 addresses and times, 3 times at the addresses given.
+        overflow: how many hosts found no slot, 0 to 15.
+        pointer: the next slot, counted from 1 at the kind; 5 is the first.
+        entries: the slots, (address or None, time): milliseconds since midnight UT, the
+            high bit set where the time is not standard. The address is None with flag 0.
+    """
+
+    flag: int = 0
+    overflow: int = 0
+    pointer: int = 5
+    entries: tuple[tuple[str | None, int], ...] = ((None, 0),) * 9
+
+    @property
+    def recorded(self) -> tuple[tuple[str | None, int], ...]:
+        """The slots that have been filled."""
+        return self.entries[: max(0, self.pointer - 5) // (4 if self.flag == 0 else 8)]
+
+    def emit(self) -> bytes:
+        body = b""
+        try:
+            for address, time in self.entries:
+                body += (b"" if address is None else pack_ipv4(address)) + struct.pack("!I", time)
+            flags = self.overflow << 4 | self.flag
+            return struct.pack("!BBBB", 68, 4 + len(body), self.pointer, flags) + body
+        except struct.error:
+            raise EmitError("Timestamp", self, "does not fit its layout") from None
+
+
+@dataclass(slots=True, kw_only=True)
+class RouterAlert(IPv4Option):
+    """Kind 148 (RFC 2113): every router on the way looks at the packet; `value` 0 to 65535."""
+
+    value: int = 0
+
+    def emit(self) -> bytes:
+        try:
+            return struct.pack("!BBH", 148, 4, self.value)
+        except struct.error:
+            raise EmitError("RouterAlert.value", self.value, "must be 0 to 65535") from None
+
+
+@dataclass(slots=True, kw_only=True)
+class UnknownOption(IPv4Option):
+    """Any other kind, well formed: `data` is what follows kind and length."""
+
+    kind: int = field()
+    data: bytes = b""
+
+    def emit(self) -> bytes:
+        try:
+            return bytes((self.kind, 2 + len(self.data))) + self.data
+        except ValueError:
+            raise EmitError("UnknownOption.kind", self.kind, "must be 0 to 255") from None
+
+
+@dataclass(slots=True, kw_only=True)
+class RawOptions(IPv4Option):
+    """The rest of an option field from the first option that cannot be read; emitted as it is."""
+
+    data: bytes = b""
+
+    def emit(self) -> bytes:
+        return self.data
+
+
+def _emit_route(kind: int, pointer: int, addresses: tuple[str, ...]) -> bytes:
+    body = b"".join(map(pack_ipv4, addresses))
+    try:
+        return bytes((kind, 3 + len(body), pointer)) + body
+    except ValueError:
+        raise EmitError("pointer", pointer, "must be 0 to 255") from None
+
+
+def _parse_option(kind: int, data: bytes) -> IPv4Option | None:
+    """One option from its data (behind kind and length); None where the data contradicts it."""
+    size = len(data)
+    if kind in (7, 131, 137):
+        if size % 4 != 1:
+            return None
+        addresses = tuple(inet_ntoa(data[at : at + 4]) for at in range(1, size, 4))
+        if kind == 7:
+            return RecordRoute(addresses=addresses, pointer=data[0])
+        return SourceRoute(strict=kind == 137, addresses=addresses, pointer=data[0])
+    if kind == 68:
+        if size < 2:
+            return None
+        flag = data[1] & 0x0F
+        step = 4 if flag == 0 else 8
+        if (size - 2) % step:
+            return None
+        entries = tuple(
+            (
+                None if flag == 0 else inet_ntoa(data[at : at + 4]),
+                int.from_bytes(data[at + step - 4 : at + step], "big"),
+            )
+            for at in range(2, size, step)
+        )
+        return Timestamp(flag=flag, overflow=data[1] >> 4, pointer=data[0], entries=entries)
+    if kind == 148 and size == 2:
+        return RouterAlert(value=data[0] << 8 | data[1])
+    return UnknownOption(kind=kind, data=data)
+
+
+def parse_options(data: bytes) -> tuple[IPv4Option, ...]:
+    """An option field to its options; never raises, emitting gives `data` again.
+
+    Up to three zero bytes at the end are the padding to 32 bits and no option.
+    """
+    options: list[IPv4Option] = []
+    at, end = 0, len(data)
+    while at < end:
+        kind = data[at]
+        if kind == 0:
+            if end - at > 3 or any(data[at:]):
+                options.append(EndOfOptions(padding=data[at + 1 :]))
+            break
+        if kind == 1:
+            options.append(NoOperation())
+            at += 1
+            continue
+        length = data[at + 1] if at + 1 < end else 0
+        option = None
+        if 2 <= length <= end - at:
+            option = _parse_option(kind, data[at + 2 : at + length])
+        if option is None:
+            options.append(RawOptions(data=data[at:]))
+            break
+        options.append(option)
+        at += length
+    return tuple(options)
+
+
+def emit_options(options: tuple[IPv4Option, ...]) -> bytes:
+    """Options to an option field, padded with zeros to 32 bits. Raises EmitError."""
+    data = b"".join([option.emit() for option in options])
+    return data + bytes(-len(data) % 4)
+
+
+@dataclass(slots=True, kw_only=True)
+class IPv4Header(Layer):
+    """An IPv4 header (RFC 791).
+
+    Attributes:
+        version: 4.
+        ihl: header length in 32-bit words; None computes.
+        dscp: 6 bits (RFC 2474).
+        ecn: 2 bits (RFC 3168): 0 not capable, 1 ECT(1), 2 ECT(0), 3 CE.
+        total_length: header and payload, in bytes; None computes.
+        identification: 16 bits; the kernel replaces 0 on raw sockets.
+        flags: `DF`, `MF`, and 0b100, which is reserved.
+        fragment_offset: in units of 8 bytes.
+        ttl: 0 to 255.
+        protocol: None takes that of the layer inside, 255 (reserved) where it has none.
+        checksum: of the header; None computes.
+        src_addr: `0.0.0.0` is what the sending side fills in.
+        dst_addr: likewise never filled in.
+        options: in order.
+    """
+
+    version: int = 4
+    ihl: int | None = None
+    dscp: int = 0
+    ecn: int = 0
+    total_length: int | None = None
+    identification: int = 0
+    flags: int = 0
+    fragment_offset: int = 0
+    ttl: int = 64
+    protocol: int | None = None
+    checksum: int | None = None
+    src_addr: str = "0.0.0.0"
+    dst_addr: str = "0.0.0.0"
+    options: tuple[IPv4Option, ...] = ()
+
+    layer: ClassVar[str] = "ipv4"
+    ethertype: ClassVar[int | None] = 0x0800
+    ip_protocol: ClassVar[int | None] = 4
+    computed: ClassVar[tuple[str, ...]] = ("ihl", "total_length", "checksum")
+    layout: ClassVar[tuple[tuple[str, int], ...]] = (
+        ("version", 4),
+        ("ihl", 4),
+        ("dscp", 6),
+        ("ecn", 2),
+        ("total_length", 16),
+        ("identification", 16),
+        ("flags", 3),
+        ("fragment_offset", 13),
+        ("ttl", 8),
+        ("protocol", 8),
+        ("checksum", 16),
+        ("src_addr", 32),
+        ("dst_addr", 32),
+    )
+    value_names: ClassVar[dict[str, dict[int, str]]] = {
+        "protocol": {
+            0: "hop-by-hop",
+            1: "icmp",
+            2: "igmp",
+            4: "ipv4",
+            6: "tcp",
+            17: "udp",
+            41: "ipv6",
+            43: "routing",
+            44: "fragment",
+            47: "gre",
+            50: "esp",
+            51: "ah",
+            58: "icmpv6",
+            59: "no-next-header",
+            60: "destination-options",
+            132: "sctp",
+            253: "rpt",
+        },
+        "ecn": {0: "not-ECT", 1: "ECT(1)", 2: "ECT(0)", 3: "CE"},
+    }
+    flag_names: ClassVar[dict[str, dict[int, str]]] = {"flags": {4: "RF", 2: "DF", 1: "MF"}}
+
+    @classmethod
+    def parse(cls, data: bytes) -> tuple[Self, bytes]:
+        """Reads a header: (header, payload).
+
+        The payload ends where `total_length` says, or where the bytes do if that is
+        earlier (a capture cut short) or `total_length` is 0 (left to the device).
+
+        Raises:
+            TruncatedError: fewer bytes than the header has.
+            MalformedError: another version, or lengths below the header's own.
+        """
+        try:
+            first, tos, total, ident, fragment, ttl, protocol, checksum, src, dst = (
+                _HEADER.unpack_from(data)
+            )
+        except struct.error:
+            raise TruncatedError("ipv4", 0, 20, len(data)) from None
+        self = _new(cls)
+        if first == 0x45:
+            end = 20
+            self.options = ()
+        else:
+            end = (first & 0x0F) * 4
+            if first >> 4 != 4:
+                raise MalformedError("ipv4", 0, f"version {first >> 4}")
+            if end < 20:
+                raise MalformedError("ipv4", 0, f"ihl {first & 0x0F} is below 5")
+            if len(data) < end:
+                raise TruncatedError("ipv4", 20, end - 20, len(data) - 20)
+            self.options = parse_options(data[20:end])
+        if total < end and total:
+            raise MalformedError("ipv4", 2, f"total_length {total} is below the header's {end}")
+        # Slots are set one by one because a keyword call costs five times as much.
+        self.version = 4
+        self.ihl = end >> 2
+        self.dscp = tos >> 2
+        self.ecn = tos & 3
+        self.total_length = total
+        self.identification = ident
+        self.flags = fragment >> 13
+        self.fragment_offset = fragment & 0x1FFF
+        self.ttl = ttl
+        self.protocol = protocol
+        self.checksum = checksum
+        self.src_addr = inet_ntoa(src)
+        self.dst_addr = inet_ntoa(dst)
+        return self, data[end : total or None]
+
+    def emit(self, payload: bytes = b"") -> bytes:
+        return self._emit(payload, self.protocol)
+
+    def emit_within(
+        self, payload: bytes, inner: Layer | None, src_addr: str | None, dst_addr: str | None
+    ) -> bytes:
+        protocol = self.protocol
+        if protocol is None and inner is not None:
+            protocol = inner.ip_protocol
+        return self._emit(payload, protocol)
+
+    def _emit(self, payload: bytes, protocol: int | None) -> bytes:
+        options = emit_options(self.options) if self.options else b""
+        ihl = self.ihl
+        if ihl is None:
+            ihl = 5 + (len(options) >> 2)
+        total = self.total_length
+        if total is None:
+            total = 20 + len(options) + len(payload)
+        ecn, fragment_offset = self.ecn, self.fragment_offset
+        try:
+            if ecn >> 2 or fragment_offset >> 13 or ihl >> 4:
+                raise struct.error
+            header = _HEADER.pack(
+                self.version << 4 | ihl,
+                self.dscp << 2 | ecn,
+                total,
+                self.identification,
+                self.flags << 13 | fragment_offset,
+                self.ttl,
+                _RESERVED_PROTOCOL if protocol is None else protocol,
+                self.checksum or 0,
+                inet_pton(AF_INET, self.src_addr),
+                inet_pton(AF_INET, self.dst_addr),
+            )
+        except (struct.error, OSError, ValueError, TypeError):
+            raise self._error(ihl, total) from None
+        if options:
+            header += options
+        if self.checksum is None:
+            checksum = internet_checksum(header)
+            header = b"%b%b%b" % (header[:10], checksum.to_bytes(2, "big"), header[12:])
+        return header + payload
+
+    def _error(self, ihl: int, total: int) -> EmitError:
+        pack_ipv4(self.src_addr)
+        pack_ipv4(self.dst_addr)
+        if self.ihl is None and ihl > 15:
+            return EmitError("IPv4Header.options", self.options, "more than 40 bytes of options")
+        if self.total_length is None and total > 0xFFFF:
+            return EmitError("IPv4Header.total_length", total, "more than 65535 bytes")
+        return self.emit_error()
+
+    def addresses_within(
+        self, src_addr: str | None, dst_addr: str | None
+    ) -> tuple[str | None, str | None]:
+        return self.src_addr, self.dst_addr
+
+    @staticmethod
+    def verify(data: bytes) -> bool:
+        """Whether the header at the front of `data` carries the right checksum (RFC 791).
+
+        Raises:
+            TruncatedError: the header is not all there.
+        """
+        end = (data[0] & 0x0F) * 4 if data else 20
+        if len(data) < max(end, 20):
+            raise TruncatedError("ipv4", 0, max(end, 20), len(data))
+        return internet_checksum(data[:end]) == 0
+
+
+def peek_payload(data: bytes | memoryview) -> tuple[int, int]:
+    """(protocol, offset of the payload) of a packet, without building a header.
+
+    Raises:
+        WireError: no whole IPv4 header stands there.
+    """
+    if len(data) < 20 or data[0] >> 4 != 4 or not 20 <= (data[0] & 0x0F) * 4 <= len(data):
+        raise WireError("ipv4", 0, "no IPv4 header")
+    return data[9], (data[0] & 0x0F) * 4
