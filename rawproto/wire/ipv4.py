@@ -317,7 +317,7 @@ class IPv4Header(Layer):
     options: tuple[IPv4Option, ...] = ()
 
     layer: ClassVar[str] = "ipv4"
-    ethertype: ClassVar[int | None] = 0x0800
+    ether_protocol: ClassVar[int | None] = 0x0800
     ip_protocol: ClassVar[int | None] = 4
     computed: ClassVar[tuple[str, ...]] = ("ihl", "total_length", "checksum")
     layout: ClassVar[tuple[tuple[str, int], ...]] = (

@@ -27,7 +27,7 @@ class Layer:
 
     Class attributes:
         layer: its name, that of its module (`"ipv4"`).
-        ethertype: the EtherType that announces it, if one does.
+        ether_protocol: the EtherType that announces it, if one does.
         ip_protocol: the IP protocol (next header) number that announces it, if one does.
         computed: names of the fields for which None means "compute".
         layout: the fixed part, in order: (field, bits). Draws diagrams, words range errors.
@@ -38,7 +38,7 @@ class Layer:
     __slots__ = ()
 
     layer: ClassVar[str] = ""
-    ethertype: ClassVar[int | None] = None
+    ether_protocol: ClassVar[int | None] = None
     ip_protocol: ClassVar[int | None] = None
     computed: ClassVar[tuple[str, ...]] = ()
     layout: ClassVar[tuple[tuple[str, int], ...]] = ()
