@@ -1,0 +1,73 @@
+# rawproto. `make demo` shows it, `make test` proves it; both set up all they need.
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# Debian keeps ip, tcpdump and nft where only root's PATH looks.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit live check docs fuzz bench clean
+
+help:  ## list the targets
+	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- the virtual environment: what runs rawproto, what tests it, what fuzzes it ----------------
+
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+FUZZ := $(VENV)/.installed-fuzz
+# One that was moved, or whose Python was upgraded away, is made anew.
+ifneq ($(wildcard $(RUN)),)
+$(shell .ci/setup intact $(VENV) || rm -f $(RUN) $(DEV) $(FUZZ))
+endif
+
+$(RUN): pyproject.toml
+	@.ci/setup venv $(VENV)
+	@touch $@
+
+$(DEV): pyproject.toml
+	@.ci/setup venv $(VENV) dev
+	@touch $@ $(RUN)
+
+$(FUZZ): pyproject.toml $(DEV)
+	@.ci/setup venv $(VENV) dev,fuzz
+	@touch $@
+
+setup: $(DEV)  ## make the virtual environment (.venv) with all that development needs
+
+# --- what a user runs ----------------------------------------------------------------------------
+
+demo: $(RUN)  ## two hosts on this machine, and packets between them
+	@.ci/setup tools ip=iproute2 unshare=util-linux
+	@$(PY) -m rawproto.cli.demo
+
+test: unit live  ## everything that there is to trust this checkout by: unit, property, live
+
+PYTEST := $(PY) -m pytest
+CORES := $(shell nproc)
+
+unit: $(DEV)  ## the tests that need no network
+	@$(PYTEST) -n $(CORES) -m "not live"
+
+live: $(DEV)  ## the tests between real namespaces: as root, or in user namespaces
+	@.ci/setup live $(PYTEST) -m live
+
+check: $(DEV)  ## formatting, lint, strict types, who imports whom
+	@$(VENV)/bin/ruff format --check --quiet . || { echo "run: $(VENV)/bin/ruff format ." >&2; exit 1; }
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/mypy --no-error-summary
+	@$(PYTEST) tests/test_architecture.py
+
+docs: $(DEV)  ## do the links of the documents lead somewhere, and do their examples run?
+	@$(PYTEST) tests/test_docs.py
+
+fuzz: $(FUZZ)  ## each parser against a coverage-guided fuzzer, SECONDS=30 each
+	@for target in tests/fuzz/fuzz_*.py; do $(PY) $$target -max_total_time=$(or $(SECONDS),30) || exit 1; done
+
+bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
+	@for bench in tests/bench/bench_*.py; do QUICK=$(QUICK) $(PY) $$bench || exit 1; done
+
+clean:  ## remove what was built, the virtual environment too
+	@rm -rf $(VENV) build dist *.egg-info .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage demo.pcapng
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
