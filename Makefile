@@ -35,6 +35,7 @@ $(FUZZ): pyproject.toml $(DEV)
 	@touch $@
 
 setup: $(DEV)  ## make the virtual environment (.venv) with all that development needs
+	@:
 
 # --- what a user runs ----------------------------------------------------------------------------
 
