@@ -1,0 +1,86 @@
+"""What the documents promise: links lead somewhere, examples run, commands and files exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("captures/*.md")])
+README = (ROOT / "README.md").read_text()
+
+_FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
+_LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+_TARGET = re.compile(r"\bmake ((?:[a-z]+ )*[a-z]+)")
+_PATH = re.compile(r"`((?:rawproto|tests|docs|captures|\.ci)/[\w./-]+)`")
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return _FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that a forge gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
+def examples() -> list[object]:
+    """The Python blocks of the README; those that send packets are live."""
+    blocks = [code for language, code in _FENCE.findall(README) if language == "python"]
+    return [
+        pytest.param(
+            code,
+            id=f"block {number}",
+            marks=[pytest.mark.live] if re.search(r"\bping\(", code) else [],
+        )
+        for number, code in enumerate(blocks, 1)
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_link_leads_somewhere(page: Path) -> None:
+    broken = []
+    for link in _LINK.findall(prose(page)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_path_named_in_a_page_exists(page: Path) -> None:
+    named = {path for path in _PATH.findall(prose(page)) if "NAME" not in path}
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_make_target_named_in_a_page_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    code = "\n".join([*(c for _, c in _FENCE.findall(page.read_text()))])
+    code += "\n" + "\n".join(re.findall(r"`([^`\n]+)`", prose(page)))
+    named = {target for found in _TARGET.findall(code) for target in found.split()}
+    assert sorted(named - targets) == []
+
+
+@pytest.mark.parametrize("code", examples())
+def test_example_of_the_readme_runs(code: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    promised = re.findall(r"# -> (.*)$", code, re.M)
+    assert done.stdout.splitlines()[: len(promised)] == promised
