@@ -1,0 +1,44 @@
+"""What has to be said to an interface by ioctl, in the calling thread's network namespace.
+
+See netdevice(7) and linux/ethtool.h. Routes, addresses and links are `ip`'s business.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import socket
+import struct
+
+__all__ = ["bring_up", "disable_transmit_checksums"]
+
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+SIOCETHTOOL = 0x8946
+ETHTOOL_STXCSUM = 0x17
+
+IFF_UP = 1
+
+IFREQ_FLAGS = struct.Struct("=16sh22x")
+IFREQ_DATA = struct.Struct("@16sP16x")
+ETHTOOL_VALUE = struct.Struct("=II")
+
+
+def bring_up(interface: str) -> None:
+    """Sets IFF_UP. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        request = IFREQ_FLAGS.pack(interface.encode(), 0)
+        _, flags = IFREQ_FLAGS.unpack(fcntl.ioctl(control, SIOCGIFFLAGS, request))
+        fcntl.ioctl(control, SIOCSIFFLAGS, IFREQ_FLAGS.pack(interface.encode(), flags | IFF_UP))
+
+
+def disable_transmit_checksums(interface: str) -> None:
+    """The kernel computes TCP and UDP checksums itself, instead of leaving them to the device.
+
+    A veth pair never computes them at all, so captures on it would show the unfinished
+    sums. Segmentation offload needs this one and goes off with it. Raises OSError.
+    """
+    value = ctypes.create_string_buffer(ETHTOOL_VALUE.pack(ETHTOOL_STXCSUM, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        request = IFREQ_DATA.pack(interface.encode(), ctypes.addressof(value))
+        fcntl.ioctl(control, SIOCETHTOOL, request)

@@ -1,0 +1,140 @@
+"""The one process that keeps a lab alive, and by its death ends it.
+
+It is process 1 of a PID namespace and lives in a mount namespace of its own. The
+hosts' network namespaces are pinned by nothing but mounts in there, as `ip netns`
+makes them (`/run/netns/h1`), so `ip netns` works inside the lab and shows nothing
+outside. When the keeper dies, by whatever means, the kernel itself kills every
+process of the lab, drops the mounts, and with them namespaces and interfaces: no
+clean-up code has to run.
+
+    rawproto ──pipe──> keeper (PID 1) ── mount namespace ── /run/netns/{h1,r1,...,h2}
+                         └── whatever runs on the hosts
+
+The keeper of a library's lab reads a pipe whose other end only its owner holds, so
+it dies with the owner, kill -9 included. The keeper of `rawproto lab up` waits for a signal.
+
+It is started as `python -I -S -c START DIRECTORY MODE HOST...` in a new PID namespace,
+reads the lab's /etc/hosts from stdin up to a NUL, and answers one line on stdout:
+`ready`, or what went wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from rawproto.lab.syscalls import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    MS_BIND,
+    MS_REC,
+    MS_SLAVE,
+    mount,
+    set_process_name,
+    unshare,
+)
+
+__all__ = ["DETACHED", "NETNS", "OWNED", "START", "main"]
+
+NETNS = "/run/netns"
+"""Where `ip netns` looks for names; also where the lab's owner finds its hosts."""
+
+OWNED = "owned"
+DETACHED = "detached"
+
+START = "import sys; sys.path.insert(0, sys.argv[1]); from rawproto.lab.keeper import main; main()"
+
+
+def main() -> None:
+    """The process's whole life. `sys.argv`: "-c", DIRECTORY, MODE, HOST..."""
+    _, _, mode, *hosts = sys.argv
+    # Process 1 inherits the lab's orphans; ignored, they are reaped by the kernel.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    set_process_name("rawproto-lab")
+    try:
+        _build(hosts, _read_hosts_file())
+    except OSError as error:
+        os.write(1, f"{error.filename or 'lab'}: {error.strerror}\n".encode())
+        return
+    os.write(1, b"ready\n")
+    if mode == DETACHED:
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        while True:
+            signal.pause()
+    while os.read(0, 64):
+        pass
+
+
+def _read_hosts_file() -> bytes:
+    text = b""
+    while not text.endswith(b"\0"):
+        piece = os.read(0, 65536)
+        if not piece:
+            raise OSError(0, "its owner has gone", "keeper")
+        text += piece
+    return text[:-1]
+
+
+def _build(hosts: list[str], hosts_file: bytes) -> None:
+    unshare(CLONE_NEWNS)
+    # Slave: what is mounted outside still shows up here, nothing of ours goes out.
+    mount("none", "/", flags=MS_REC | MS_SLAVE)
+    _mount_proc()
+    _mount_netns()
+    _mount_hosts_file(hosts_file)
+    for host in hosts:
+        path = f"{NETNS}/{host}"
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o444))
+        unshare(CLONE_NEWNET)
+        mount("/proc/self/ns/net", path, flags=MS_BIND)
+
+
+def _mount_proc() -> None:
+    """A /proc that shows this PID namespace, where the kernel lets us.
+
+    Inside a container that masks parts of /proc a user namespace may not mount one;
+    the old one still serves, its numbers being those of outside.
+    """
+    try:
+        mount("proc", "/proc", "proc")
+    except PermissionError:
+        return
+
+
+def _mount_netns() -> None:
+    """An empty /run/netns of our own, without making one on the machine.
+
+    Where it doesn't exist, /run is covered by a new directory that holds all that the
+    old one held, bound to the same places, and `netns` beside it.
+    """
+    if not os.path.isdir(NETNS):
+        old = os.open("/run", os.O_PATH)
+        entries = list(os.scandir("/run"))
+        mount("tmpfs", "/run", "tmpfs", data="mode=755")
+        for entry in entries:
+            target = f"/run/{entry.name}"
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.name, dir_fd=old), target)
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                os.mkdir(target)
+            else:
+                os.close(os.open(target, os.O_CREAT | os.O_RDONLY, 0o600))
+            mount(f"/proc/self/fd/{old}/{entry.name}", target, flags=MS_BIND | MS_REC)
+        os.close(old)
+        os.mkdir(NETNS)
+    mount("tmpfs", NETNS, "tmpfs", data="mode=755")
+
+
+def _mount_hosts_file(content: bytes) -> None:
+    """Puts the lab's names over /etc/hosts, from a file that only the mount keeps."""
+    if not os.path.isfile("/etc/hosts"):
+        return
+    path = f"{NETNS}/hosts"
+    with open("/etc/hosts", "rb") as old, open(path, "wb") as new:
+        new.write(content + old.read())
+    mount(path, "/etc/hosts", flags=MS_BIND)
+    os.unlink(path)

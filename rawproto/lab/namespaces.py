@@ -1,0 +1,315 @@
+"""Making, entering and ending the namespaces of a lab. See namespaces(7), user_namespaces(7).
+
+A namespace belongs to a thread, not to a process. Whoever wants to start a program
+inside a lab therefore does it from a thread of its own that enters, starts and
+ends: `in_thread`. The program is then in the lab's PID namespace and dies with it,
+and no code runs between fork and exec.
+
+Without privilege a process can move itself into a user namespace in which it may
+do all this: `become_root`. That is for good, and only a process of one thread can.
+
+Nothing here knows what is configured inside a namespace; see network.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rawproto.errors import LinkError, PrivilegeError
+from rawproto.lab import syscalls
+from rawproto.lab.devices import bring_up
+from rawproto.lab.keeper import DETACHED, NETNS, OWNED, START
+
+__all__ = ["Keeper", "become_root", "entered", "in_thread", "is_privileged"]
+
+T = TypeVar("T")
+
+CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
+
+HOME = "/proc/thread-self/ns/net"
+
+STOP_TIMEOUT_S = 10.0
+"""A killed PID namespace is gone in milliseconds; this bounds the wait for a stuck kernel."""
+
+
+def is_privileged() -> bool:
+    """True if this process may make network namespaces and configure them."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            held = int(line.split()[1], 16)
+            return bool(held >> CAP_SYS_ADMIN & 1 and held >> CAP_NET_ADMIN & 1)
+    return False
+
+
+def become_root() -> None:
+    """Gets this process what a lab needs; does nothing where it is there already.
+
+    Moves the whole process into user, mount and network namespaces of its own, for
+    good: it sees itself as uid 0, owns what it owned before, and has no network but
+    `lo` and its labs. Call it before any thread is started.
+
+    Raises:
+        PrivilegeError: the kernel does not allow it; the message says what would help.
+    """
+    if is_privileged():
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
+        # A group map can be written without privilege only once setgroups is given up.
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        bring_up("lo")
+    except OSError as error:
+        raise _refusal(error.errno or 0) from None
+
+
+def _refusal(number: int) -> PrivilegeError:
+    if number == errno.EINVAL:
+        remedy = "run as root, or call become_root() before any thread is started"
+    else:
+        remedy = "run as root, or allow user namespaces (sysctl user.max_user_namespaces"
+        if os.path.exists("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"):
+            remedy += ", kernel.apparmor_restrict_unprivileged_userns=0"
+        remedy += ")"
+    return PrivilegeError("make namespaces", "", number, "CAP_SYS_ADMIN", remedy)
+
+
+def in_thread(function: Callable[[], T]) -> T:
+    """Runs `function` in a thread of its own, so that what it enters ends with it.
+
+    Returns what it returns, raises what it raises.
+    """
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            result.append(function())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=body, name="rawproto-lab", daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def enter(path: str, kind: int) -> None:
+    """Puts the calling thread in the namespace at `path`."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syscalls.setns(fd, kind)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def entered(path: str) -> Iterator[None]:
+    """The calling thread is in the network namespace at `path`; other threads stay.
+
+    Sockets opened meanwhile stay in that namespace. `/proc/net` is the main thread's
+    view; `/proc/thread-self/net` is the caller's.
+    """
+    home = os.open(HOME, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(path, syscalls.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            syscalls.setns(home, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+class Keeper:
+    """The process that a lab lives and dies with (see keeper.py), held by a pidfd.
+
+    Attributes:
+        pid: its process number as we see it.
+        started: when it was started, in clock ticks since boot; with `pid` this names
+            one process for as long as the machine is up.
+    """
+
+    def __init__(self, pid: int, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Takes hold of a running keeper. Raises ProcessLookupError if there is none."""
+        self.pid = pid
+        self._process = process
+        self._pidfd = os.pidfd_open(pid)
+        self.started = start_time(pid)
+
+    @classmethod
+    def start(cls, hosts: Sequence[str], hosts_file: str, *, detached: bool = False) -> Keeper:
+        """A new keeper with a network namespace for each host.
+
+        Args:
+            hosts: their names.
+            hosts_file: what to put before the machine's own /etc/hosts in the lab.
+            detached: it outlives this process; otherwise it dies with it.
+
+        Raises:
+            PrivilegeError: this process may not make namespaces.
+            LinkError: the keeper could not build them.
+        """
+        # Two up from this package is what must be on the keeper's path; it runs isolated.
+        directory = str(Path(__file__).resolve().parents[2])
+        mode = DETACHED if detached else OWNED
+        command = [sys.executable, "-I", "-S", "-c", START, directory, mode, *hosts]
+
+        def begin() -> subprocess.Popen[bytes]:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C at our terminal is not for the keeper
+            )
+
+        try:
+            process = in_thread(begin)
+        except PermissionError as error:
+            raise _refusal(error.errno or 0) from None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        keeper = cls(process.pid, process)
+        try:
+            process.stdin.write(hosts_file.encode() + b"\0")
+            process.stdin.flush()
+            answer = process.stdout.readline().decode(errors="replace").strip()
+        except BrokenPipeError:
+            answer = ""
+        except BaseException:
+            keeper.stop()
+            raise
+        if answer != "ready":
+            keeper.stop()
+            raise LinkError("make namespaces", "", None, answer or "the keeper died")
+        if detached:
+            keeper._let_go()
+        return keeper
+
+    def _let_go(self) -> None:
+        """The process is init's to reap once we are gone."""
+        assert self._process is not None
+        self._close_pipes()
+        self._process.returncode = 0  # else Popen complains that it still runs
+        self._process = None
+
+    def _close_pipes(self) -> None:
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    @property
+    def alive(self) -> bool:
+        """False once it is dead, and everything in the lab with it."""
+        return self._pidfd >= 0 and not select.select([self._pidfd], [], [], 0)[0]
+
+    def network_namespace(self, host: str) -> str:
+        """Where a host's network namespace can be opened."""
+        return f"/proc/{self.pid}/root{NETNS}/{host}"
+
+    def join_user_namespace(self) -> None:
+        """Moves this process into the user namespace of a lab that was built without root.
+
+        For good, as `become_root`, and likewise only from a process of one thread.
+
+        Raises:
+            PrivilegeError: the lab is someone else's, or there are threads.
+        """
+        theirs = f"/proc/{self.pid}/ns/user"
+        try:
+            if os.stat(theirs).st_ino == os.stat("/proc/self/ns/user").st_ino:
+                return
+            enter(theirs, syscalls.CLONE_NEWUSER)
+            syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET)
+        except OSError as error:
+            remedy = "run as the user who built the lab"
+            raise PrivilegeError(
+                "enter lab", "", error.errno or 0, "CAP_SYS_ADMIN", remedy
+            ) from None
+
+    def enter(self) -> None:
+        """Puts the calling thread among the lab's mounts, and its children among its processes.
+
+        For a thread that `in_thread` made: there is no way back.
+        """
+        if not self.alive:
+            raise LinkError("enter lab", "", errno.ESRCH, "the lab is down")
+        syscalls.unshare(syscalls.CLONE_FS)
+        enter(f"/proc/{self.pid}/ns/pid", syscalls.CLONE_NEWPID)
+        enter(f"/proc/{self.pid}/ns/mnt", syscalls.CLONE_NEWNS)
+
+    def popen(self, host: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Starts a program on a host; options are those of `subprocess.Popen`.
+
+        It sees the host's interfaces in /sys and the host's name as its own; it is
+        killed when the lab goes down.
+
+        Raises:
+            OSError: as `subprocess.Popen` does, FileNotFoundError for no such program.
+            LinkError: the lab is down.
+        """
+        options.setdefault("cwd", os.getcwd())  # entering mounts puts a thread in /
+
+        def begin() -> subprocess.Popen[Any]:
+            network = os.open(self.network_namespace(host), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self.enter()
+                syscalls.setns(network, syscalls.CLONE_NEWNET)
+            finally:
+                os.close(network)
+            syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWUTS)
+            syscalls.set_host_name(host)
+            # A container that masks parts of /sys allows no new one; the old one still serves.
+            with suppress(PermissionError):
+                syscalls.mount("sysfs", "/sys", "sysfs")
+            return subprocess.Popen(argv, **options)
+
+        return in_thread(begin)
+
+    def stop(self) -> None:
+        """Kills the lab and waits until all of its processes are gone; harmless when it is.
+
+        Raises:
+            LinkError: it would not die.
+        """
+        if self._pidfd < 0:
+            return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._close_pipes()
+        if not select.select([self._pidfd], [], [], STOP_TIMEOUT_S)[0]:
+            raise LinkError("stop lab", f"process {self.pid}", None, "it does not die")
+        if self._process is not None:
+            self._process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the process without stopping it."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def start_time(pid: int) -> int:
+    """When a process was started, in clock ticks since boot (proc_pid_stat(5), field 22)."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    # The second field is the name in parentheses, and may itself hold anything.
+    return int(text.rpartition(")")[2].split()[19])
