@@ -82,7 +82,7 @@ class Layer:
         for name, bits in self.layout:
             value = getattr(self, name, None)
             field = f"{type(self).__name__}.{name}"
-            if name.endswith("_addr"):
+            if name.endswith("_addr") or isinstance(value, bytes):
                 continue
             if value is not None and not isinstance(value, int):
                 return EmitError(field, value, "must be a whole number")
