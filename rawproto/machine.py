@@ -96,6 +96,7 @@ class ICMPError:
         original: what is known of our packet, from its transport or ICMP header on.
         received_ns: when it arrived, monotonic.
         mtu: next-hop MTU of "fragmentation needed" and "packet too big", else None.
+        gateway_addr: the next hop that a redirect advises, "" in other errors.
         extensions: the RFC 4884 extension structure, b"" where there is none.
         stamp_source: who took `received_ns`.
     """
@@ -107,6 +108,7 @@ class ICMPError:
     original: bytes
     received_ns: int
     mtu: int | None = None
+    gateway_addr: str = ""
     extensions: bytes = b""
     stamp_source: StampSource = "user"
 

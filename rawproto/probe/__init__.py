@@ -1,0 +1,1 @@
+"""Sans-IO measurements: machines that drivers pump, and what they count."""
