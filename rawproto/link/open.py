@@ -1,0 +1,157 @@
+"""The link for ICMP that this process may have, one family or both.
+
+Raw sockets where there is privilege, ICMP datagram sockets where there is none but
+the system lets users ping, else an error that says how either could be had.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from rawproto.errors import LinkError, PrivilegeError
+from rawproto.link.base import Arrival, Transmitted
+from rawproto.link.dgram import DgramLink
+from rawproto.link.raw import RawLink
+from rawproto.link.timestamps import ClockBridge
+from rawproto.machine import Datagram, Transmit
+
+__all__ = ["DualLink", "ICMPLink", "open_icmp_link"]
+
+_PROTOCOLS = {4: 1, 6: 58}
+
+
+class DualLink:
+    """An IPv4 and an IPv6 link behind one epoll descriptor.
+
+    Args:
+        ipv4: carries what goes to IPv4 addresses; owned from here on.
+        ipv6: carries the rest; owned too.
+
+    Attributes:
+        identifier: the ICMP identifier that both must use, None for any.
+    """
+
+    def __init__(self, ipv4: RawLink | DgramLink, ipv6: RawLink | DgramLink) -> None:
+        self.ipv4 = ipv4
+        self.ipv6 = ipv6
+        self.identifier = ipv4.identifier or ipv6.identifier
+        self._epoll = select.epoll()
+        for link in (ipv4, ipv6):
+            self._epoll.register(link.fileno(), select.EPOLLIN)
+
+    @property
+    def dropped(self) -> int:
+        """Packets that this host dropped, of both families."""
+        return self.ipv4.dropped + self.ipv6.dropped
+
+    def fileno(self) -> int:
+        """The epoll descriptor, -1 when closed."""
+        return -1 if self._epoll.closed else self._epoll.fileno()
+
+    def send(self, transmit: Transmit) -> int:
+        """Sends by the link of the address's family; see `link.base.Link.send`."""
+        return (self.ipv6 if ":" in transmit.dst_addr else self.ipv4).send(transmit)
+
+    def receive(self, limit: int = 64) -> list[Arrival]:
+        """What has arrived by either; `limit` holds for each. See `link.base.Link.receive`."""
+        # Asking epoll costs less than a receive that finds nothing.
+        ready = {fd for fd, _ in self._epoll.poll(0)}
+        arrivals: list[Arrival] = []
+        for link in (self.ipv4, self.ipv6):
+            if link.fileno() in ready or link.poll_timeout() is not None:
+                arrivals += link.receive(limit)
+        if len(ready) > 1:
+            arrivals.sort(key=_rank)
+        return arrivals
+
+    def poll_timeout(self) -> int | None:
+        """The earlier of the two."""
+        times = (self.ipv4.poll_timeout(), self.ipv6.poll_timeout())
+        return min((at for at in times if at is not None), default=None)
+
+    def close(self) -> None:
+        """Gives all three descriptors back."""
+        self._epoll.close()
+        self.ipv4.close()
+        self.ipv6.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _rank(arrival: Arrival) -> int:
+    """Stamps, then errors, then datagrams."""
+    kind = type(arrival)
+    return 0 if kind is Transmitted else 2 if kind is Datagram else 1
+
+
+ICMPLink = RawLink | DgramLink | DualLink
+
+
+def open_icmp_link(
+    family: Literal[4, 6] | None = None,
+    *,
+    identifier: int = 0,
+    interface: str | None = None,
+    filters: Mapping[int, bytes] | None = None,
+    **options: Any,
+) -> ICMPLink:
+    """Opens the best link for ICMP that this process may have.
+
+    Args:
+        family: 4, 6, or None for both behind one descriptor.
+        identifier: the ICMP identifier wanted. Where the kernel keeps the identifiers, the
+            link's `identifier` is what it became and what must be used instead.
+        interface: send and receive by this interface only.
+        filters: by family, classic BPF for the raw sockets; datagram sockets get their own
+            replies only.
+        options: `timestamps`, `mark`, `broadcast`, `receive_bytes`, as `RawLink` takes them.
+
+    Raises:
+        PrivilegeError: neither kind of socket may be opened; it says what would help.
+        LinkError: no such interface, or no such family on this host.
+    """
+    options.setdefault("bridge", ClockBridge())
+    if family is not None:
+        return _open_one(family, identifier, interface, filters or {}, options)
+    # Two sockets of the kernel's must get one identifier, and somebody may hold half of it.
+    for _ in range(8):
+        ipv4 = _open_one(4, identifier, interface, filters or {}, options)
+        try:
+            wanted = ipv4.identifier or identifier
+            ipv6 = _open_one(6, wanted, interface, filters or {}, options)
+            if ipv4.identifier == ipv6.identifier:
+                return DualLink(ipv4, ipv6)
+            ipv6.close()
+        except BaseException:
+            ipv4.close()
+            raise
+        ipv4.close()
+        identifier = 0
+    raise LinkError("open ICMP socket", "", None, "found no identifier free in both families")
+
+
+def _open_one(
+    family: Literal[4, 6],
+    identifier: int,
+    interface: str | None,
+    filters: Mapping[int, bytes],
+    options: dict[str, Any],
+) -> RawLink | DgramLink:
+    try:
+        return RawLink(
+            family,
+            _PROTOCOLS[family],
+            interface=interface,
+            bpf=filters.get(family),
+            **options,
+        )
+    except PrivilegeError as error:
+        if error.capability != "CAP_NET_RAW":
+            raise  # a datagram socket could not do it either
+    return DgramLink(family, identifier=identifier, interface=interface, **options)

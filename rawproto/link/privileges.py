@@ -1,0 +1,139 @@
+"""May this process open raw sockets, how could it, and how it gives that up again.
+
+Read capabilities(7), and icmp(7) for `net.ipv4.ping_group_range`, which says whose
+groups may open ICMP datagram sockets without any privilege.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from rawproto.errors import PrivilegeError
+
+__all__ = [
+    "drop_privileges",
+    "has_net_raw",
+    "icmp_sockets_refused",
+    "ping_group_range",
+    "raw_socket_refused",
+]
+
+_CAP_NET_RAW = 13
+_PR_SET_NO_NEW_PRIVS = 38
+_PING_GROUP_RANGE = "/proc/sys/net/ipv4/ping_group_range"
+
+
+def has_net_raw() -> bool:
+    """Whether CAP_NET_RAW is in the effective set.
+
+    Over the namespace of another user the kernel may refuse all the same: to be sure,
+    open the socket.
+    """
+    try:
+        with open("/proc/self/status") as status:
+            for line in status:
+                if line.startswith("CapEff:"):
+                    return bool(int(line.split()[1], 16) >> _CAP_NET_RAW & 1)
+    except (OSError, ValueError):
+        pass  # no /proc
+    return os.geteuid() == 0
+
+
+def ping_group_range() -> tuple[int, int] | None:
+    """The groups whose members may ping unprivileged; None where the kernel doesn't tell."""
+    try:
+        with open(_PING_GROUP_RANGE) as file:
+            low, high = file.read().split()
+            return int(low), int(high)
+    except (OSError, ValueError):
+        return None
+
+
+def raw_socket_refused(operation: str) -> PrivilegeError:
+    """The error for a raw or packet socket that may not be opened."""
+    return PrivilegeError(
+        operation, "", errno.EPERM, "CAP_NET_RAW", f"run it with sudo, or once: {_setcap()}"
+    )
+
+
+def icmp_sockets_refused() -> PrivilegeError:
+    """The error when neither a raw nor an ICMP datagram socket may be opened."""
+    groups = ping_group_range()
+    now = f" (now {groups[0]} {groups[1]})" if groups else ""
+    return PrivilegeError(
+        "open ICMP socket",
+        "",
+        errno.EPERM,
+        "CAP_NET_RAW",
+        f"run it with sudo, or once: {_setcap()}, or let your group ping unprivileged{now}: "
+        "sudo sysctl -w net.ipv4.ping_group_range='0 2147483647'",
+    )
+
+
+def _setcap() -> str:
+    # A capability belongs to a file: setcap follows no symbolic link, and a script has none.
+    return f"sudo setcap cap_net_raw+ep {os.path.realpath(sys.executable)}"
+
+
+def drop_privileges() -> None:
+    """Gives up for good what opened the sockets; for the verbs, never for the library.
+
+    Under sudo the process becomes the user who called it, groups and all. Where there is
+    no such user (a root shell, a user namespace, a file capability), it keeps its name
+    and gives up all its capabilities.
+
+    Raises:
+        PrivilegeError: the process would keep its privilege.
+    """
+    uid, gid = _caller()
+    if os.geteuid() == 0 and uid:
+        try:
+            os.setgroups(_groups(uid, gid))
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            return  # the kernel clears the capabilities of who leaves uid 0
+        except OSError as error:
+            # An id that this user namespace does not map: nobody to become.
+            if error.errno != errno.EINVAL:
+                raise _kept(error) from None
+    _drop_capabilities()
+
+
+def _caller() -> tuple[int, int]:
+    """Who called sudo or a set-uid program, (uid, gid); (0, 0) for nobody but root."""
+    try:
+        return int(os.environ["SUDO_UID"]), int(os.environ["SUDO_GID"])
+    except (KeyError, ValueError):
+        return os.getuid(), os.getgid()
+
+
+def _groups(uid: int, gid: int) -> list[int]:
+    import pwd
+
+    try:
+        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        return [gid]
+
+
+def _drop_capabilities() -> None:
+    """capset(2) to nothing, for which Python has no name; and nothing executed gets any back."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    # Else root would have them again after the next execve.
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # struct __user_cap_header_struct {version 3, pid 0}, then effective, permitted and
+    # inheritable for the low and the high half.
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    if libc.capset(header, (ctypes.c_uint32 * 6)()):
+        number = ctypes.get_errno()
+        raise _kept(OSError(number, os.strerror(number)))
+
+
+def _kept(error: OSError) -> PrivilegeError:
+    return PrivilegeError(
+        "drop privileges", "", error.errno or errno.EPERM, "CAP_SETUID", "run it without sudo"
+    )
