@@ -10,12 +10,13 @@ clean-up code has to run.
     rawproto ──pipe──> keeper (PID 1) ── mount namespace ── /run/netns/{h1,r1,...,h2}
                          └── whatever runs on the hosts
 
-The keeper of a library's lab reads a pipe whose other end only its owner holds, so
-it dies with the owner, kill -9 included. The keeper of `rawproto lab up` waits for a signal.
+It reads a pipe whose other end only the lab's owner holds, so it dies with the owner,
+kill -9 included. `rawproto lab up`, once it has written down where the lab is, sets
+it free: then it lives until it is killed.
 
-It is started as `python -I -S -c START DIRECTORY MODE HOST...` in a new PID namespace,
-reads the lab's /etc/hosts from stdin up to a NUL, and answers one line on stdout:
-`ready`, or what went wrong.
+It is started as `python -I -S -c START DIRECTORY HOST...` in a new PID namespace, reads
+the lab's /etc/hosts from stdin up to a NUL, and answers one line on stdout: `ready`, or
+what went wrong. A second NUL sets it free.
 """
 
 from __future__ import annotations
@@ -35,20 +36,17 @@ from rawproto.lab.syscalls import (
     unshare,
 )
 
-__all__ = ["DETACHED", "NETNS", "OWNED", "START", "main"]
+__all__ = ["NETNS", "START", "main"]
 
 NETNS = "/run/netns"
 """Where `ip netns` looks for names; also where the lab's owner finds its hosts."""
-
-OWNED = "owned"
-DETACHED = "detached"
 
 START = "import sys; sys.path.insert(0, sys.argv[1]); from rawproto.lab.keeper import main; main()"
 
 
 def main() -> None:
-    """The process's whole life. `sys.argv`: "-c", DIRECTORY, MODE, HOST..."""
-    _, _, mode, *hosts = sys.argv
+    """The process's whole life. `sys.argv`: "-c", DIRECTORY, HOST..."""
+    _, _, *hosts = sys.argv
     # Process 1 inherits the lab's orphans; ignored, they are reaped by the kernel.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     set_process_name("rawproto-lab")
@@ -58,14 +56,13 @@ def main() -> None:
         os.write(1, f"{error.filename or 'lab'}: {error.strerror}\n".encode())
         return
     os.write(1, b"ready\n")
-    if mode == DETACHED:
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        while True:
-            signal.pause()
-    while os.read(0, 64):
-        pass
+    if not os.read(0, 1):
+        return
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    while True:
+        signal.pause()
 
 
 def _read_hosts_file() -> bytes:

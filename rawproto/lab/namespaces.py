@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from rawproto.errors import LinkError, PrivilegeError
 from rawproto.lab import syscalls
 from rawproto.lab.devices import bring_up
-from rawproto.lab.keeper import DETACHED, NETNS, OWNED, START
+from rawproto.lab.keeper import NETNS, START
 
 __all__ = ["Keeper", "become_root", "entered", "in_thread", "is_privileged"]
 
@@ -153,13 +153,12 @@ class Keeper:
         self.started = start_time(pid)
 
     @classmethod
-    def start(cls, hosts: Sequence[str], hosts_file: str, *, detached: bool = False) -> Keeper:
-        """A new keeper with a network namespace for each host.
+    def start(cls, hosts: Sequence[str], hosts_file: str) -> Keeper:
+        """A new keeper with a network namespace for each host; it dies with this process.
 
         Args:
             hosts: their names.
             hosts_file: what to put before the machine's own /etc/hosts in the lab.
-            detached: it outlives this process; otherwise it dies with it.
 
         Raises:
             PrivilegeError: this process may not make namespaces.
@@ -167,8 +166,7 @@ class Keeper:
         """
         # Two up from this package is what must be on the keeper's path; it runs isolated.
         directory = str(Path(__file__).resolve().parents[2])
-        mode = DETACHED if detached else OWNED
-        command = [sys.executable, "-I", "-S", "-c", START, directory, mode, *hosts]
+        command = [sys.executable, "-I", "-S", "-c", START, directory, *hosts]
 
         def begin() -> subprocess.Popen[bytes]:
             syscalls.unshare(syscalls.CLONE_NEWPID)
@@ -199,16 +197,21 @@ class Keeper:
         if answer != "ready":
             keeper.stop()
             raise LinkError("make namespaces", "", None, answer or "the keeper died")
-        if detached:
-            keeper._let_go()
         return keeper
 
-    def _let_go(self) -> None:
-        """The process is init's to reap once we are gone."""
-        assert self._process is not None
-        self._close_pipes()
-        self._process.returncode = 0  # else Popen complains that it still runs
-        self._process = None
+    def set_free(self) -> None:
+        """Lets the keeper, and with it the lab, outlive this process.
+
+        Raises:
+            LinkError: it is dead already.
+        """
+        assert self._process is not None, "a lab that this process did not start"
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(b"\0")
+            self._close_pipes()
+        except BrokenPipeError as error:
+            raise LinkError("keep lab up", "", error.errno, "the lab is down") from None
 
     def _close_pipes(self) -> None:
         if self._process is not None:

@@ -66,14 +66,14 @@ SETTINGS = {
 }
 
 
-def up(topology: Topology, *, detached: bool = False) -> Network:
+def up(topology: Topology) -> Network:
     """Builds a topology out of namespaces; when this returns, all of it works.
 
-    The lab lives until it is closed or this process ends, in whatever way.
+    The lab lives until it is closed or this process ends, in whatever way
+    (`network.keeper.set_free()` lets it outlive the process).
 
     Args:
         topology: what to build.
-        detached: the lab outlives this process, until `Network.close`.
 
     Raises:
         PrivilegeError: this process may not make namespaces (see `become_root`).
@@ -82,7 +82,7 @@ def up(topology: Topology, *, detached: bool = False) -> Network:
     """
     ip = _find_ip()
     names = [host.name for host in topology.hosts]
-    keeper = Keeper.start(names, hosts_file(topology), detached=detached)
+    keeper = Keeper.start(names, hosts_file(topology))
     try:
         in_thread(lambda: _configure(topology, keeper, ip))
         in_thread(lambda: _await_links(topology, keeper))

@@ -279,8 +279,8 @@ def chain(hops: int) -> Topology:
     """`h1`, routers `r1` to `r(hops-1)` and `h2` in a row: `hops` links. Raises UsageError."""
     _check_size("chain", hops, 1, MAX_LINKS)
     routers = [Router(name=f"r{number}") for number in range(1, hops)]
-    hosts = (Host(name="h1"), *routers, Host(name="h2"))
-    names = [host.name for host in hosts]
+    hosts = (Host(name="h1"), Host(name="h2"), *routers)
+    names = ["h1", *(router.name for router in routers), "h2"]
     links = _numbered(pairwise(names))
     return Topology(name=f"chain-{hops}", hosts=hosts, links=links)
 
@@ -295,7 +295,8 @@ def diamond(paths: int) -> Topology:
     """
     _check_size("diamond", paths, 1, (MAX_LINKS - 2) // 2)
     middle = [Router(name=f"m{number}") for number in range(1, paths + 1)]
-    hosts = (Host(name="h1"), Router(name="r1"), *middle, Router(name="r2"), Host(name="h2"))
+    outer = (Router(name="r1"), Router(name="r2"))
+    hosts = (Host(name="h1"), Host(name="h2"), *outer, *middle)
 
     def ends() -> Iterator[tuple[str, str]]:
         yield "h1", "r1"
@@ -311,6 +312,6 @@ def star(arms: int) -> Topology:
     """Router `r1` with hosts `h1` to `h(arms)` around it. Raises UsageError."""
     _check_size("star", arms, 2, MAX_LINKS)
     names = [f"h{number}" for number in range(1, arms + 1)]
-    hosts = (Host(name="h1"), Router(name="r1"), *(Host(name=name) for name in names[1:]))
+    hosts = (*(Host(name=name) for name in names), Router(name="r1"))
     links = _numbered((name, "r1") for name in names)
     return Topology(name=f"star-{arms}", hosts=hosts, links=links)
