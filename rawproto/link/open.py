@@ -7,7 +7,6 @@ the system lets users ping, else an error that says how either could be had.
 from __future__ import annotations
 
 import select
-from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from rawproto.errors import LinkError, PrivilegeError
@@ -98,18 +97,16 @@ def open_icmp_link(
     *,
     identifier: int = 0,
     interface: str | None = None,
-    filters: Mapping[int, bytes] | None = None,
     **options: Any,
 ) -> ICMPLink:
     """Opens the best link for ICMP that this process may have.
 
     Args:
         family: 4, 6, or None for both behind one descriptor.
-        identifier: the ICMP identifier wanted. Where the kernel keeps the identifiers, the
-            link's `identifier` is what it became and what must be used instead.
+        identifier: the ICMP identifier wanted; a raw socket gets only what answers to it, by
+            a filter in the kernel, or everything for 0. Where the kernel keeps the
+            identifiers, the link's `identifier` is what it became and must be used instead.
         interface: send and receive by this interface only.
-        filters: by family, classic BPF for the raw sockets; datagram sockets get their own
-            replies only.
         options: `timestamps`, `mark`, `broadcast`, `receive_bytes`, as `RawLink` takes them.
 
     Raises:
@@ -118,13 +115,13 @@ def open_icmp_link(
     """
     options.setdefault("bridge", ClockBridge())
     if family is not None:
-        return _open_one(family, identifier, interface, filters or {}, options)
+        return _open_one(family, identifier, interface, options)
     # Two sockets of the kernel's must get one identifier, and somebody may hold half of it.
     for _ in range(8):
-        ipv4 = _open_one(4, identifier, interface, filters or {}, options)
+        ipv4 = _open_one(4, identifier, interface, options)
         try:
             wanted = ipv4.identifier or identifier
-            ipv6 = _open_one(6, wanted, interface, filters or {}, options)
+            ipv6 = _open_one(6, wanted, interface, options)
             if ipv4.identifier == ipv6.identifier:
                 return DualLink(ipv4, ipv6)
             ipv6.close()
@@ -140,7 +137,6 @@ def _open_one(
     family: Literal[4, 6],
     identifier: int,
     interface: str | None,
-    filters: Mapping[int, bytes],
     options: dict[str, Any],
 ) -> RawLink | DgramLink:
     try:
@@ -148,10 +144,18 @@ def _open_one(
             family,
             _PROTOCOLS[family],
             interface=interface,
-            bpf=filters.get(family),
+            bpf=_filter(family, identifier),
             **options,
         )
     except PrivilegeError as error:
         if error.capability != "CAP_NET_RAW":
             raise  # a datagram socket could not do it either
     return DgramLink(family, identifier=identifier, interface=interface, **options)
+
+
+def _filter(family: int, identifier: int) -> bytes | None:
+    if not identifier:
+        return None
+    from rawproto.filter.programs import icmp_probe_filter
+
+    return icmp_probe_filter(family, [identifier]).to_bytes()

@@ -1,0 +1,97 @@
+"""`rawproto VERB ...`: finds the verb's module, runs it, and words what goes wrong.
+
+Each verb is a module of this package with `add_arguments(parser)` and
+`run(arguments) -> exit code`; only the one that is asked for is imported, because
+a ping must be on the wire within 100 ms of Enter. A user sees one line for an
+error, and a traceback only with `--debug`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from rawproto import __version__
+from rawproto.errors import RawprotoError
+
+__all__ = ["main"]
+
+VERBS = {
+    "ping": "measure round-trip times to one or many hosts",
+    "lab": "real hosts on this machine: namespaces, links, routes",
+}
+"""Each verb with the line that help shows."""
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and how to learn more."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        sys.stderr.write(f"{self.prog}: {message} (see {self.prog} --help)\n")
+        raise SystemExit(USAGE_ERROR)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: the arguments without the program's name; None takes the process's.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in words if not word.startswith("-")), None)
+    if verb not in VERBS or words[0].startswith("-"):
+        _top_level().parse_args(words)
+        return 0
+    module = importlib.import_module(f"rawproto.cli.{verb}")
+    parser = _Parser(
+        prog=f"rawproto {verb}",
+        description=module.__doc__.partition("\n\n")[0] if module.__doc__ else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show a traceback for an error")
+    arguments = parser.parse_args(words[1:])
+    try:
+        code: int = module.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read our output has gone; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (RawprotoError, OSError) as error:
+        if arguments.debug:
+            raise
+        sys.stdout.flush()
+        sys.stderr.write(f"rawproto {verb}: {error}\n")
+        return USAGE_ERROR
+    return code
+
+
+def _top_level() -> argparse.ArgumentParser:
+    lines = "\n".join(f"  {verb:<12} {line}" for verb, line in VERBS.items())
+    parser = _Parser(
+        prog="rawproto",
+        description="Packets built by hand, paths measured exactly.",
+        epilog=f"verbs:\n{lines}\n\n`rawproto VERB --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="rawproto [-h] [--version] VERB ...",
+    )
+    parser.add_argument("--version", action="version", version=f"rawproto {__version__}")
+    parser.add_argument("verb", metavar="VERB", choices=list(VERBS))
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""The pumps that join a machine to a link: blocking and asyncio, one turn for both."""

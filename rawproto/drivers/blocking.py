@@ -1,0 +1,121 @@
+"""The blocking driver: the calling thread pumps a machine until it has finished.
+
+It sleeps in `select`, whose time-out has microseconds, and asks the kernel for
+exact timers while it runs. Before a deadline that is near anyway it wakes a
+little early and looks again and again, because a sleep of 100 us is otherwise
+late by as much.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from rawproto.drivers.pump import Pump
+from rawproto.link.base import Link
+from rawproto.machine import Machine
+
+__all__ = ["BlockingDriver"]
+
+E = TypeVar("E")
+
+NEAR_NS = 2_000_000
+"""A deadline this near is awaited with open eyes at the end; a farther one is not worth it."""
+EARLY_NS = 40_000
+"""How long before such a deadline to wake."""
+TIMER_SLACK = "/proc/self/timerslack_ns"
+
+
+class BlockingDriver(Generic[E]):
+    """Runs one machine on one link."""
+
+    def __init__(
+        self,
+        machine: Machine[E],
+        link: Link,
+        on_event: Callable[[E], None],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """See `Pump` for the arguments."""
+        self._pump = Pump(machine, link, on_event, clock)
+        self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        """Returns when the machine has finished and its last event was told.
+
+        Raises:
+            Whatever `on_event` raises; the machine stands between two turns then.
+        """
+        machine, turn = self._pump.machine, self._pump.turn
+        with _exact_timers():
+            while True:
+                due_ns = turn()
+                if machine.finished:
+                    return
+                self._sleep(due_ns)
+
+    def wake(self) -> None:
+        """Makes a sleeping `run` take a turn now: for signal handlers and other threads."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_writer, b"\0")
+
+    def close(self) -> None:
+        """Gives its descriptors back, not the link's."""
+        for descriptor in (self._wake_reader, self._wake_writer):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._wake_reader = self._wake_writer = -1
+
+    def __enter__(self) -> BlockingDriver[E]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _sleep(self, due_ns: int | None) -> None:
+        left_ns = None if due_ns is None else due_ns - self._pump.clock()
+        if left_ns is not None and left_ns <= 0:
+            return
+        if left_ns is not None and left_ns < NEAR_NS:
+            left_ns = max(0, left_ns - EARLY_NS)
+        if self._wait(left_ns):
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_reader, 4096)
+
+    def _wait(self, left_ns: int | None) -> bool:
+        """Waits for an arrival, a call of `wake`, or the time; whether it was `wake`."""
+        descriptors = [self._wake_reader]
+        if self._pump.link.fileno() >= 0:
+            descriptors.append(self._pump.link.fileno())
+        timeout = None if left_ns is None else left_ns / 1e9
+        if max(descriptors) < 1024:
+            ready = select.select(descriptors, [], [], timeout)[0]
+        else:
+            # select cannot count so far; poll can, but only in whole milliseconds.
+            poll = select.poll()
+            for descriptor in descriptors:
+                poll.register(descriptor, select.POLLIN)
+            ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)]
+        return self._wake_reader in ready
+
+
+@contextlib.contextmanager
+def _exact_timers() -> Iterator[None]:
+    """Timers without the 50 us of slack that the kernel gives ordinary threads."""
+    try:
+        with open(TIMER_SLACK, "r+") as file:
+            before = file.read()
+            file.write("1")
+    except OSError:
+        # An old kernel or a sandbox: timers are late by the slack, nothing else.
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError), open(TIMER_SLACK, "w") as file:
+            file.write(before)

@@ -1,0 +1,86 @@
+"""Host names: to addresses before a measurement, back to names beside it.
+
+Looking up takes as long as a name server likes, so addresses are turned into names
+by a thread of their own; who asks gets what is known by now.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from queue import SimpleQueue
+from typing import Literal
+
+from rawproto.errors import UsageError
+
+__all__ = ["NameFinder", "resolve"]
+
+Family = Literal[4, 6]
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNSPEC}
+
+
+def resolve(name: str, family: Family | None = None) -> str:
+    """A host name or address to an address, which may carry a scope (`fe80::1%eth0`).
+
+    Args:
+        name: as the user gave it.
+        family: 4 or 6, None for whichever the system prefers.
+
+    Raises:
+        UsageError: there is no such host, or none of that family.
+    """
+    try:
+        found = socket.getaddrinfo(name, None, _FAMILIES[family], socket.SOCK_DGRAM)
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
+        raise UsageError(f"{name}: {reason}") from None
+    _, _, _, _, address = found[0]
+    bare = str(address[0]).partition("%")[0]
+    # The scope is kept as the user wrote it; a literal's tells more than its number.
+    scope = name.partition("%")[2] if "%" in name else ""
+    return f"{bare}%{scope}" if scope else bare
+
+
+class NameFinder:
+    """Finds the names of addresses in the background, each once.
+
+    Its thread is a daemon: a name server that does not answer holds up no exit.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._found = threading.Condition()
+        self._wanted: SimpleQueue[str] = SimpleQueue()
+        self._asked: set[str] = set()
+        self._thread: threading.Thread | None = None
+
+    def name_of(self, address: str, wait_s: float = 0.0) -> str | None:
+        """The name of an address, None while (or if) there is none.
+
+        Args:
+            address: IPv4 or IPv6, perhaps with a scope.
+            wait_s: how long to wait for it, the first time it is asked for.
+        """
+        if address not in self._asked:
+            if len(self._asked) >= 4096:  # hostile replies must not fill the memory
+                return None
+            self._asked.add(address)
+            self._wanted.put(address)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True)
+                self._thread.start()
+            if wait_s:
+                with self._found:
+                    self._found.wait_for(lambda: address in self._names, wait_s)
+        return self._names.get(address) or None
+
+    def _work(self) -> None:
+        while True:
+            address = self._wanted.get()
+            try:
+                name = socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
+            except (OSError, UnicodeError):
+                name = ""
+            with self._found:
+                self._names[address] = name
+                self._found.notify_all()

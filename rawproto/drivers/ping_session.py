@@ -1,0 +1,227 @@
+"""What every ping needs before its first packet: names resolved, routes asked, sockets opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from rawproto.drivers.names import resolve
+from rawproto.errors import LinkError, UsageError
+from rawproto.link.base import Link
+from rawproto.link.interfaces import split_scope
+from rawproto.link.open import open_icmp_link
+from rawproto.link.routes import Route, lookup
+from rawproto.probe.ping import Ping
+from rawproto.probe.ping_events import Fragmentation, PingConfig, PingTarget
+from rawproto.wire.ipv4 import IPv4Option, emit_options
+
+__all__ = ["PingOptions", "PingSession"]
+
+MAX_SIZE = 65_507
+MIN_INTERVAL_MS = 0.1
+MIN_INTERVAL_UNPRIVILEGED_MS = 2.0
+
+
+@dataclass(slots=True, kw_only=True)
+class PingOptions:
+    """How to ping; `ping` takes the same as keywords.
+
+    Attributes:
+        count: probes to each target, None for no end.
+        family: 4 or 6, None for what each name resolves to first.
+        interval_ms: between probes to one target, at least 0.1 (2 without privilege).
+        timeout_ms: after which a probe is lost, None for 10 s and an early end (`PingConfig`).
+        deadline_ms: after which everything ends, None for never.
+        size: of the payload, 0 to 65507 bytes.
+        pattern: what the payload repeats, b"" for 0, 1, 2, ...
+        ttl: TTL or hop limit, 1 to 255; None for 64, and 1 to multicast groups.
+        tos: IPv4's TOS byte or IPv6's traffic class: DSCP and ECN.
+        flow_label: 20 bits, IPv6 only.
+        source: address to send from, "" for the route's.
+        interface: to send and receive by, "" for the route's.
+        fragmentation: `do`, `want`, `dont` or `probe`, ping's -M.
+        flood: answers call for probes, at most 10 ms apart.
+        adaptive: answers call for probes, at most the interval apart.
+        preload: probes sent at once in the beginning.
+        options: of the IPv4 header (`RecordRoute`, `Timestamp`, ...).
+        broadcast: whether broadcast addresses may be pinged.
+        report_outstanding: whether `PingOutstanding` events are wanted.
+    """
+
+    count: int | None = 4
+    family: Literal[4, 6] | None = None
+    interval_ms: float = 1000.0
+    timeout_ms: float | None = None
+    deadline_ms: float | None = None
+    size: int = 56
+    pattern: bytes = b""
+    ttl: int | None = None
+    tos: int = 0
+    flow_label: int = 0
+    source: str = ""
+    interface: str = ""
+    fragmentation: Fragmentation = "want"
+    flood: bool = False
+    adaptive: bool = False
+    preload: int = 1
+    options: tuple[IPv4Option, ...] = ()
+    broadcast: bool = False
+    report_outstanding: bool = False
+
+    def check(self) -> None:
+        """Raises UsageError where a value is out of range."""
+        _check("count", self.count, 1, 1 << 48)
+        _check("interval in ms", self.interval_ms, 0, 1e9)
+        _check("timeout in ms", self.timeout_ms, 0.001, 1e9)
+        _check("deadline in ms", self.deadline_ms, 0.001, 1e12)
+        _check("size", self.size, 0, MAX_SIZE)
+        _check("ttl", self.ttl, 1, 255)
+        _check("tos", self.tos, 0, 255)
+        _check("flow label", self.flow_label, 0, (1 << 20) - 1)
+        _check("preload", self.preload, 1, 65_535)
+
+
+def _check(name: str, value: float | None, least: float, most: float) -> None:
+    if value is not None and not least <= value <= most:
+        raise UsageError(f"{name} {value:g}: must be {least:g} to {most:.15g}")
+
+
+class PingSession:
+    """A machine and its link, ready to be pumped; a context manager that closes the link.
+
+    Attributes:
+        machine: the ping machine.
+        link: where it sends; its `dropped` counts what this host lost. May be wrapped.
+        privileged: whether packets go out as laid out, through raw sockets.
+    """
+
+    def __init__(self, names: Sequence[str], options: PingOptions) -> None:
+        """
+        Args:
+            names: hosts or addresses; an address named twice is pinged once.
+            options: how.
+
+        Raises:
+            UsageError: a name without address, options that contradict each other.
+            LinkError: no route, no such interface, a packet that must be cut but may not.
+            PrivilegeError: no socket may be opened.
+        """
+        options.check()
+        targets: dict[tuple[str, int], PingTarget] = {}
+        for name in names:
+            target = _find_target(name, options)
+            targets.setdefault((target.dst_addr, target.interface), target)
+        families = {6 if ":" in dst_addr else 4 for dst_addr, _ in targets}
+        if options.options and families != {4}:
+            raise UsageError("record route and timestamp are options of IPv4 alone")
+        if options.flow_label and families != {6}:
+            raise UsageError("a flow label is a field of IPv6 alone")
+        rng = random.Random(int.from_bytes(os.urandom(16), "big"))
+        identifier = rng.randrange(1, 0x10000)
+        family: Literal[4, 6] | None = None
+        if len(families) == 1:
+            family = 6 if 6 in families else 4
+        opened = open_icmp_link(
+            family,
+            identifier=identifier,
+            interface=options.interface or None,
+            broadcast=options.broadcast,
+        )
+        self.link: Link = opened
+        self.privileged = opened.identifier is None
+        try:
+            config = self._config(list(targets.values()), opened.identifier or identifier, options)
+            self.machine = Ping(list(targets.values()), config, time.monotonic_ns(), rng)
+        except BaseException:
+            self.close()
+            raise
+
+    def _config(
+        self, targets: Sequence[PingTarget], identifier: int, options: PingOptions
+    ) -> PingConfig:
+        floor_ms = MIN_INTERVAL_MS if self.privileged else MIN_INTERVAL_UNPRIVILEGED_MS
+        if options.interval_ms < floor_ms and not options.flood:
+            raise UsageError(
+                f"interval {options.interval_ms:g} ms: must be at least {floor_ms:g} ms"
+                + ("" if self.privileged else " without the privilege for raw sockets")
+            )
+        ttl = options.ttl
+        if ttl is None:
+            ttl = 1 if all(_is_multicast(target.dst_addr) for target in targets) else 64
+        unit = options.pattern or bytes(range(256))
+        return PingConfig(
+            identifier=identifier,
+            count=options.count,
+            interval_ns=round(options.interval_ms * 1e6),
+            timeout_ns=None if options.timeout_ms is None else round(options.timeout_ms * 1e6),
+            deadline_ns=None if options.deadline_ms is None else round(options.deadline_ms * 1e6),
+            payload=(unit * (options.size // len(unit) + 1))[: options.size],
+            ttl=ttl,
+            dscp=options.tos >> 2,
+            ecn=options.tos & 3,
+            flow_label=options.flow_label,
+            fragmentation=options.fragmentation,
+            flood=options.flood,
+            adaptive=options.adaptive,
+            floor_ns=0 if self.privileged else round(MIN_INTERVAL_UNPRIVILEGED_MS * 1e6),
+            preload=options.preload,
+            options=options.options,
+            report_outstanding=options.report_outstanding,
+        )
+
+    def close(self) -> None:
+        """Gives every descriptor back."""
+        self.link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _find_target(name: str, options: PingOptions) -> PingTarget:
+    address = resolve(name, options.family)
+    bare, _, scope = address.partition("%")
+    route = lookup(
+        address,
+        src_addr=options.source or None,
+        interface=options.interface or None,
+        dscp=options.tos >> 2,
+    )
+    if not route.src_addr:
+        raise LinkError("route to", name, errno.EADDRNOTAVAIL)
+    if route.kind == "broadcast" and not options.broadcast:
+        raise UsageError(f"{name} is a broadcast address: -b says that this is meant")
+    _refuse_uncuttable(name, bare, route, options)
+    return PingTarget(
+        name=name,
+        dst_addr=bare,
+        src_addr=route.src_addr,
+        scope=scope,
+        interface=split_scope(address)[1],
+        mtu=route.interface_mtu if options.fragmentation == "probe" else route.mtu,
+        many=route.kind == "broadcast" or _is_multicast(bare),
+    )
+
+
+def _refuse_uncuttable(name: str, dst_addr: str, route: Route, options: PingOptions) -> None:
+    headers = 48 if ":" in dst_addr else 28 + len(emit_options(options.options))
+    mtu = {"do": route.mtu, "probe": route.interface_mtu}.get(options.fragmentation)
+    size = options.size + headers
+    if mtu is not None and size > mtu:
+        reason = f"a packet of {size} bytes is above the MTU of {mtu} and must not be cut"
+        raise LinkError("send to", name, errno.EMSGSIZE, reason)
+
+
+def _is_multicast(address: str) -> bool:
+    return (
+        address.lower().startswith("ff")
+        if ":" in address
+        else 224 <= int(address.split(".")[0]) < 240
+    )
