@@ -4,8 +4,8 @@ The kernel lays out the IP header and keeps the identifier and the checksum of t
 echo for itself. This link takes the same whole packets as a raw one, reads the
 header's fields, and asks the kernel to set the same: source, TTL, DSCP, ECN, DF,
 flow label. What cannot be had so (other messages than echo requests, fragments,
-options, an identification) is refused, but for the identification, which is the
-kernel's to choose.
+options) is refused. The identification is the kernel's to choose, and the kernel
+cuts what is larger than the MTU, but for IPv4 with DF: such packets come here whole.
 
 Replies come to the identifier that the socket is bound to. ICMP errors the kernel
 keeps to itself and tells their gist through the error queue; they are `ICMPError`.
@@ -131,12 +131,11 @@ class DgramLink(SocketLink):
                 socket.IPV6_RECVHOPLIMIT,
                 socket.IPV6_RECVTCLASS,
                 socket.IPV6_RECVPKTINFO,
-                socket.IPV6_DONTFRAG,
                 IPV6_FLOWINFO_SEND,
             ]
             # No label of the kernel's own where the header says 0.
             sock.setsockopt(level, IPV6_AUTOFLOWLABEL, 0)
-            sock.setsockopt(level, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+            sock.setsockopt(level, IPV6_MTU_DISCOVER, PMTUDISC_DONT)
         for option in options:
             sock.setsockopt(level, option, 1)
         with suppress(OSError):  # before Linux 5.9 errors come without their extensions

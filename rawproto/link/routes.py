@@ -21,6 +21,7 @@ from rawproto.errors import EmitError, LinkError, UsageError
 from rawproto.link.interfaces import IFF_LOOPBACK, IFF_NOARP, Interface, split_scope
 from rawproto.link.interfaces import interface as find_interface
 from rawproto.link.netlink import NLM_F_ACK, NetlinkSocket, emit_attribute, parse_attributes
+from rawproto.link.options import bind_to_device
 from rawproto.wire.address import pack_address
 
 __all__ = ["Route", "lookup", "resolve_neighbor"]
@@ -126,10 +127,9 @@ def lookup(
         raise LinkError(
             "route to", dst_addr, errno.EINVAL, f"needs an interface, as in {bare}%eth0"
         )
-    family = socket.AF_INET6 if len(packed) == 16 else socket.AF_INET
-    body = _ROUTE.pack(
-        family, 8 * len(packed), 8 * len(source), dscp << 2, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE
-    ) + emit_attribute(_RTA_DST, packed)
+    bits, source_bits, tos = 8 * len(packed), 8 * len(source), dscp << 2
+    header = _ROUTE.pack(_family(packed), bits, source_bits, tos, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE)
+    body = header + emit_attribute(_RTA_DST, packed)
     if source:
         body += emit_attribute(_RTA_SRC, source)
     if index:
@@ -237,27 +237,32 @@ def _await_neighbor(
 
 
 def _provoke(device: Interface, next_hop: str, packed: bytes) -> None:
-    """Makes the kernel resolve: by asking where we may, else by an empty datagram."""
-    body = _emit_neighbor(device.index, packed, _NUD_NONE, _NTF_USE)
-    try:
-        with NetlinkSocket() as netlink:
-            netlink.request(_RTM_NEWNEIGH, body, NLM_F_ACK | _NLM_F_CREATE)
-        return
-    except OSError:
-        pass  # needs CAP_NET_ADMIN
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
-        port = (_DISCARD,) if len(packed) == 4 else (_DISCARD, 0, device.index)
+    """Makes the kernel resolve: by asking for it where that works, else by an empty datagram."""
+    if len(packed) == 4:
+        body = _emit_neighbor(device.index, packed, _NUD_NONE, _NTF_USE)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.name.encode())
-            sock.sendto(b"", (next_hop, *port))
+            with NetlinkSocket() as netlink:
+                netlink.request(_RTM_NEWNEIGH, body, NLM_F_ACK | _NLM_F_CREATE)
+            return
+        except OSError:
+            pass  # needs CAP_NET_ADMIN
+    # For IPv6 the kernel solicits from a link-local address when asked, from the address of
+    # the packet when there is one; only the latter is sure to be there.
+    address: tuple[str, int] | tuple[str, int, int, int] = (next_hop, _DISCARD)
+    if len(packed) == 16:
+        address = (next_hop, _DISCARD, 0, device.index)
+    with socket.socket(_family(packed), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        try:
+            bind_to_device(sock, device.name)
+            sock.sendto(b"", address)
         except OSError as error:
             raise LinkError("resolve", next_hop, error.errno) from None
 
 
 def _emit_neighbor(index: int, packed: bytes, state: int, flags: int) -> bytes:
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    return _NEIGHBOR.pack(family, index, state, flags, 0) + emit_attribute(_NDA_DST, packed)
+    return _NEIGHBOR.pack(_family(packed), index, state, flags, 0) + emit_attribute(
+        _NDA_DST, packed
+    )
 
 
 def _read_neighbor(data: bytes, index: int, packed: bytes) -> tuple[str | None, bool]:
@@ -270,6 +275,10 @@ def _read_neighbor(data: bytes, index: int, packed: bytes) -> tuple[str | None, 
     if state & _NUD_VALID and len(mac) == 6:
         return mac.hex(":"), False
     return None, bool(state & _NUD_FAILED)
+
+
+def _family(packed: bytes) -> int:
+    return socket.AF_INET if len(packed) == 4 else socket.AF_INET6
 
 
 def _needs_scope(packed: bytes) -> bool:

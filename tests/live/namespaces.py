@@ -45,14 +45,15 @@ class Namespace:
 
     def run(self, *command: str, stdin: str = "") -> str:
         """Runs a command inside: its output."""
-        return subprocess.run(
+        done = subprocess.run(
             ["nsenter", f"--net={self.path}", *command],
             input=stdin,
             text=True,
-            check=True,
             capture_output=True,
             timeout=10,
-        ).stdout
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
 
     def ip(self, *lines: str) -> None:
         """Runs lines of `ip -batch` inside."""
@@ -86,6 +87,8 @@ def namespace() -> Iterator[Namespace]:
         raise made[0]
     host = Namespace(made[0])
     try:
+        # Link-local addresses are good at once, without duplicate address detection.
+        host.sysctl("net/ipv6/conf/default/accept_dad", "0")
         host.ip("link set lo up")
         yield host
     finally:
