@@ -37,6 +37,9 @@ T = TypeVar("T")
 CAP_NET_ADMIN = 12
 CAP_SYS_ADMIN = 21
 
+APPARMOR_SWITCH = "kernel.apparmor_restrict_unprivileged_userns"
+"""Ubuntu's: user namespaces are made, but may then do nothing."""
+
 HOME = "/proc/thread-self/ns/net"
 
 STOP_TIMEOUT_S = 10.0
@@ -73,18 +76,20 @@ def become_root() -> None:
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
         bring_up("lo")
     except OSError as error:
-        raise _refusal(error.errno or 0) from None
+        remedy = "run as root"
+        if error.errno == errno.EINVAL:  # what the kernel says to a process of several threads
+            remedy += ", or call become_root() before any thread is started"
+        else:
+            remedy += ", or allow user namespaces (sysctl user.max_user_namespaces"
+            if os.path.exists(f"/proc/sys/{APPARMOR_SWITCH.replace('.', '/')}"):
+                remedy += f", {APPARMOR_SWITCH}=0"
+            remedy += ")"
+        raise _refusal(remedy) from None
 
 
-def _refusal(number: int) -> PrivilegeError:
-    if number == errno.EINVAL:
-        remedy = "run as root, or call become_root() before any thread is started"
-    else:
-        remedy = "run as root, or allow user namespaces (sysctl user.max_user_namespaces"
-        if os.path.exists("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"):
-            remedy += ", kernel.apparmor_restrict_unprivileged_userns=0"
-        remedy += ")"
-    return PrivilegeError("make namespaces", "", number, "CAP_SYS_ADMIN", remedy)
+def _refusal(remedy: str) -> PrivilegeError:
+    # Whatever the kernel's number (ENOSPC for too many, EINVAL for threads), it means this.
+    return PrivilegeError("make namespaces", "", errno.EPERM, "CAP_SYS_ADMIN", remedy)
 
 
 def in_thread(function: Callable[[], T]) -> T:
@@ -146,11 +151,15 @@ class Keeper:
     """
 
     def __init__(self, pid: int, process: subprocess.Popen[bytes] | None = None) -> None:
-        """Takes hold of a running keeper. Raises ProcessLookupError if there is none."""
+        """Takes hold of a running keeper. Raises OSError if there is none."""
         self.pid = pid
         self._process = process
         self._pidfd = os.pidfd_open(pid)
-        self.started = start_time(pid)
+        try:
+            self.started = start_time(pid)
+        except OSError:
+            self.close()
+            raise
 
     @classmethod
     def start(cls, hosts: Sequence[str], hosts_file: str) -> Keeper:
@@ -180,8 +189,10 @@ class Keeper:
 
         try:
             process = in_thread(begin)
-        except PermissionError as error:
-            raise _refusal(error.errno or 0) from None
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                raise LinkError("make namespaces", "", error.errno) from None
+            raise _refusal("run as root, or call become_root() before") from None
         assert process.stdin is not None
         assert process.stdout is not None
         keeper = cls(process.pid, process)
@@ -312,7 +323,14 @@ class Keeper:
 
 
 def start_time(pid: int) -> int:
-    """When a process was started, in clock ticks since boot (proc_pid_stat(5), field 22)."""
+    """When a process was started, in clock ticks since boot (proc_pid_stat(5), field 22).
+
+    Raises:
+        OSError: there is no such process, or it is dead and only waits to be reaped.
+    """
     text = Path(f"/proc/{pid}/stat").read_text()
     # The second field is the name in parentheses, and may itself hold anything.
-    return int(text.rpartition(")")[2].split()[19])
+    fields = text.rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    return int(fields[19])

@@ -1,7 +1,7 @@
 """Which labs are up: one small file each, so that another command can find them.
 
-The files are in /run/rawproto for root, else in $XDG_RUNTIME_DIR/rawproto, else in
-/tmp/rawproto-UID. Only `rawproto lab up` writes them; a lab that dies with its owner
+The files are in $XDG_RUNTIME_DIR/rawproto where there is one, for root in /run/rawproto,
+for others in /tmp/rawproto-UID. Only `rawproto lab up` writes them; a lab that dies with its owner
 needs none. A file says which process keeps the lab, by number and time of start, and
 is stale when that process has gone: the lab went with it, so only the file is left to clean.
 """
@@ -200,7 +200,10 @@ def attach(entry: Entry) -> Network:
 
 def _user_directory() -> Path:
     uid = os.geteuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    # `sudo -E` keeps the caller's, in which root should leave nothing.
+    if runtime and os.path.isdir(runtime) and os.stat(runtime).st_uid == uid:
+        return Path(runtime) / "rawproto"
     if uid == 0 and os.access("/run", os.W_OK):
         return Path("/run/rawproto")
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime) / "rawproto" if runtime else Path(f"/tmp/rawproto-{uid}")
+    return Path(f"/tmp/rawproto-{uid}")
