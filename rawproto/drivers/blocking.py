@@ -39,8 +39,19 @@ class BlockingDriver(Generic[E]):
         link: Link,
         on_event: Callable[[E], None],
         clock: Callable[[], int] = time.monotonic_ns,
+        on_wake: Callable[[], None] = lambda: None,
     ) -> None:
-        """See `Pump` for the arguments."""
+        """
+        Args:
+            machine: see `Pump`.
+            link: see `Pump`.
+            on_event: see `Pump`.
+            clock: see `Pump`.
+            on_wake: called between two turns after `wake`: where a signal handler's
+                wishes are carried out, since the handler itself may interrupt a turn.
+        """
+        self._on_wake = on_wake
+        self._woken = False
         self._pump = Pump(machine, link, on_event, clock)
         self._wake_reader, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -54,12 +65,17 @@ class BlockingDriver(Generic[E]):
         with _exact_timers():
             while True:
                 due_ns = turn()
+                if self._woken:
+                    self._woken = False
+                    self._on_wake()
+                    due_ns = turn()
                 if machine.finished:
                     return
                 self._sleep(due_ns)
 
     def wake(self) -> None:
         """Makes a sleeping `run` take a turn now: for signal handlers and other threads."""
+        self._woken = True
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_writer, b"\0")
 

@@ -11,9 +11,10 @@ import threading
 from queue import SimpleQueue
 from typing import Literal
 
-from rawproto.errors import UsageError
+from rawproto.errors import EmitError, UsageError
+from rawproto.wire.address import pack_address
 
-__all__ = ["NameFinder", "resolve"]
+__all__ = ["NameFinder", "is_address", "resolve"]
 
 Family = Literal[4, 6]
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNSPEC}
@@ -39,6 +40,16 @@ def resolve(name: str, family: Family | None = None) -> str:
     # The scope is kept as the user wrote it; a literal's tells more than its number.
     scope = name.partition("%")[2] if "%" in name else ""
     return f"{bare}%{scope}" if scope else bare
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is an IPv4 or IPv6 address, perhaps with a scope, and no name."""
+    bare = text.partition("%")[0]
+    try:
+        pack_address(bare)
+    except EmitError:
+        return False
+    return True
 
 
 class NameFinder:

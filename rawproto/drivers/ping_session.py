@@ -100,11 +100,14 @@ class PingSession:
         privileged: whether packets go out as laid out, through raw sockets.
     """
 
-    def __init__(self, names: Sequence[str], options: PingOptions) -> None:
+    def __init__(
+        self, names: Sequence[str], options: PingOptions, *, pcap: str | None = None
+    ) -> None:
         """
         Args:
             names: hosts or addresses; an address named twice is pinged once.
             options: how.
+            pcap: a pcapng file to write all packets to.
 
         Raises:
             UsageError: a name without address, options that contradict each other.
@@ -171,6 +174,7 @@ class PingSession:
             floor_ns=0 if self.privileged else round(MIN_INTERVAL_UNPRIVILEGED_MS * 1e6),
             preload=options.preload,
             options=options.options,
+            realtime_offset_ns=time.time_ns() - time.monotonic_ns(),
             report_outstanding=options.report_outstanding,
         )
 

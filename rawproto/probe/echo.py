@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rawproto.probe.ping_events import PingConfig, PingTarget
 from rawproto.wire.icmp_echo import ICMPEcho, ICMPv6Echo
-from rawproto.wire.ipv4 import DF, IPv4Header
+from rawproto.wire.ipv4 import DF, IPv4Header, IPv4Option, RecordRoute, Timestamp
 from rawproto.wire.ipv6 import IPv6Header
 
 if TYPE_CHECKING:
@@ -27,19 +28,22 @@ class EchoBuilder:
         self._config = config
         self._identification = rng.randrange(1 << 32)
 
-    def build(self, target: PingTarget, sequence_number: int, mtu: int) -> list[bytes] | None:
+    def build(
+        self, target: PingTarget, sequence_number: int, mtu: int, now_ns: int
+    ) -> list[bytes] | None:
         """The request's packets, or None where it exceeds `mtu` and must not be cut.
 
         Args:
             target: whose addresses it carries.
             sequence_number: 16 bits.
             mtu: of the path, in bytes.
+            now_ns: monotonic, for the timestamp option.
         """
         self._identification += 1
         if ":" in target.dst_addr:
             packet = self._request_v6(target, sequence_number)
         else:
-            packet = self._request_v4(target, sequence_number, mtu)
+            packet = self._request_v4(target, sequence_number, mtu, now_ns)
         if len(packet) <= mtu or self._config.fragmentation == "probe":
             return [packet]
         if self._config.fragmentation == "do":
@@ -51,7 +55,7 @@ class EchoBuilder:
             return fragment_ipv6(packet, mtu, self._identification & 0xFFFFFFFF)
         return fragment_ipv4(packet, mtu)
 
-    def _request_v4(self, target: PingTarget, sequence_number: int, mtu: int) -> bytes:
+    def _request_v4(self, target: PingTarget, sequence_number: int, mtu: int, now_ns: int) -> bytes:
         config = self._config
         echo = ICMPEcho(identifier=config.identifier, sequence_number=sequence_number)
         message = echo.emit(config.payload)
@@ -68,9 +72,22 @@ class EchoBuilder:
             protocol=1,
             src_addr=target.src_addr,
             dst_addr=target.dst_addr,
-            options=config.options,
+            options=tuple(self._begun(option, target, now_ns) for option in config.options),
         )
         return header.emit(message)
+
+    def _begun(self, option: IPv4Option, target: PingTarget, now_ns: int) -> IPv4Option:
+        """The option with this host's own entry, which the kernel adds only to its own headers."""
+        if isinstance(option, RecordRoute) and option.pointer == 4:
+            addresses = (target.src_addr, *option.addresses[1:])
+            return replace(option, addresses=addresses, pointer=8)
+        if isinstance(option, Timestamp) and option.pointer == 5 and option.flag in (0, 1):
+            # Milliseconds since midnight UT (RFC 791 section 3.1).
+            stamp = (now_ns + self._config.realtime_offset_ns) // 1_000_000 % 86_400_000
+            own = (target.src_addr if option.flag else None, stamp)
+            pointer = 13 if option.flag else 9
+            return replace(option, entries=(own, *option.entries[1:]), pointer=pointer)
+        return option
 
     def _request_v6(self, target: PingTarget, sequence_number: int) -> bytes:
         config = self._config

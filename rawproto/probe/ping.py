@@ -249,7 +249,7 @@ class Ping:
         self._schedule(run)
         self._open.append((now_ns + self._timeout_ns, run, probe))
         token = run.index << 48 | probe.number
-        packets = self._builder.build(target, probe.sequence_number, run.mtu)
+        packets = self._builder.build(target, probe.sequence_number, run.mtu, now_ns)
         if packets is None:
             refusal = LinkError("send", target.dst_addr, errno.EMSGSIZE)
             self.handle_unsent(token, refusal, now_ns)

@@ -69,7 +69,8 @@ class PingConfig:
         adaptive: answers call for probes, at most the interval apart.
         floor_ns: the shortest time between probes of a flood or an adaptive ping.
         preload: probes that are sent at once in the beginning.
-        options: of the IPv4 header.
+        options: of the IPv4 header; record route and timestamps get this host's entry.
+        realtime_offset_ns: realtime minus monotonic, for those timestamps.
         report_outstanding: whether a probe still unanswered is told before the next (-O).
     """
 
@@ -89,6 +90,7 @@ class PingConfig:
     floor_ns: int = 0
     preload: int = 1
     options: tuple[IPv4Option, ...] = ()
+    realtime_offset_ns: int = 0
     report_outstanding: bool = False
 
 

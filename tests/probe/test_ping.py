@@ -22,7 +22,7 @@ from rawproto.probe.ping_events import (
     PingSent,
     PingTarget,
 )
-from rawproto.wire.ipv4 import RecordRoute
+from rawproto.wire.ipv4 import IPv4Header, RecordRoute, Timestamp
 from tests.probe.virtual import Answer, VirtualNetwork
 
 MS = 1_000_000
@@ -144,6 +144,28 @@ def test_packet_is_laid_out_as_asked() -> None:
     built = IP(network.sent[0][1].data)
     del built.chksum, built[ICMP].chksum, built.len
     assert bytes(built) == network.sent[0][1].data, "scapy computes the same checksums"
+
+
+def test_record_route_and_timestamp_begin_with_this_host() -> None:
+    midnight = 40 * 86_400 * S
+    stamped = Timestamp(flag=1, entries=(("0.0.0.0", 0),) * 4)
+    for option, read in (
+        (RecordRoute(), lambda option: (option.recorded, len(option.addresses))),
+        (Timestamp(), lambda option: (option.recorded, len(option.entries))),
+        (stamped, lambda option: (option.recorded, len(option.entries))),
+    ):
+        network = VirtualNetwork(
+            ping(count=1, options=(option,), realtime_offset_ns=midnight + 1234 * MS),
+            answering(MS),
+        )
+        network.run()
+        recorded, slots = read(IPv4Header.parse(network.sent[0][1].data)[0].options[0])
+        if isinstance(option, RecordRoute):
+            assert (recorded, slots) == (("10.0.0.1",), 9)
+        else:
+            own = "10.0.0.1" if option.flag else None
+            assert recorded == ((own, 1234),)
+            assert slots == len(option.entries)
 
 
 def test_ipv6_packet_is_laid_out_as_asked() -> None:

@@ -1,0 +1,250 @@
+"""Measure round-trip times to one or many hosts, as iputils' ping does but to the nanosecond.
+
+examples:
+  rawproto ping 10.0.0.2                    until Ctrl-C
+  rawproto ping -c 5 -i 0.01 h2 h3          two hosts at once, a hundred probes a second
+  rawproto ping -M do -s 1472 10.0.0.2      does a full packet fit?
+  rawproto ping -R -c 1 10.0.0.2            the way there and back
+  rawproto ping --json -c 3 10.0.0.2 | jq .rtt_ms
+
+exit code: 0 all hosts answered, 1 some did not, 2 error
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import get_args
+
+from rawproto.cli.ping_json import JSONReport
+from rawproto.cli.ping_text import TextReport
+from rawproto.drivers.blocking import BlockingDriver
+from rawproto.drivers.names import is_address
+from rawproto.drivers.ping_session import PingOptions, PingSession
+from rawproto.errors import UsageError
+from rawproto.link.privileges import drop_privileges
+from rawproto.machine import Machine
+from rawproto.probe.ping_events import Fragmentation, PingEvent
+from rawproto.wire.ipv4 import IPv4Option, RecordRoute, Timestamp
+
+__all__ = ["add_arguments", "run"]
+
+ALL_ANSWERED, SOME_SILENT = 0, 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of iputils' ping by their letters, and ours by their names."""
+    parser.add_argument("hosts", nargs="+", metavar="HOST", help="name or address")
+    family = parser.add_mutually_exclusive_group()
+    family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
+    family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
+
+    pace = parser.add_argument_group("pace")
+    pace.add_argument("-c", dest="count", type=int, metavar="COUNT", help="stop after COUNT probes")
+    pace.add_argument(
+        "-i",
+        dest="interval",
+        type=float,
+        metavar="SECONDS",
+        help="between probes to a host (1; at least 0.0001, without privilege 0.002)",
+    )
+    pace.add_argument(
+        "-W", dest="timeout", type=float, metavar="SECONDS", help="a probe is lost after (10)"
+    )
+    pace.add_argument(
+        "-w", dest="deadline", type=float, metavar="SECONDS", help="everything ends after"
+    )
+    pace.add_argument(
+        "-f", dest="flood", action="store_true", help="flood: with each answer, a dot per probe"
+    )
+    pace.add_argument("-A", dest="adaptive", action="store_true", help="adaptive: with each answer")
+    pace.add_argument(
+        "-l", dest="preload", type=int, default=1, metavar="N", help="send N probes at once first"
+    )
+
+    packet = parser.add_argument_group("packet")
+    packet.add_argument(
+        "-s", dest="size", type=int, default=56, metavar="BYTES", help="of payload (56)"
+    )
+    packet.add_argument("-p", dest="pattern", metavar="HEX", help="what the payload repeats")
+    packet.add_argument("-t", dest="ttl", type=int, help="TTL or hop limit (64)")
+    packet.add_argument(
+        "-Q", dest="tos", type=_number, default=0, metavar="TOS", help="DSCP and ECN, e.g. 0xb8"
+    )
+    packet.add_argument(
+        "-M",
+        dest="fragmentation",
+        choices=get_args(Fragmentation),
+        default="want",
+        help="do: never cut; want: cut here what the path cannot take (default); "
+        "dont: let routers cut; probe: never cut, heed no path MTU",
+    )
+    packet.add_argument("-R", dest="record_route", action="store_true", help="record the route")
+    packet.add_argument(
+        "-T",
+        dest="timestamp",
+        metavar="KIND",
+        help="IP timestamps: tsonly, tsandaddr, or tsprespec=ADDR[,ADDR...]",
+    )
+    packet.add_argument(
+        "--flow-label", type=_number, default=0, metavar="LABEL", help="IPv6 flow label"
+    )
+    packet.add_argument(
+        "-I", dest="interface", default="", metavar="NAME", help="interface or source address"
+    )
+    packet.add_argument("--source", default="", metavar="ADDR", help="address to send from")
+    packet.add_argument(
+        "-b", dest="broadcast", action="store_true", help="the address is a broadcast one, yes"
+    )
+
+    output = parser.add_argument_group("output")
+    output.add_argument("-n", dest="numeric", action="store_true", help="no names for addresses")
+    output.add_argument("-q", dest="quiet", action="store_true", help="the summary alone")
+    output.add_argument(
+        "-v", dest="verbose", action="store_true", help="the time each probe waited in this host"
+    )
+    output.add_argument("-D", dest="dates", action="store_true", help="the time before each line")
+    output.add_argument(
+        "-O", dest="outstanding", action="store_true", help="tell of a probe still unanswered"
+    )
+    output.add_argument("--json", action="store_true", help="JSON Lines")
+    output.add_argument("--pcap", metavar="FILE", help="write all packets to a pcapng file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pings until the end or Ctrl-C; 0, 1, or an exception for 2."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    with PingSession(arguments.hosts, _options(arguments), pcap=arguments.pcap) as session:
+        drop_privileges()
+        report: JSONReport | TextReport
+        if arguments.json:
+            report = JSONReport(sys.stdout, session.machine)
+        else:
+            # A numeric address is shown as it was given, as in ping.
+            numeric = arguments.numeric or all(map(is_address, arguments.hosts))
+            report = TextReport(
+                sys.stdout,
+                session.machine,
+                numeric=numeric,
+                quiet=arguments.quiet,
+                verbose=arguments.verbose,
+                dates=arguments.dates,
+                dots=arguments.flood,
+                via=arguments.interface or arguments.source,
+            )
+        report.begin()
+        _pump(session, report)
+        report.end(session.link.dropped)
+        return ALL_ANSWERED if _all_answered(session, arguments.count) else SOME_SILENT
+
+
+def _options(arguments: argparse.Namespace) -> PingOptions:
+    interface, source = arguments.interface, arguments.source
+    if is_address(interface):
+        interface, source = "", source or interface
+    interval = arguments.interval
+    if interval is None:
+        interval = 0.0 if arguments.flood else 1.0
+    return PingOptions(
+        count=arguments.count,
+        family=arguments.family,
+        interval_ms=interval * 1e3,
+        timeout_ms=None if arguments.timeout is None else arguments.timeout * 1e3,
+        deadline_ms=None if arguments.deadline is None else arguments.deadline * 1e3,
+        size=arguments.size,
+        pattern=_pattern(arguments.pattern),
+        ttl=arguments.ttl,
+        tos=arguments.tos,
+        flow_label=arguments.flow_label,
+        source=source,
+        interface=interface,
+        fragmentation=arguments.fragmentation,
+        flood=arguments.flood,
+        adaptive=arguments.adaptive,
+        preload=arguments.preload,
+        options=_header_options(arguments),
+        broadcast=arguments.broadcast,
+        report_outstanding=arguments.outstanding,
+    )
+
+
+def _number(text: str) -> int:
+    return int(text, 0)
+
+
+def _pattern(text: str | None) -> bytes:
+    if text is None:
+        return b""
+    try:
+        pattern = bytes.fromhex(text if len(text) % 2 == 0 else "0" + text)
+    except ValueError:
+        raise UsageError(f"pattern {text}: must be hexadecimal digits") from None
+    if not 1 <= len(pattern) <= 16:
+        raise UsageError(f"pattern {text}: must be 1 to 16 bytes")
+    return pattern
+
+
+def _header_options(arguments: argparse.Namespace) -> tuple[IPv4Option, ...]:
+    if arguments.record_route and arguments.timestamp:
+        raise UsageError("-R and -T do not fit into one header")
+    if arguments.record_route:
+        return (RecordRoute(),)
+    if not arguments.timestamp:
+        return ()
+    kind, _, addresses = arguments.timestamp.partition("=")
+    hosts = addresses.split(",") if addresses else []
+    if kind == "tsonly" and not hosts:
+        return (Timestamp(flag=0, entries=((None, 0),) * 9),)
+    if kind == "tsandaddr" and not hosts:
+        return (Timestamp(flag=1, entries=(("0.0.0.0", 0),) * 4),)
+    if kind == "tsprespec" and 1 <= len(hosts) <= 4 and all(map(is_address, hosts)):
+        return (Timestamp(flag=3, entries=tuple((host, 0) for host in hosts)),)
+    raise UsageError(
+        f"-T {arguments.timestamp}: must be tsonly, tsandaddr, or tsprespec= and 1 to 4 addresses"
+    )
+
+
+def _pump(session: PingSession, report: JSONReport | TextReport) -> None:
+    """Runs the machine; Ctrl-C and SIGTERM end it, SIGQUIT asks for a status line."""
+    wishes: set[int] = set()
+    machine: Machine[PingEvent] = session.machine
+
+    def grant() -> None:
+        if signal.SIGQUIT in wishes:
+            report.status(sys.stderr)
+        if wishes & {signal.SIGINT, signal.SIGTERM}:
+            session.machine.stop()
+        wishes.clear()
+
+    with BlockingDriver(machine, session.link, report.tell, on_wake=grant) as driver:
+
+        def wish(number: int, frame: FrameType | None) -> None:
+            wishes.add(number)
+            driver.wake()
+
+        with _handling(wish):
+            driver.run()
+
+
+@contextmanager
+def _handling(handler: signal._HANDLER) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
+
+
+def _all_answered(session: PingSession, count: int | None) -> bool:
+    """Every host answered; with a deadline, as often as was asked."""
+    least = 1
+    if count is not None and session.machine.config.deadline_ns is not None:
+        least = count
+    machine = session.machine
+    return all(machine.statistics(target).received >= least for target in machine.targets)

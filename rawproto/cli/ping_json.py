@@ -1,0 +1,122 @@
+"""ping as JSON Lines: one record an event, a summary per target at the end."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rawproto.cli.render import json_line, milliseconds
+from rawproto.probe.ping import Ping
+from rawproto.probe.ping_events import PingError, PingEvent, PingLost, PingReply, PingTarget
+from rawproto.wire.ipv4 import IPv4Option
+
+__all__ = ["JSONReport"]
+
+
+class JSONReport:
+    """Writes what a ping tells."""
+
+    def __init__(self, stream: TextIO, machine: Ping) -> None:
+        self._stream = stream
+        self._machine = machine
+
+    def begin(self) -> None:
+        """Nothing to say before the first event."""
+
+    def tell(self, event: PingEvent) -> None:
+        """One event, one line."""
+        if isinstance(event, PingReply):
+            self._write("reply", _reply(event))
+        elif isinstance(event, PingLost):
+            self._write(
+                "lost",
+                {
+                    "target": event.target.name,
+                    "sequence_number": event.sequence_number,
+                    "rtt_ms": None,
+                },
+            )
+        elif isinstance(event, PingError):
+            self._write(
+                "error",
+                {
+                    "target": event.target.name,
+                    "src_addr": event.src_addr or None,
+                    "sequence_number": event.sequence_number,
+                    "icmp_type": event.icmp_type,
+                    "code": event.code,
+                    "message": event.message,
+                    "mtu": event.mtu,
+                },
+            )
+
+    def status(self, stream: TextIO) -> None:
+        """Where every target stands, to `stream`."""
+        for target in self._machine.targets:
+            stream.write(json_line("status", self._summary(target)))
+
+    def end(self, dropped_by_host: int) -> None:
+        """A summary per target."""
+        for target in self._machine.targets:
+            self._machine.statistics(target).dropped_by_host = dropped_by_host
+            self._write("summary", self._summary(target))
+
+    def _write(self, kind: str, fields: dict[str, object]) -> None:
+        self._stream.write(json_line(kind, fields))
+
+    def _summary(self, target: PingTarget) -> dict[str, object]:
+        counts = self._machine.statistics(target)
+        rtt = counts.rtt
+        times = None
+        if rtt.count:
+            p50, p95, p99 = rtt.percentiles_ns((50, 95, 99))
+            times = {
+                "min": milliseconds(rtt.min_ns),
+                "avg": milliseconds(rtt.mean_ns),
+                "max": milliseconds(rtt.max_ns),
+                "mdev": milliseconds(rtt.mdev_ns),
+                "p50": milliseconds(p50),
+                "p95": milliseconds(p95),
+                "p99": milliseconds(p99),
+            }
+        return {
+            "target": target.name,
+            "dst_addr": target.dst_addr,
+            "sent": counts.sent,
+            "received": counts.received,
+            "duplicates": counts.duplicates,
+            "late": counts.late,
+            "reordered": counts.reordered,
+            "corrupted": counts.corrupted,
+            "errors": counts.errors,
+            "dropped_by_host": counts.dropped_by_host,
+            "loss_pct": round(counts.loss_pct, 6),
+            "duration_ms": milliseconds(counts.duration_ns),
+            "rtt_ms": times,
+            "jitter_ms": milliseconds(rtt.jitter_ns) if rtt.count else None,
+        }
+
+
+def _reply(event: PingReply) -> dict[str, object]:
+    return {
+        "target": event.target.name,
+        "src_addr": event.src_addr,
+        "sequence_number": event.sequence_number,
+        "identifier": event.identifier,
+        "bytes": event.size,
+        "ttl": event.ttl,
+        "rtt_ms": milliseconds(event.rtt_ns),
+        "queued_ms": milliseconds(event.queued_ns),
+        "tx_stamp": event.tx_stamp,
+        "rx_stamp": event.rx_stamp,
+        "duplicate": event.duplicate,
+        "late": event.late,
+        "reordered": event.reordered,
+        "corrupted": not event.valid or event.wrong_at is not None,
+        "options": [_option(option) for option in event.options],
+    }
+
+
+def _option(option: IPv4Option) -> dict[str, object]:
+    """As everywhere: the kind, and what follows kind and length in hex."""
+    data = option.emit()
+    return {"kind": data[0], "value": data[2:].hex()}

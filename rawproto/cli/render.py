@@ -1,0 +1,45 @@
+"""What the verbs print with: JSON Lines, numbers and, on a terminal, colour."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Literal, TextIO
+
+__all__ = ["SCHEMA", "Style", "json_line", "milliseconds"]
+
+SCHEMA = 1
+"""Version of the JSON records; it counts up when a field changes its meaning."""
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+def milliseconds(ns: float | None) -> float | None:
+    """Nanoseconds as milliseconds with all their digits."""
+    return None if ns is None else round(ns / 1e6, 6)
+
+
+def json_line(kind: str, fields: Mapping[str, object]) -> str:
+    """One record as a line: `type` and `schema` first."""
+    return json.dumps({"type": kind, "schema": SCHEMA, **fields}, ensure_ascii=False) + "\n"
+
+
+class Style:
+    """Colours for one stream, or none: NO_COLOR and --color decide."""
+
+    def __init__(self, stream: TextIO, choice: Literal["auto", "always", "never"]) -> None:
+        """
+        Args:
+            stream: where the text goes.
+            choice: `auto` colours on a terminal unless NO_COLOR is set.
+        """
+        self.on = choice == "always" or (
+            choice == "auto" and not os.environ.get("NO_COLOR") and stream.isatty()
+        )
+
+    def __call__(self, text: str, *names: str) -> str:
+        """The text in the styles named (bold, dim, red, green, yellow, cyan)."""
+        if not self.on or not names:
+            return text
+        return f"\x1b[{';'.join(_CODES[name] for name in names)}m{text}\x1b[0m"
