@@ -41,6 +41,8 @@ __all__ = ["NETNS", "START", "main"]
 NETNS = "/run/netns"
 """Where `ip netns` looks for names; also where the lab's owner finds its hosts."""
 
+MARK = b"# above: this lab\n"
+
 START = "import sys; sys.path.insert(0, sys.argv[1]); from rawproto.lab.keeper import main; main()"
 
 
@@ -109,29 +111,40 @@ def _mount_netns() -> None:
     """
     if not os.path.isdir(NETNS):
         old = os.open("/run", os.O_PATH)
-        entries = list(os.scandir("/run"))
+        names = os.listdir("/run")
         mount("tmpfs", "/run", "tmpfs", data="mode=755")
-        for entry in entries:
-            target = f"/run/{entry.name}"
-            if entry.is_symlink():
-                os.symlink(os.readlink(entry.name, dir_fd=old), target)
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                os.mkdir(target)
-            else:
-                os.close(os.open(target, os.O_CREAT | os.O_RDONLY, 0o600))
-            mount(f"/proc/self/fd/{old}/{entry.name}", target, flags=MS_BIND | MS_REC)
+        for name in names:
+            _bind_again(f"/proc/self/fd/{old}/{name}", f"/run/{name}")
         os.close(old)
         os.mkdir(NETNS)
     mount("tmpfs", NETNS, "tmpfs", data="mode=755")
 
 
+def _bind_again(source: str, target: str) -> None:
+    try:
+        if os.path.islink(source):
+            os.symlink(os.readlink(source), target)
+            return
+        if os.path.isdir(source):
+            os.mkdir(target)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_RDONLY, 0o600))
+        mount(source, target, flags=MS_BIND | MS_REC)
+    except FileNotFoundError:
+        return  # removed meanwhile: others work in /run too
+
+
 def _mount_hosts_file(content: bytes) -> None:
-    """Puts the lab's names over /etc/hosts, from a file that only the mount keeps."""
+    """Puts the lab's names over /etc/hosts, from a file that a second mount hides.
+
+    Unlinked it would be hidden too, but then nobody could mount over /etc/hosts again,
+    as a lab within the lab wants to.
+    """
     if not os.path.isfile("/etc/hosts"):
         return
     path = f"{NETNS}/hosts"
     with open("/etc/hosts", "rb") as old, open(path, "wb") as new:
-        new.write(content + old.read())
+        # Within a lab, the names of the lab around it would shadow ours.
+        new.write(content + MARK + old.read().rpartition(MARK)[2])
     mount(path, "/etc/hosts", flags=MS_BIND)
-    os.unlink(path)
+    mount("tmpfs", NETNS, "tmpfs", data="mode=755")
