@@ -18,10 +18,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from rawproto.cli.ping_json import JSONReport
-from rawproto.cli.ping_text import TextReport
 from rawproto.drivers.blocking import BlockingDriver
 from rawproto.drivers.names import is_address
 from rawproto.drivers.ping_session import PingOptions, PingSession
@@ -29,7 +27,11 @@ from rawproto.errors import UsageError
 from rawproto.link.privileges import drop_privileges
 from rawproto.machine import Machine
 from rawproto.probe.ping_events import Fragmentation, PingEvent
-from rawproto.wire.ipv4 import IPv4Option, RecordRoute, Timestamp
+
+if TYPE_CHECKING:
+    from rawproto.cli.ping_json import JSONReport
+    from rawproto.cli.ping_text import TextReport
+    from rawproto.wire.ipv4_options import IPv4Option
 
 __all__ = ["add_arguments", "run"]
 
@@ -121,9 +123,14 @@ def run(arguments: argparse.Namespace) -> int:
     with PingSession(arguments.hosts, _options(arguments), pcap=arguments.pcap) as session:
         drop_privileges()
         report: JSONReport | TextReport
+        # Either is loaded only where it is wanted.
         if arguments.json:
+            from rawproto.cli.ping_json import JSONReport
+
             report = JSONReport(sys.stdout, session.machine)
         else:
+            from rawproto.cli.ping_text import TextReport
+
             # A numeric address is shown as it was given, as in ping.
             numeric = arguments.numeric or all(map(is_address, arguments.hosts))
             report = TextReport(
@@ -192,11 +199,15 @@ def _header_options(arguments: argparse.Namespace) -> tuple[IPv4Option, ...]:
     if arguments.record_route and arguments.timestamp:
         raise UsageError("-R and -T do not fit into one header")
     if arguments.record_route:
+        from rawproto.wire.ipv4_options import RecordRoute
+
         return (RecordRoute(),)
     if not arguments.timestamp:
         return ()
     kind, _, addresses = arguments.timestamp.partition("=")
     hosts = addresses.split(",") if addresses else []
+    from rawproto.wire.ipv4_options import Timestamp
+
     if kind == "tsonly" and not hosts:
         return (Timestamp(flag=0, entries=((None, 0),) * 9),)
     if kind == "tsandaddr" and not hosts:

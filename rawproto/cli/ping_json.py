@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rawproto.cli.render import json_line, milliseconds
 from rawproto.probe.ping import Ping
 from rawproto.probe.ping_events import PingError, PingEvent, PingLost, PingReply, PingTarget
-from rawproto.wire.ipv4 import IPv4Option
+
+if TYPE_CHECKING:
+    from rawproto.wire.ipv4_options import IPv4Option
 
 __all__ = ["JSONReport"]
 

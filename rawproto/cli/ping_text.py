@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rawproto.drivers.names import NameFinder
 from rawproto.probe.ping import Ping
@@ -16,7 +16,9 @@ from rawproto.probe.ping_events import (
     PingTarget,
 )
 from rawproto.probe.stats import PingStatistics
-from rawproto.wire.ipv4 import IPv4Option, RecordRoute, Timestamp
+
+if TYPE_CHECKING:
+    from rawproto.wire.ipv4_options import IPv4Option, Timestamp
 
 __all__ = ["TextReport"]
 
@@ -167,6 +169,8 @@ class TextReport:
     def _options(self, event: PingReply) -> str:
         if not event.options:
             return ""
+        from rawproto.wire.ipv4_options import RecordRoute, Timestamp
+
         lines = []
         for option in event.options:
             if isinstance(option, RecordRoute):

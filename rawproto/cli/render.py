@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Literal, TextIO
@@ -22,6 +21,8 @@ def milliseconds(ns: float | None) -> float | None:
 
 def json_line(kind: str, fields: Mapping[str, object]) -> str:
     """One record as a line: `type` and `schema` first."""
+    import json
+
     return json.dumps({"type": kind, "schema": SCHEMA, **fields}, ensure_ascii=False) + "\n"
 
 

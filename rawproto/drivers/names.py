@@ -7,8 +7,6 @@ by a thread of their own; who asks gets what is known by now.
 from __future__ import annotations
 
 import socket
-import threading
-from queue import SimpleQueue
 from typing import Literal
 
 from rawproto.errors import EmitError, UsageError
@@ -59,11 +57,15 @@ class NameFinder:
     """
 
     def __init__(self) -> None:
+        # Loaded here because with -n, or without names, nobody needs threads.
+        import threading
+        from queue import SimpleQueue
+
         self._names: dict[str, str] = {}
         self._found = threading.Condition()
         self._wanted: SimpleQueue[str] = SimpleQueue()
         self._asked: set[str] = set()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._work, daemon=True)
 
     def name_of(self, address: str, wait_s: float = 0.0) -> str | None:
         """The name of an address, None while (or if) there is none.
@@ -77,8 +79,7 @@ class NameFinder:
                 return None
             self._asked.add(address)
             self._wanted.put(address)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True)
+            if not self._thread.is_alive():
                 self._thread.start()
             if wait_s:
                 with self._found:

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from rawproto.drivers.names import resolve
 from rawproto.errors import LinkError, UsageError
@@ -18,7 +18,9 @@ from rawproto.link.open import open_icmp_link
 from rawproto.link.routes import Route, lookup
 from rawproto.probe.ping import Ping
 from rawproto.probe.ping_events import Fragmentation, PingConfig, PingTarget
-from rawproto.wire.ipv4 import IPv4Option, emit_options
+
+if TYPE_CHECKING:
+    from rawproto.wire.ipv4_options import IPv4Option
 
 __all__ = ["PingOptions", "PingSession"]
 
@@ -215,12 +217,17 @@ def _find_target(name: str, options: PingOptions) -> PingTarget:
 
 
 def _refuse_uncuttable(name: str, dst_addr: str, route: Route, options: PingOptions) -> None:
-    headers = 48 if ":" in dst_addr else 28 + len(emit_options(options.options))
+    headers = 48 if ":" in dst_addr else 28 + _options_length(options.options)
     mtu = {"do": route.mtu, "probe": route.interface_mtu}.get(options.fragmentation)
     size = options.size + headers
     if mtu is not None and size > mtu:
         reason = f"a packet of {size} bytes is above the MTU of {mtu} and must not be cut"
         raise LinkError("send to", name, errno.EMSGSIZE, reason)
+
+
+def _options_length(options: tuple[IPv4Option, ...]) -> int:
+    """Of an option field, padded to 32 bits."""
+    return (sum(len(option.emit()) for option in options) + 3) // 4 * 4
 
 
 def _is_multicast(address: str) -> bool:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from rawproto.probe.ping_events import PingConfig, PingTarget
 from rawproto.wire.icmp_echo import ICMPEcho, ICMPv6Echo
-from rawproto.wire.ipv4 import DF, IPv4Header, IPv4Option, RecordRoute, Timestamp
+from rawproto.wire.ipv4 import DF, IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
 
 if TYPE_CHECKING:
     import random
+
+    from rawproto.wire.ipv4_options import IPv4Option
 
 __all__ = ["EchoBuilder"]
 
@@ -78,6 +80,8 @@ class EchoBuilder:
 
     def _begun(self, option: IPv4Option, target: PingTarget, now_ns: int) -> IPv4Option:
         """The option with this host's own entry, which the kernel adds only to its own headers."""
+        from rawproto.wire.ipv4_options import RecordRoute, Timestamp
+
         if isinstance(option, RecordRoute) and option.pointer == 4:
             addresses = (target.src_addr, *option.addresses[1:])
             return replace(option, addresses=addresses, pointer=8)

@@ -33,10 +33,12 @@ from rawproto.probe.ping_events import (
 )
 from rawproto.probe.run import ANSWERED, GIVEN_UP, REFUSED, WAITING, Probe, Run
 from rawproto.probe.stats import PingStatistics
-from rawproto.wire.ipv4 import IPv4Header, IPv4Option
+from rawproto.wire.ipv4 import IPv4Header
 
 if TYPE_CHECKING:
     import random
+
+    from rawproto.wire.ipv4_options import IPv4Option
 
 __all__ = ["DEFAULT_TIMEOUT_NS", "FLOOD_INTERVAL_NS", "Ping"]
 

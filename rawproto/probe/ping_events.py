@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rawproto.machine import StampSource
-from rawproto.wire.ipv4 import IPv4Option
+
+if TYPE_CHECKING:
+    from rawproto.wire.ipv4_options import IPv4Option
 
 __all__ = [
     "Fragmentation",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from rawproto.wire.checksum import internet_checksum
-from rawproto.wire.ipv4 import IPv4Header, RecordRoute, RouterAlert
+from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv4_options import RecordRoute, RouterAlert
 
 OURS = (7, 0xBEEF)
 THEIRS = 8

@@ -22,7 +22,8 @@ from rawproto.probe.ping_events import (
     PingSent,
     PingTarget,
 )
-from rawproto.wire.ipv4 import IPv4Header, RecordRoute, Timestamp
+from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv4_options import RecordRoute, Timestamp
 from tests.probe.virtual import Answer, VirtualNetwork
 
 MS = 1_000_000

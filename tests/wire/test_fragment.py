@@ -19,7 +19,8 @@ from scapy.layers.inet6 import (
 
 from rawproto.errors import EmitError, WireError
 from rawproto.wire.fragment import fragment_ipv4, fragment_ipv6
-from rawproto.wire.ipv4 import IPv4Header, NoOperation, RecordRoute, RouterAlert
+from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv4_options import NoOperation, RecordRoute, RouterAlert
 from rawproto.wire.ipv6_chain import upper_layer, walk
 
 

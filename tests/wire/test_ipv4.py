@@ -15,11 +15,9 @@ from scapy.layers.inet import (
 )
 
 from rawproto.errors import EmitError, MalformedError, TruncatedError
-from rawproto.wire.ipv4 import (
-    DF,
-    MF,
+from rawproto.wire.ipv4 import DF, MF, IPv4Header
+from rawproto.wire.ipv4_options import (
     EndOfOptions,
-    IPv4Header,
     NoOperation,
     RawOptions,
     RecordRoute,
