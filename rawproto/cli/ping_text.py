@@ -234,8 +234,10 @@ class TextReport:
         p50, p95, p99 = rtt.percentiles_ns((50, 95, 99))
         line += f"\nrtt p50/p95/p99 = {_ms(p50)}/{_ms(p95)}/{_ms(p99)} ms"
         line += f", jitter {_ms(rtt.jitter_ns)} ms"
-        if counts.queued.count:
-            line += f", queued here {_ms(counts.queued.mean_ns)}/{_ms(counts.queued.max_ns)} ms"
+        if counts.stamped:
+            line += (
+                f", queued here avg/max {_ms(counts.queued_mean_ns)}/{_ms(counts.queued_max_ns)} ms"
+            )
         return line + "\n"
 
 

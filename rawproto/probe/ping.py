@@ -219,6 +219,9 @@ class Ping:
 
     @property
     def _sending(self) -> bool:
+        # Without a count, or while the first target is not done, there is no need to look further.
+        if self.config.count is None or not self._is_done(self._runs[0]):
+            return True
         return any(not self._is_done(run) for run in self._runs)
 
     def _is_done(self, run: Run) -> bool:

@@ -96,7 +96,7 @@ class Run:
         self.mtu = target.mtu
         self.pace = pace
         self.remembered = remembered
-        self.statistics = PingStatistics(rtt=RTTSamples(rng), queued=RTTSamples(rng))
+        self.statistics = PingStatistics(rtt=RTTSamples(rng))
         self.probes: dict[int, Probe] = {}
         self.newest: Probe | None = None
         self.waiting = 0
@@ -146,6 +146,8 @@ class Run:
         counts.reordered += overtaken
         counts.rtt.add(rtt_ns)
         if probe.queued_ns is not None:
-            counts.queued.add(probe.queued_ns)
+            counts.stamped += 1
+            counts.queued_total_ns += probe.queued_ns
+            counts.queued_max_ns = max(counts.queued_max_ns, probe.queued_ns)
         self.close(probe, ANSWERED)
         return False, late, overtaken

@@ -116,7 +116,6 @@ class PingStatistics:
 
     Attributes:
         rtt: round-trip times of every first reply, late ones too.
-        queued: times that probes waited in this host, between SCHED and SND stamp.
         sent: probes sent, those that this host could not send included.
         received: probes that were answered, late ones included, duplicates not.
         duplicates: further replies to an answered probe.
@@ -125,12 +124,14 @@ class PingStatistics:
         corrupted: replies whose payload or checksum was wrong.
         reordered: replies that a reply to a later probe had overtaken.
         dropped_by_host: packets that this host's socket dropped unread, for all targets.
+        stamped: answered probes that the kernel stamped on their way out.
+        queued_total_ns: how long those waited in this host, from SCHED to SND stamp.
+        queued_max_ns: the longest of them.
         started_ns: when the first probe was sent, None before.
         ended_ns: when the last thing happened.
     """
 
     rtt: RTTSamples
-    queued: RTTSamples
     sent: int = 0
     received: int = 0
     duplicates: int = 0
@@ -139,6 +140,9 @@ class PingStatistics:
     corrupted: int = 0
     reordered: int = 0
     dropped_by_host: int = 0
+    stamped: int = 0
+    queued_total_ns: int = 0
+    queued_max_ns: int = 0
     started_ns: int | None = None
     ended_ns: int = 0
 
@@ -146,6 +150,11 @@ class PingStatistics:
     def loss_pct(self) -> float:
         """Share of probes never answered, in per cent; 0 before the first."""
         return 100.0 * (self.sent - self.received) / self.sent if self.sent else 0.0
+
+    @property
+    def queued_mean_ns(self) -> float:
+        """Mean wait in this host, 0 without kernel stamps."""
+        return self.queued_total_ns / self.stamped if self.stamped else 0.0
 
     @property
     def duration_ns(self) -> int:

@@ -65,6 +65,12 @@ def test_nothing_received_is_all_zeros() -> None:
 
 
 def test_loss_counts_what_was_never_answered() -> None:
-    counts = PingStatistics(rtt=filled([]), queued=filled([]), sent=8, received=6, late=1)
+    counts = PingStatistics(rtt=filled([]), sent=8, received=6, late=1)
     assert counts.loss_pct == 25.0
-    assert PingStatistics(rtt=filled([]), queued=filled([])).loss_pct == 0.0
+    assert PingStatistics(rtt=filled([])).loss_pct == 0.0
+
+
+def test_wait_in_this_host_is_averaged_over_what_was_stamped() -> None:
+    counts = PingStatistics(rtt=filled([]), stamped=4, queued_total_ns=10)
+    assert counts.queued_mean_ns == 2.5
+    assert PingStatistics(rtt=filled([])).queued_mean_ns == 0
