@@ -11,11 +11,11 @@ link made of several sockets puts them behind one epoll descriptor.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from rawproto.machine import Datagram, ICMPError, StampSource, Transmit
 
-__all__ = ["Arrival", "Link", "Transmitted"]
+__all__ = ["Arrival", "Link", "Transmitted", "arrival_order"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +36,11 @@ class Transmitted:
 
 
 Arrival = Datagram | ICMPError | Transmitted
+
+
+def arrival_order(arrival: Arrival) -> int:
+    """The key to sort by: transmit stamps, then errors, then datagrams."""
+    return 0 if isinstance(arrival, Transmitted) else 1 if isinstance(arrival, ICMPError) else 2
 
 
 class Link(Protocol):
@@ -63,13 +68,24 @@ class Link(Protocol):
 
         Args:
             limit: at most so many datagrams (stamps and errors do not count).
+
+        Raises:
+            LinkError: the carrier is gone (its interface is down, the link is closed); what
+                had arrived before has been told by then.
         """
         ...
 
     def poll_timeout(self) -> int | None:
-        """When a fake has something by itself (a delayed packet), monotonic ns; else None."""
+        """When `receive` has something that the descriptor does not tell, monotonic ns; else None.
+
+        A fake's delayed packets are such, and what a real link read while it was sending.
+        """
         ...
 
     def close(self) -> None:
         """Gives every descriptor back."""
         ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...

@@ -257,8 +257,9 @@ class DgramLink(SocketLink):
             stamp_source=stamp_source,
         )
 
-    def _receive_failed(self, error: OSError) -> None:
-        """Nothing to do: an ICMP error says so here, and is in the error queue too."""
+    def _receive_failed(self, error: OSError) -> LinkError | None:
+        """An ICMP error is told here too, but stands in the error queue with all it says."""
+        return super()._receive_failed(error) if error.errno == errno.EBADF else None
 
 
 def _read_ipv4_ancillary(datagram: Datagram, ancillary: Ancillary) -> None:

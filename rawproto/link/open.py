@@ -10,11 +10,11 @@ import select
 from typing import Any, Literal, Self
 
 from rawproto.errors import LinkError, PrivilegeError
-from rawproto.link.base import Arrival, Transmitted
+from rawproto.link.base import Arrival, arrival_order
 from rawproto.link.dgram import DgramLink
 from rawproto.link.raw import RawLink
 from rawproto.link.timestamps import ClockBridge
-from rawproto.machine import Datagram, Transmit
+from rawproto.machine import Transmit
 
 __all__ = ["DualLink", "ICMPLink", "open_icmp_link"]
 
@@ -62,7 +62,7 @@ class DualLink:
             if link.fileno() in ready or link.poll_timeout() is not None:
                 arrivals += link.receive(limit)
         if len(ready) > 1:
-            arrivals.sort(key=_rank)
+            arrivals.sort(key=arrival_order)
         return arrivals
 
     def poll_timeout(self) -> int | None:
@@ -81,12 +81,6 @@ class DualLink:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _rank(arrival: Arrival) -> int:
-    """Stamps, then errors, then datagrams."""
-    kind = type(arrival)
-    return 0 if kind is Transmitted else 2 if kind is Datagram else 1
 
 
 ICMPLink = RawLink | DgramLink | DualLink

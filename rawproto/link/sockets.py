@@ -17,7 +17,7 @@ import struct
 from typing import Any, Self
 
 from rawproto.errors import LinkError
-from rawproto.link.base import Arrival
+from rawproto.link.base import Arrival, arrival_order
 from rawproto.link.interfaces import split_scope
 from rawproto.link.options import SO_RXQ_OVFL, SO_TIMESTAMPING, grow_buffers
 from rawproto.link.timestamps import (
@@ -75,6 +75,7 @@ class SocketLink:
         self._addresses: dict[str, tuple[str, int] | tuple[str, int, int, int]] = {}
         # What was read while sending, told by the next `receive`.
         self._early: list[Arrival] = []
+        self._failure: LinkError | None = None
         self._buffer = bytearray(MAX_PACKET + 64)
         self._view = memoryview(self._buffer)
         sock.setblocking(False)
@@ -102,10 +103,14 @@ class SocketLink:
 
     def receive(self, limit: int = 64) -> list[Arrival]:
         """What has arrived; see `link.base.Link.receive`."""
-        arrivals, self._early = self._early, []
+        self._raise_failure()
         started_ns = self._bridge.sample()
+        arrivals: list[Arrival] = []
         if self._reads_errors or len(self._stamps):
             self._read_error_queue(arrivals)
+        if self._early:
+            arrivals = sorted(self._early + arrivals, key=arrival_order)
+            self._early.clear()
         sock, buffers = self._socket, [self._buffer]
         for _ in range(limit):
             try:
@@ -114,19 +119,22 @@ class SocketLink:
                 self._quiet_ns = started_ns
                 break
             except OSError as error:
-                self._receive_failed(error)
-                continue
+                self._failure = self._receive_failed(error)
+                if self._failure is None:
+                    continue
+                break
             datagram = self._read_datagram(size, ancillary, address)
             if datagram is not None:
                 arrivals.append(datagram)
         if not arrivals:
             # Woken for stamps that nobody awaits: left in the queue they would wake us for ever.
             self._read_error_queue(arrivals)
+            self._raise_failure()
         return arrivals
 
     def poll_timeout(self) -> int | None:
-        """At once when something was read while sending, else None."""
-        return self._quiet_ns if self._early else None
+        """At once when there is something to tell that no descriptor tells, else None."""
+        return self._quiet_ns if self._early or self._failure else None
 
     def close(self) -> None:
         """Gives the descriptor back."""
@@ -150,9 +158,15 @@ class SocketLink:
         """One message of the error queue that is no stamp."""
         return None
 
-    def _receive_failed(self, error: OSError) -> None:
-        """A receive answered an error; may raise LinkError."""
-        raise LinkError("receive", "", error.errno) from None
+    def _raise_failure(self) -> None:
+        """A receive that failed behind others has what they gave told first."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _receive_failed(self, error: OSError) -> LinkError | None:
+        """What to raise when a receive answered an error; None passes over it."""
+        return LinkError("receive", "", error.errno)
 
     def _read_error_queue(self, arrivals: list[Arrival]) -> None:
         """Drains the error queue: stamps first, then errors."""
@@ -207,6 +221,8 @@ class SocketLink:
         return LinkError("send to", transmit.dst_addr, error.errno, reason)
 
     def _restart_stamps(self) -> None:
+        if self._socket.fileno() < 0:
+            return
         if len(self._stamps):
             self._read_error_queue(self._early)
         for value in (RECEIVE_STAMPS, TRANSMIT_STAMPS):
