@@ -197,16 +197,17 @@ class SocketLink:
 
     def _received_at(self, ancillary: Ancillary) -> tuple[int, StampSource]:
         """When the message just read arrived, and who says so. Notes what was dropped."""
+        received_ns = None
         for level, kind, value in ancillary:
             if level != socket.SOL_SOCKET:
                 break  # the kernel puts those of the socket first
             if kind == SO_TIMESTAMPING:
                 received_ns = self._bridge.received_at(unpack_stamp(value), self._quiet_ns)
-                if received_ns is not None:
-                    return received_ns, "kernel"
             elif kind == SO_RXQ_OVFL:
                 (self._dropped,) = _UINT.unpack_from(value)
-        return self._bridge.sample(), "user"
+        if received_ns is None:
+            return self._bridge.sample(), "user"
+        return received_ns, "kernel"
 
     def _refused(self, error: OSError, transmit: Transmit) -> LinkError:
         """The kernel did not take the packet: what to raise, with the stamps set right."""

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from socket import AF_INET, inet_ntoa, inet_pton
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from rawproto.errors import EmitError, MalformedError, TruncatedError, WireError
+from rawproto.errors import EmitError, MalformedError, TruncatedError
 from rawproto.wire.address import pack_ipv4
 from rawproto.wire.checksum import internet_checksum
 from rawproto.wire.layer import Layer
@@ -37,7 +37,7 @@ from rawproto.wire.layer import Layer
 if TYPE_CHECKING:
     from rawproto.wire.ipv4_options import IPv4Option
 
-__all__ = ["DF", "MF", "IPv4Header", "peek_payload"]
+__all__ = ["DF", "MF", "IPv4Header"]
 
 MF = 0b001
 """Flag: more fragments follow."""
@@ -252,14 +252,3 @@ class IPv4Header(Layer):
         if len(data) < max(end, 20):
             raise TruncatedError("ipv4", 0, max(end, 20), len(data))
         return internet_checksum(data[:end]) == 0
-
-
-def peek_payload(data: bytes | memoryview) -> tuple[int, int]:
-    """(protocol, offset of the payload) of a packet, without building a header.
-
-    Raises:
-        WireError: no whole IPv4 header stands there.
-    """
-    if len(data) < 20 or data[0] >> 4 != 4 or not 20 <= (data[0] & 0x0F) * 4 <= len(data):
-        raise WireError("ipv4", 0, "no IPv4 header")
-    return data[9], (data[0] & 0x0F) * 4
