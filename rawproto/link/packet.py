@@ -128,7 +128,9 @@ class PacketLink(SocketLink):
         self._indexes: dict[str, int] = {}
         # dst_addr -> (good until, header in front, sockaddr_ll)
         self._hops: dict[str, tuple[int, bytes, tuple[Any, ...]]] = {}
-        sock = _open()
+        # Python binds a packet socket to an interface or not at all, so one that is for all
+        # receives from the start; the others receive nothing before their filter stands.
+        sock = _open(ethertype if interface is None else 0)
         try:
             super().__init__(
                 sock, timestamps=timestamps, receive_bytes=receive_bytes, bridge=bridge
@@ -141,8 +143,8 @@ class PacketLink(SocketLink):
             if promiscuous and self._device is not None:
                 request = _MEMBERSHIP.pack(self._device.index, PACKET_MR_PROMISC, 0)
                 sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
-            # Until it is bound the socket receives nothing, so the filter misses nothing.
-            sock.bind((interface or "", ethertype))
+            if interface is not None:
+                sock.bind((interface, ethertype))
         except OSError as error:
             sock.close()
             if isinstance(error, LinkError):
@@ -314,9 +316,9 @@ class PacketLink(SocketLink):
         )
 
 
-def _open() -> socket.socket:
+def _open(ethertype: int) -> socket.socket:
     try:
-        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
     except PermissionError:
         raise raw_socket_refused("open packet socket") from None
     except OSError as error:
