@@ -156,6 +156,8 @@ class DgramLink(SocketLink):
                 address = (address[0], 0, flow_label, address[3])  # type: ignore[misc]
         entered_ns = self._bridge.sample()
         try:
+            if self.family == 4:
+                self._set_df(transmit.data[6] & 0x40)
             try:
                 self._socket.sendmsg((message,), ancillary, 0, address)
             except OSError:
@@ -170,6 +172,13 @@ class DgramLink(SocketLink):
         if self._timestamps:
             self._stamps.sent(transmit.token, entered_ns)
         return entered_ns
+
+    def _set_df(self, df: int) -> None:
+        """DF is an option of the socket; probes seldom change theirs."""
+        if df != self._df:
+            value = PMTUDISC_PROBE if df else PMTUDISC_DONT
+            self._socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, value)
+            self._df = df
 
     def _collect_errors(self) -> bool:
         """Reads the error queue ahead: whether ICMP errors were in it."""
@@ -186,12 +195,6 @@ class DgramLink(SocketLink):
             raise _needs_raw(transmit, "only echo requests without IP options")
         if data[6] & 0xBF or data[7]:
             raise _needs_raw(transmit, "no fragments")
-        df = data[6] & 0x40
-        if df != self._df:
-            self._socket.setsockopt(
-                socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE if df else PMTUDISC_DONT
-            )
-            self._df = df
         source = bytes(data[12:16])
         ancillary = [
             (socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(data[8])),

@@ -6,6 +6,7 @@ the system lets users ping, else an error that says how either could be had.
 
 from __future__ import annotations
 
+import errno
 import select
 from typing import Any, Literal, Self
 
@@ -55,6 +56,8 @@ class DualLink:
 
     def receive(self, limit: int = 64) -> list[Arrival]:
         """What has arrived by either; `limit` holds for each. See `link.base.Link.receive`."""
+        if self._epoll.closed:
+            raise LinkError("receive", "", errno.EBADF)
         # Asking epoll costs less than a receive that finds nothing.
         ready = {fd for fd, _ in self._epoll.poll(0)}
         arrivals: list[Arrival] = []
