@@ -41,7 +41,7 @@ setup: $(DEV)  ## make the virtual environment (.venv) with all that development
 
 demo: $(RUN)  ## two hosts on this machine, and packets between them
 	@.ci/setup tools ip=iproute2 unshare=util-linux
-	@$(PY) -m rawproto.cli.demo
+	@$(VENV)/bin/rawproto demo
 
 test: unit live  ## everything that there is to trust this checkout by: unit, property, live
 

@@ -22,6 +22,7 @@ __all__ = ["main"]
 VERBS = {
     "ping": "measure round-trip times to one or many hosts",
     "lab": "real hosts on this machine: namespaces, links, routes",
+    "demo": "two hosts on this machine, packets between them, header by header",
 }
 """Each verb with the line that help shows."""
 

@@ -1,0 +1,73 @@
+"""What `make demo` runs: it does what it shows, and leaves nothing but a capture."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
+from scapy.packet import Packet
+from scapy.utils import rdpcap
+
+
+def demo(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rawproto.cli.main", "demo", *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80", **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def checksum_is_right(packet: Packet, layer: type[Packet]) -> bool:
+    again = packet.copy()
+    del again[layer].chksum
+    return bool(again.__class__(bytes(again))[layer].chksum == packet[layer].chksum)
+
+
+def test_demo_saves_the_packets_that_it_shows(tmp_path: Path) -> None:
+    (tmp_path / "demo.pcapng").write_text("an older one")
+    done = demo(cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    packets = rdpcap(str(tmp_path / "demo.pcapng"))
+    assert f"{len(packets)} packets crossed the cable" in done.stdout
+
+    echoes = [packet for packet in packets if ICMP in packet and packet[ICMP].type in (0, 8)]
+    assert [packet[ICMP].type for packet in echoes] == [8, 0] * 3
+    assert sum(ICMPv6EchoRequest in packet for packet in packets) == 3
+    assert sum(ICMPv6EchoReply in packet for packet in packets) == 3
+
+    question, answer = (p for p in packets if UDP in p and ICMP not in p)
+    assert question[UDP].load.decode() in done.stdout
+    assert answer[UDP].load.decode() in done.stdout
+    assert checksum_is_right(question, UDP)
+    assert checksum_is_right(question, IP)
+    assert f"0x{question[UDP].chksum:04x}" in done.stdout
+    assert "WRONG" not in done.stdout
+
+
+def test_demo_is_plain_where_colour_is_not_wanted(tmp_path: Path) -> None:
+    assert "\x1b" not in demo(cwd=tmp_path).stdout
+    coloured = demo("--color=always", cwd=tmp_path, NO_COLOR="1").stdout
+    assert "\x1b[1m" in coloured
+
+
+def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    done = demo("-o", "no/such/folder.pcapng", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "rawproto demo: no/such/folder.pcapng: No such file or directory"
+    ]
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    interfaces = sorted(os.listdir("/sys/class/net"))
+    assert demo(cwd=tmp_path).returncode == 0
+    assert sorted(os.listdir("/sys/class/net")) == interfaces
+    assert os.listdir(tmp_path) == ["demo.pcapng"]
