@@ -48,12 +48,15 @@ class PingResult:
         return [event for event in self.events if isinstance(event, PingError)]
 
 
-def ping(*hosts: str, on_event: OnEvent | None = None, **options: Any) -> list[PingResult]:
+def ping(
+    *hosts: str, on_event: OnEvent | None = None, pcap: str | None = None, **options: Any
+) -> list[PingResult]:
     """Pings one or many hosts at once and waits for the end.
 
     Args:
         hosts: names or addresses; an address named twice is pinged once.
         on_event: called with each event as it happens.
+        pcap: a capture file to write all packets to, `.pcapng` or `.pcap`.
         options: the attributes of `PingOptions`, e.g. `count=10, interval_ms=5`.
 
     Returns:
@@ -64,7 +67,7 @@ def ping(*hosts: str, on_event: OnEvent | None = None, **options: Any) -> list[P
         LinkError: no route, no such interface, a packet that must be cut but may not.
         PrivilegeError: no socket may be opened; its text says what would help.
     """
-    with _open(hosts, options) as session:
+    with _open(hosts, pcap, options) as session:
         results, collect = _collector(session, on_event)
         machine: Machine[PingEvent] = session.machine
         with BlockingDriver(machine, session.link, collect) as driver:
@@ -73,24 +76,24 @@ def ping(*hosts: str, on_event: OnEvent | None = None, **options: Any) -> list[P
 
 
 async def ping_async(
-    *hosts: str, on_event: OnEvent | None = None, **options: Any
+    *hosts: str, on_event: OnEvent | None = None, pcap: str | None = None, **options: Any
 ) -> list[PingResult]:
     """As `ping`, awaited; names are looked up and routes asked before it first yields."""
     # Loaded here because asyncio takes longer to import than a ping takes to run.
     from rawproto.drivers.aio import run_async
 
-    with _open(hosts, options) as session:
+    with _open(hosts, pcap, options) as session:
         results, collect = _collector(session, on_event)
         machine: Machine[PingEvent] = session.machine
         await run_async(machine, session.link, collect)
         return _settle(session, results)
 
 
-def _open(hosts: tuple[str, ...], options: dict[str, Any]) -> PingSession:
+def _open(hosts: tuple[str, ...], pcap: str | None, options: dict[str, Any]) -> PingSession:
     chosen = PingOptions(**options)
     if chosen.count is None and chosen.deadline_ms is None:
         raise UsageError("a ping that returns needs a count or a deadline_ms")
-    return PingSession(hosts, chosen)
+    return PingSession(hosts, chosen, pcap=pcap)
 
 
 def _collector(

@@ -109,7 +109,7 @@ class PingSession:
         Args:
             names: hosts or addresses; an address named twice is pinged once.
             options: how.
-            pcap: a pcapng file to write all packets to.
+            pcap: a capture file to write all packets to, `.pcapng` or `.pcap`.
 
         Raises:
             UsageError: a name without address, options that contradict each other.
@@ -142,6 +142,10 @@ class PingSession:
         try:
             config = self._config(list(targets.values()), opened.identifier or identifier, options)
             self.machine = Ping(list(targets.values()), config, time.monotonic_ns(), rng)
+            if pcap is not None:
+                from rawproto.link.record import RecordingLink
+
+                self.link = RecordingLink(opened, pcap)
         except BaseException:
             self.close()
             raise

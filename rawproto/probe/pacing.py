@@ -1,7 +1,7 @@
 """When the next probe is due: on a fixed beat, or driven by the answers.
 
-On a fixed beat the deadlines are absolute (start, start + interval, ...), so
-that lateness never adds up; after a long pause at most `CATCH_UP` probes are
+On a fixed beat the deadlines are absolute (first, first + interval, ...), so that
+lateness never adds up; after a long pause at most `CATCH_UP` probes are
 sent in a row and the rest of the missed beats are skipped. Driven by answers
 (flood, adaptive) each answer calls for the next probe, and silence for one when
 the interval has passed.
@@ -54,11 +54,14 @@ class Pace:
         self._burst = preload
         self._answer_driven = answer_driven
         self._floor_ns = floor_ns
-        self._last_ns = start_ns
+        self._last_ns: int | None = None
         self._resume_ns: int | None = None
 
     def on_sent(self, now_ns: int) -> None:
         """The probe that was due has been sent."""
+        if self._last_ns is None:
+            # The beat begins when the first probe really leaves: its host was busy till then.
+            self.next_ns = now_ns
         self._last_ns = now_ns
         if self._resume_ns is not None:
             self.next_ns = max(self._resume_ns, now_ns)
@@ -76,7 +79,8 @@ class Pace:
     def on_answer(self, now_ns: int) -> None:
         """A probe was answered."""
         if self._answer_driven and self._burst == 1:
-            self.next_ns = min(self.next_ns, max(now_ns, self._last_ns + self._floor_ns))
+            earliest_ns = now_ns if self._last_ns is None else self._last_ns + self._floor_ns
+            self.next_ns = min(self.next_ns, max(now_ns, earliest_ns))
 
     def retry(self, at_ns: int) -> None:
         """The probe just sent never left: it is due again then, and the beat goes on."""

@@ -77,7 +77,7 @@ class Ping:
         """
         self.config = config
         self._timeout_ns = config.timeout_ns or DEFAULT_TIMEOUT_NS
-        self._deadline_ns = None if config.deadline_ns is None else start_ns + config.deadline_ns
+        self._deadline_ns: int | None = None  # counted from the first probe
         self._answer_driven = config.flood or config.adaptive
         interval_ns = max(config.interval_ns, FLOOD_INTERVAL_NS if config.flood else 0)
         spread_ns = min(SPREAD_NS, interval_ns // max(1, len(targets)))
@@ -229,7 +229,7 @@ class Ping:
         count, counts = self.config.count, run.statistics
         if count is None:
             return False
-        if self._deadline_ns is None:
+        if self.config.deadline_ns is None:
             return counts.sent >= count
         # With a deadline, ping goes on until as many probes are answered, well or badly.
         return counts.received + counts.errors >= count
@@ -248,6 +248,8 @@ class Ping:
             self._events.append(
                 PingOutstanding(target=target, sequence_number=last.sequence_number)
             )
+        if self._deadline_ns is None and self.config.deadline_ns is not None:
+            self._deadline_ns = now_ns + self.config.deadline_ns
         probe, forgotten = run.begin(now_ns)
         if forgotten:
             self._give_up(run, forgotten)
@@ -403,7 +405,7 @@ class Ping:
 
     def _closing_ns(self) -> int:
         """When to stop waiting for what is under way, once everything has been sent."""
-        if self._deadline_ns is not None:
+        if self.config.deadline_ns is not None:
             return 0
         return max((self._patience_ns(run) for run in self._runs if run.waiting), default=0)
 

@@ -7,11 +7,18 @@ from rawproto.probe.pacing import CATCH_UP, Pace
 
 def test_lateness_never_adds_up() -> None:
     pace = Pace(1000, 100)
+    pace.on_sent(1000)
     dues = []
-    for _ in range(5):
+    for _ in range(4):
         dues.append(pace.next_ns)
         pace.on_sent(pace.next_ns + 37)
-    assert dues == [1000, 1100, 1200, 1300, 1400]
+    assert dues == [1100, 1200, 1300, 1400]
+
+
+def test_beat_begins_when_the_first_probe_really_leaves() -> None:
+    pace = Pace(1000, 100)
+    pace.on_sent(1060)
+    assert pace.next_ns == 1160
 
 
 def test_preload_goes_out_at_once_and_then_the_beat_begins() -> None:
