@@ -1,3 +1,287 @@
-"""rawproto: packets built by hand, paths measured exactly, a transport on bare IP."""
+"""rawproto: packets built by hand, paths measured exactly, for Linux.
+
+    from rawproto import IPv4Header, UDPHeader, dissect, ping
+
+    packet = IPv4Header(src_addr="10.0.0.1", dst_addr="10.0.0.2", ttl=3) / UDPHeader(dst_port=53)
+    (result,) = ping("10.0.0.2", count=3)
+
+This is the shop window: each public name lives in a room of its own and is loaded
+when first used, so that importing the package costs nothing (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rawproto.capture import CapturedPacket, open_writer, read, write
+    from rawproto.drivers.ping import PingResult, ping, ping_async
+    from rawproto.errors import (
+        EmitError,
+        LinkError,
+        MalformedError,
+        PrivilegeError,
+        RawprotoError,
+        TruncatedError,
+        UsageError,
+        WireError,
+    )
+    from rawproto.machine import Datagram, ICMPError, Transmit
+    from rawproto.probe.ping_events import PingError, PingLost, PingReply
+    from rawproto.wire.arp import ARPMessage
+    from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
+    from rawproto.wire.dissect import Dissection, checksums, dissect
+    from rawproto.wire.dns import DNSMessage
+    from rawproto.wire.dns_record import DNSQuestion, DNSRecord
+    from rawproto.wire.ethernet import EthernetHeader, VLANTag
+    from rawproto.wire.fragment import fragment_ipv4, fragment_ipv6
+    from rawproto.wire.icmp import (
+        ICMPDestinationUnreachable,
+        ICMPEcho,
+        ICMPExtendedEcho,
+        ICMPExtendedEchoReply,
+        ICMPParameterProblem,
+        ICMPRedirect,
+        ICMPTimeExceeded,
+        ICMPTimestamp,
+        ICMPUnknown,
+        parse_icmp,
+    )
+    from rawproto.wire.icmp_ext import ICMPExtensions
+    from rawproto.wire.icmpv6 import (
+        ICMPv6DestinationUnreachable,
+        ICMPv6Echo,
+        ICMPv6ExtendedEcho,
+        ICMPv6ExtendedEchoReply,
+        ICMPv6PacketTooBig,
+        ICMPv6ParameterProblem,
+        ICMPv6TimeExceeded,
+        ICMPv6Unknown,
+        parse_icmpv6,
+    )
+    from rawproto.wire.ipv4 import IPv4Header
+    from rawproto.wire.ipv6 import IPv6Header
+    from rawproto.wire.ipv6_ext import (
+        DestinationOptions,
+        FragmentHeader,
+        HopByHopOptions,
+        RoutingHeader,
+        SegmentRoutingHeader,
+    )
+    from rawproto.wire.layer import Layer, Packet
+    from rawproto.wire.ndp import (
+        ICMPv6Redirect,
+        NeighborAdvertisement,
+        NeighborSolicitation,
+        RouterAdvertisement,
+        RouterSolicitation,
+    )
+    from rawproto.wire.show import diagram, fields, hexdump, summary
+    from rawproto.wire.tcp import TCPHeader
+    from rawproto.wire.udp import UDPHeader
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "capture": (
+        "CapturedPacket",
+        "open_writer",
+        "read",
+        "write",
+    ),
+    "drivers.ping": (
+        "PingResult",
+        "ping",
+        "ping_async",
+    ),
+    "errors": (
+        "EmitError",
+        "LinkError",
+        "MalformedError",
+        "PrivilegeError",
+        "RawprotoError",
+        "TruncatedError",
+        "UsageError",
+        "WireError",
+    ),
+    "machine": (
+        "Datagram",
+        "ICMPError",
+        "Transmit",
+    ),
+    "probe.ping_events": (
+        "PingError",
+        "PingLost",
+        "PingReply",
+    ),
+    "wire.arp": ("ARPMessage",),
+    "wire.cooked": (
+        "LinuxCooked",
+        "LinuxCooked2",
+        "LoopbackHeader",
+    ),
+    "wire.dissect": (
+        "Dissection",
+        "checksums",
+        "dissect",
+    ),
+    "wire.dns": ("DNSMessage",),
+    "wire.dns_record": (
+        "DNSQuestion",
+        "DNSRecord",
+    ),
+    "wire.ethernet": (
+        "EthernetHeader",
+        "VLANTag",
+    ),
+    "wire.fragment": (
+        "fragment_ipv4",
+        "fragment_ipv6",
+    ),
+    "wire.icmp": (
+        "ICMPDestinationUnreachable",
+        "ICMPEcho",
+        "ICMPExtendedEcho",
+        "ICMPExtendedEchoReply",
+        "ICMPParameterProblem",
+        "ICMPRedirect",
+        "ICMPTimeExceeded",
+        "ICMPTimestamp",
+        "ICMPUnknown",
+        "parse_icmp",
+    ),
+    "wire.icmp_ext": ("ICMPExtensions",),
+    "wire.icmpv6": (
+        "ICMPv6DestinationUnreachable",
+        "ICMPv6Echo",
+        "ICMPv6ExtendedEcho",
+        "ICMPv6ExtendedEchoReply",
+        "ICMPv6PacketTooBig",
+        "ICMPv6ParameterProblem",
+        "ICMPv6TimeExceeded",
+        "ICMPv6Unknown",
+        "parse_icmpv6",
+    ),
+    "wire.ipv4": ("IPv4Header",),
+    "wire.ipv6": ("IPv6Header",),
+    "wire.ipv6_ext": (
+        "DestinationOptions",
+        "FragmentHeader",
+        "HopByHopOptions",
+        "RoutingHeader",
+        "SegmentRoutingHeader",
+    ),
+    "wire.layer": (
+        "Layer",
+        "Packet",
+    ),
+    "wire.ndp": (
+        "ICMPv6Redirect",
+        "NeighborAdvertisement",
+        "NeighborSolicitation",
+        "RouterAdvertisement",
+        "RouterSolicitation",
+    ),
+    "wire.show": (
+        "diagram",
+        "fields",
+        "hexdump",
+        "summary",
+    ),
+    "wire.tcp": ("TCPHeader",),
+    "wire.udp": ("UDPHeader",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ARPMessage",
+    "CapturedPacket",
+    "DNSMessage",
+    "DNSQuestion",
+    "DNSRecord",
+    "Datagram",
+    "DestinationOptions",
+    "Dissection",
+    "EmitError",
+    "EthernetHeader",
+    "FragmentHeader",
+    "HopByHopOptions",
+    "ICMPDestinationUnreachable",
+    "ICMPEcho",
+    "ICMPError",
+    "ICMPExtendedEcho",
+    "ICMPExtendedEchoReply",
+    "ICMPExtensions",
+    "ICMPParameterProblem",
+    "ICMPRedirect",
+    "ICMPTimeExceeded",
+    "ICMPTimestamp",
+    "ICMPUnknown",
+    "ICMPv6DestinationUnreachable",
+    "ICMPv6Echo",
+    "ICMPv6ExtendedEcho",
+    "ICMPv6ExtendedEchoReply",
+    "ICMPv6PacketTooBig",
+    "ICMPv6ParameterProblem",
+    "ICMPv6Redirect",
+    "ICMPv6TimeExceeded",
+    "ICMPv6Unknown",
+    "IPv4Header",
+    "IPv6Header",
+    "Layer",
+    "LinkError",
+    "LinuxCooked",
+    "LinuxCooked2",
+    "LoopbackHeader",
+    "MalformedError",
+    "NeighborAdvertisement",
+    "NeighborSolicitation",
+    "Packet",
+    "PingError",
+    "PingLost",
+    "PingReply",
+    "PingResult",
+    "PrivilegeError",
+    "RawprotoError",
+    "RouterAdvertisement",
+    "RouterSolicitation",
+    "RoutingHeader",
+    "SegmentRoutingHeader",
+    "TCPHeader",
+    "Transmit",
+    "TruncatedError",
+    "UDPHeader",
+    "UsageError",
+    "VLANTag",
+    "WireError",
+    "__version__",
+    "checksums",
+    "diagram",
+    "dissect",
+    "fields",
+    "fragment_ipv4",
+    "fragment_ipv6",
+    "hexdump",
+    "open_writer",
+    "parse_icmp",
+    "parse_icmpv6",
+    "ping",
+    "ping_async",
+    "read",
+    "summary",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})
