@@ -67,6 +67,7 @@ fuzz: $(FUZZ)  ## each parser against a coverage-guided fuzzer, SECONDS=30 each
 	@for target in tests/fuzz/fuzz_*.py; do $(PY) $$target -max_total_time=$(or $(SECONDS),30) || exit 1; done
 
 bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
+	@.ci/setup tools ip=iproute2 ping=iputils-ping
 	@for bench in tests/bench/bench_*.py; do QUICK=$(QUICK) $(PY) $$bench || exit 1; done
 
 clean:  ## remove what was built, the virtual environment too

@@ -14,6 +14,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("capture
 README = (ROOT / "README.md").read_text()
 
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
+_EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.M | re.S)
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 _TARGET = re.compile(r"\bmake ((?:[a-z]+ )*[a-z]+)")
 _PATH = re.compile(r"`((?:rawproto|tests|docs|captures|\.ci)/[\w./-]+)`")
@@ -31,15 +32,16 @@ def anchors(page: Path) -> set[str]:
 
 
 def examples() -> list[object]:
-    """The Python blocks of the README; those that send packets are live."""
-    blocks = [code for language, code in _FENCE.findall(README) if language == "python"]
+    """(Python block of the README, the plain block right behind it: what it prints at the end)."""
     return [
         pytest.param(
             code,
+            shown,
             id=f"block {number}",
+            # Those that send packets are live.
             marks=[pytest.mark.live] if re.search(r"\bping\(", code) else [],
         )
-        for number, code in enumerate(blocks, 1)
+        for number, (code, shown) in enumerate(_EXAMPLE.findall(README), 1)
     ]
 
 
@@ -71,8 +73,8 @@ def test_make_target_named_in_a_page_exists(page: Path) -> None:
     assert sorted(named - targets) == []
 
 
-@pytest.mark.parametrize("code", examples())
-def test_example_of_the_readme_runs(code: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("code", "shown"), examples())
+def test_example_of_the_readme_runs(code: str, shown: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,
@@ -84,3 +86,4 @@ def test_example_of_the_readme_runs(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     promised = re.findall(r"# -> (.*)$", code, re.M)
     assert done.stdout.splitlines()[: len(promised)] == promised
+    assert done.stdout.endswith(shown)

@@ -15,10 +15,8 @@ import socket
 import sys
 import textwrap
 from pathlib import Path
-from typing import BinaryIO
 
-from rawproto.capture.packet import CapturedPacket
-from rawproto.capture.pcapng_writer import PcapngWriter
+from rawproto.capture import CapturedPacket, Writer, open_writer
 from rawproto.cli.render import Style
 from rawproto.errors import LinkError, UsageError
 from rawproto.lab import LiveHost, become_root, is_privileged, pair, up
@@ -67,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the demonstration: the exit code."""
     page = Page(Style(sys.stdout, arguments.color))
-    file = create(Path(arguments.file))
+    capture = create(Path(arguments.file))
     privileged = is_privileged()
     become_root()
     topology = pair()
@@ -80,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         show_ping(page, h1, h2)
         show_exchange(page, h1, h2)
         frames = collect(tap)
-    save(frames, file, h1.interfaces[0].name)
+    save(frames, capture, h1.interfaces[0].name)
     show_capture(page, frames, arguments.file)
     show_headers(page, frames)
     show_what_next(page, arguments.file, privileged)
@@ -188,18 +186,18 @@ def collect(tap: PacketLink) -> list[Frame]:
     return frames
 
 
-def create(path: Path) -> BinaryIO:
-    """A file to write, new also where one stands that another user wrote."""
+def create(path: Path) -> Writer:
+    """A capture to write, new also where one stands that another user wrote."""
     try:
         path.unlink(missing_ok=True)
-        return path.open("wb")
+        return open_writer(path, format="pcapng")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
 
 
-def save(frames: list[Frame], file: BinaryIO, interface: str) -> None:
+def save(frames: list[Frame], writer: Writer, interface: str) -> None:
     """Writes what was captured, and closes the file."""
-    with PcapngWriter(file) as writer:
+    with writer:
         for frame in frames:
             writer.write(
                 CapturedPacket(
