@@ -219,7 +219,7 @@ class TextReport:
         ):
             if count:
                 line += f", +{count} {word}"
-        line += f", {counts.loss_pct:.6g}% packet loss, time {counts.duration_ns // 1_000_000}ms\n"
+        line += f", {counts.loss_pct:.6g}% packet loss, time {counts.sending_ns // 1_000_000}ms\n"
         rtt = counts.rtt
         if not rtt.count:
             return line
@@ -229,7 +229,7 @@ class TextReport:
         )
         config = self._machine.config
         if (config.flood or config.adaptive) and counts.sent > 1:
-            gap = counts.duration_ns / (counts.sent - 1)
+            gap = counts.sending_ns / (counts.sent - 1)
             line += f", ipg/ewma {_ms(gap)}/{_ms(rtt.smoothed_ns)} ms"
         p50, p95, p99 = rtt.percentiles_ns((50, 95, 99))
         line += f"\nrtt p50/p95/p99 = {_ms(p50)}/{_ms(p95)}/{_ms(p99)} ms"

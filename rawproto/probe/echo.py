@@ -28,6 +28,11 @@ class EchoBuilder:
             rng: where identifications begin, so that they tell nothing of this host.
         """
         self._config = config
+        self._header_length = 20
+        if config.options:
+            from rawproto.wire.ipv4_options import emit_options
+
+            self._header_length += len(emit_options(config.options))
         self._identification = rng.randrange(1 << 32)
 
     def build(
@@ -50,6 +55,8 @@ class EchoBuilder:
             return [packet]
         if self._config.fragmentation == "do":
             return None
+        if self._config.link_fragments:
+            return [packet]
         # Loaded here because few requests are that large.
         from rawproto.wire.fragment import fragment_ipv4, fragment_ipv6
 
@@ -62,7 +69,7 @@ class EchoBuilder:
         echo = ICMPEcho(identifier=config.identifier, sequence_number=sequence_number)
         message = echo.emit(config.payload)
         keep_whole = config.fragmentation in ("do", "probe") or (
-            config.fragmentation == "want" and len(message) + 20 <= mtu
+            config.fragmentation == "want" and self._header_length + len(message) <= mtu
         )
         header = IPv4Header(
             dscp=config.dscp,

@@ -187,7 +187,7 @@ def error_words(error: ICMPError) -> str:
     describe = describe_icmpv6 if ":" in error.dst_addr else describe_icmp
     words = describe(error.icmp_type, error.code)
     if error.mtu:
-        words += f" (mtu = {error.mtu})"
+        words += f": mtu={error.mtu}" if ":" in error.dst_addr else f" (mtu = {error.mtu})"
     if error.gateway_addr:
-        words += f" (new next hop: {error.gateway_addr})"
+        words += f"(New nexthop: {error.gateway_addr})"
     return words

@@ -151,24 +151,8 @@ class Ping:
             run.take_back(probe, now_ns + RETRY_NS)
             self._schedule(run)
             return
-        mtu = run.mtu if error.errno == errno.EMSGSIZE else None
         words = (error.reason if isinstance(error, LinkError) else error.strerror) or "not sent"
-        self._on_error(
-            run,
-            probe,
-            PingError(
-                target=run.target,
-                src_addr="",
-                sequence_number=probe.sequence_number,
-                icmp_type=None,
-                code=None,
-                message=words + (f", mtu = {mtu}" if mtu else ""),
-                received_ns=now_ns,
-                mtu=mtu,
-            ),
-            final=True,
-        )
-        self._tidy(now_ns)
+        self._refuse(run, probe, words, now_ns)
 
     def handle_timeout(self, now_ns: int) -> None:
         self._tidy(now_ns)
@@ -244,7 +228,7 @@ class Ping:
 
     def _send(self, run: Run, now_ns: int) -> None:
         target, last = run.target, run.newest
-        if self.config.report_outstanding and last and last.state == WAITING:
+        if self.config.report_outstanding and last and last.state in (WAITING, GIVEN_UP):
             self._events.append(
                 PingOutstanding(target=target, sequence_number=last.sequence_number)
             )
@@ -258,8 +242,7 @@ class Ping:
         token = run.index << 48 | probe.number
         packets = self._builder.build(target, probe.sequence_number, run.mtu, now_ns)
         if packets is None:
-            refusal = LinkError("send", target.dst_addr, errno.EMSGSIZE)
-            self.handle_unsent(token, refusal, now_ns)
+            self._refuse(run, probe, f"message too long, mtu={run.mtu}", now_ns, mtu=run.mtu)
             return
         dst_addr = f"{target.dst_addr}%{target.scope}" if target.scope else target.dst_addr
         for data in packets:
@@ -273,6 +256,23 @@ class Ping:
                 )
             )
         self._events.append(PingSent(target=target, sequence_number=probe.sequence_number))
+
+    def _refuse(
+        self, run: Run, probe: Probe, words: str, now_ns: int, *, mtu: int | None = None
+    ) -> None:
+        """This host does not send a probe."""
+        error = PingError(
+            target=run.target,
+            src_addr="",
+            sequence_number=probe.sequence_number,
+            icmp_type=None,
+            code=None,
+            message=words,
+            received_ns=now_ns,
+            mtu=mtu,
+        )
+        self._on_error(run, probe, error, final=True)
+        self._tidy(now_ns)
 
     # -- answers -----------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ class PingConfig:
         ecn: 2 bits.
         flow_label: IPv6 only.
         fragmentation: see `Fragmentation`.
+        link_fragments: the link takes requests whole, and cuts them itself.
         flood: answers call for probes, at most 10 ms (or the interval if longer) apart.
         adaptive: answers call for probes, at most the interval apart.
         floor_ns: the shortest time between probes of a flood or an adaptive ping.
@@ -87,6 +88,7 @@ class PingConfig:
     ecn: int = 0
     flow_label: int = 0
     fragmentation: Fragmentation = "want"
+    link_fragments: bool = False
     flood: bool = False
     adaptive: bool = False
     floor_ns: int = 0

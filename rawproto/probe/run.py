@@ -114,7 +114,7 @@ class Run:
         self.pace.on_sent(now_ns)
         counts = self.statistics
         counts.sent += 1
-        counts.ended_ns = now_ns
+        counts.ended_ns = counts.last_sent_ns = now_ns
         if counts.started_ns is None:
             counts.started_ns = now_ns
         return probe, forgotten if forgotten and forgotten.state == WAITING else None

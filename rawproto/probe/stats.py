@@ -128,6 +128,7 @@ class PingStatistics:
         queued_total_ns: how long those waited in this host, from SCHED to SND stamp.
         queued_max_ns: the longest of them.
         started_ns: when the first probe was sent, None before.
+        last_sent_ns: when the last probe was sent.
         ended_ns: when the last thing happened.
     """
 
@@ -144,6 +145,7 @@ class PingStatistics:
     queued_total_ns: int = 0
     queued_max_ns: int = 0
     started_ns: int | None = None
+    last_sent_ns: int = 0
     ended_ns: int = 0
 
     @property
@@ -160,3 +162,8 @@ class PingStatistics:
     def duration_ns(self) -> int:
         """From the first probe to the last event."""
         return 0 if self.started_ns is None else self.ended_ns - self.started_ns
+
+    @property
+    def sending_ns(self) -> int:
+        """From the first probe to the last, which ping calls time."""
+        return 0 if self.started_ns is None else self.last_sent_ns - self.started_ns

@@ -122,6 +122,7 @@ def test_every_probe_answered(target: PingTarget) -> None:
     counts = machine.statistics(target)
     assert (counts.sent, counts.received, counts.loss_pct) == (3, 3, 0.0)
     assert counts.duration_ns == 2 * S + 20 * MS
+    assert counts.sending_ns == 2 * S
     assert network.now_ns == 2 * S + 20 * MS, "it ends with the last answer"
 
 
@@ -299,7 +300,7 @@ def test_redirect_is_told_but_the_probe_goes_on() -> None:
     machine = ping(count=1)
     events = VirtualNetwork(machine, answer).run()
     assert [event.message for event in of(events, PingError)] == [
-        "Redirect Host (new next hop: 10.0.0.8)"
+        "Redirect Host(New nexthop: 10.0.0.8)"
     ]
     counts = machine.statistics(H2)
     assert (counts.errors, counts.received) == (0, 1)
@@ -325,6 +326,17 @@ def test_fragmentation_needed_lowers_the_mtu_and_later_probes_are_cut() -> None:
     ]
 
 
+def test_request_whose_options_make_it_too_large_is_cut_where_it_may_be() -> None:
+    machine = ping(count=1, payload=bytes(1450), options=(RecordRoute(),))
+    network = VirtualNetwork(machine, lambda transmit, now_ns: [])
+    network.run()
+    packets = [IP(transmit.data) for _, transmit in network.sent]
+    assert [(int(packet.flags), len(packet) <= 1500) for packet in packets] == [
+        (1, True),
+        (0, True),
+    ]
+
+
 def test_packet_too_big_is_read_for_ipv6() -> None:
     def answer(transmit: Transmit, now_ns: int) -> list[Answer]:
         message = IPv6(src="fd00::9", dst="fd00::1") / ICMPv6PacketTooBig(mtu=1280)
@@ -334,6 +346,7 @@ def test_packet_too_big_is_read_for_ipv6() -> None:
     events = VirtualNetwork(ping(H2_V6, count=1, payload=bytes(1400)), answer).run()
     (error,) = of(events, PingError)
     assert (error.src_addr, error.mtu, error.icmp_type) == ("fd00::9", 1280, 2)
+    assert error.message == "Packet too big: mtu=1280"
 
 
 def test_too_big_with_df_is_refused_here() -> None:
@@ -342,8 +355,8 @@ def test_too_big_with_df_is_refused_here() -> None:
     events = network.run()
     assert not network.sent
     assert [event.message for event in of(events, PingError)] == [
-        "Message too long, mtu = 1500",
-        "Message too long, mtu = 1500",
+        "message too long, mtu=1500",
+        "message too long, mtu=1500",
     ]
     assert machine.statistics(H2).errors == 2
 
@@ -494,6 +507,21 @@ def test_unanswered_probe_is_told_before_the_next() -> None:
     network = VirtualNetwork(ping(report_outstanding=True), answering(MS, lost=[1, 3]))
     events = network.run()
     assert [event.sequence_number for event in of(events, PingOutstanding)] == [1]
+
+
+def test_probe_given_up_by_then_is_told_before_the_next_too() -> None:
+    machine = ping(report_outstanding=True, timeout_ns=100 * MS)
+    events = VirtualNetwork(machine, answering(MS, lost=[1])).run()
+    assert [event.sequence_number for event in of(events, PingOutstanding)] == [1]
+
+
+def test_what_the_interface_refuses_says_so_and_guesses_no_mtu() -> None:
+    def refuse(transmit: Transmit, now_ns: int) -> OSError:
+        return LinkError("send to", "10.0.0.2", errno.EMSGSIZE, "too much for eth0")
+
+    network = VirtualNetwork(ping(count=1), answering(MS), refuse=refuse)
+    (error,) = of(network.run(), PingError)
+    assert (error.message, error.mtu) == ("too much for eth0", None)
 
 
 def test_stop_gives_up_what_is_under_way() -> None:
