@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import Any, Literal
 
 from rawproto.errors import LinkError
-from rawproto.link.interfaces import interface_index
+from rawproto.link.interfaces import interface_index, split_scope
 from rawproto.link.options import (
     IP_MTU_DISCOVER,
     IP_PKTINFO,
@@ -49,13 +49,14 @@ from rawproto.link.timestamps import (
     ClockBridge,
 )
 from rawproto.machine import Datagram, ICMPError, Transmit
+from rawproto.wire.address import pack_address
 
 __all__ = ["DgramLink"]
 
 _ICMP, _ICMPV6 = 1, 58
+_ANYWHERE = {4: "0.0.0.0", 6: "::"}
 _INT = struct.Struct("@i")
 _PKTINFO = struct.Struct("@I4s4s")
-_PKTINFO6 = struct.Struct("@16sI")
 _RFC4884 = struct.Struct("@HBx")
 _UINT = struct.Struct("@I")
 _RFC4884_INVALID = 1
@@ -69,6 +70,8 @@ class DgramLink(SocketLink):
     Args:
         family: 4 or 6.
         identifier: the identifier wanted, 1 to 65535; 0, or one that is taken, gets another.
+        src_addr: send from this address only. None takes IPv4's from each header; for IPv6
+            the kernel heeds no header and no option, and takes the one that its routes name.
         interface: send and receive by this interface only.
         timestamps: whether the kernel stamps both ways.
         mark: firewall mark, which policy rules match; needs CAP_NET_ADMIN.
@@ -81,7 +84,7 @@ class DgramLink(SocketLink):
 
     Raises:
         PrivilegeError: the process may open neither these nor raw sockets.
-        LinkError: no such interface.
+        LinkError: no such interface, or `src_addr` is none of this host's.
     """
 
     _reads_errors = True
@@ -92,6 +95,7 @@ class DgramLink(SocketLink):
         family: Literal[4, 6],
         *,
         identifier: int = 0,
+        src_addr: str | None = None,
         interface: str | None = None,
         timestamps: bool = True,
         mark: int = 0,
@@ -101,6 +105,7 @@ class DgramLink(SocketLink):
     ) -> None:
         self.family = family
         self._interface = interface_index(interface) if interface else 0
+        self._source = pack_address(split_scope(src_addr)[0]) if src_addr else None
         self._df: int | None = None
         sock = _open(family)
         try:
@@ -114,7 +119,9 @@ class DgramLink(SocketLink):
             if broadcast:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             self._ask_for_ancillary()
-            self.identifier = _bind(sock, family, identifier)
+            # Alone with its identifier: two sockets that share one steal each other's replies.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            self.identifier = _bind(sock, src_addr or _ANYWHERE[family], identifier)
         except BaseException:
             sock.close()
             raise
@@ -196,6 +203,7 @@ class DgramLink(SocketLink):
         if data[6] & 0xBF or data[7]:
             raise _needs_raw(transmit, "no fragments")
         source = bytes(data[12:16])
+        self._check_source(transmit, source)
         ancillary = [
             (socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(data[8])),
             (socket.IPPROTO_IP, socket.IP_TOS, _INT.pack(data[1])),
@@ -210,16 +218,16 @@ class DgramLink(SocketLink):
         if len(data) < 48 or data[0] >> 4 != 6 or data[6] != _ICMPV6 or data[40:42] != b"\x80\0":
             raise _needs_raw(transmit, "only echo requests without extension headers")
         first = int.from_bytes(data[:4], "big")
-        source = bytes(data[8:24])
+        self._check_source(transmit, bytes(data[8:24]))
         ancillary = [
             (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, _INT.pack(data[7])),
             (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INT.pack(first >> 20 & 0xFF)),
         ]
-        if any(source):
-            scope = self._interface or self._sockaddr(transmit.dst_addr)[-1]
-            info = _PKTINFO6.pack(source, scope)
-            ancillary.append((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info))
         return bytes(data[40:]), ancillary, first & 0xFFFFF
+
+    def _check_source(self, transmit: Transmit, source: bytes) -> None:
+        if self._source is not None and any(source) and source != self._source:
+            raise _needs_raw(transmit, "from the one address that the link was opened with")
 
     def _read_datagram(self, size: int, ancillary: Ancillary, address: tuple[Any, ...]) -> Datagram:
         datagram = _new(Datagram)
@@ -308,14 +316,15 @@ def _open(family: int) -> socket.socket:
         raise LinkError("open ICMP socket", f"IPv{family}", error.errno) from None
 
 
-def _bind(sock: socket.socket, family: int, identifier: int) -> int:
+def _bind(sock: socket.socket, src_addr: str, identifier: int) -> int:
     """Takes the identifier, or any that is free: the one it got."""
-    anywhere = "0.0.0.0" if family == 4 else "::"
+    bare, scope = split_scope(src_addr)
+    rest = (0, scope) if ":" in bare else ()
     for wanted in (identifier, 0):
         try:
-            sock.bind((anywhere, wanted))
+            sock.bind((bare, wanted, *rest))
             return int(sock.getsockname()[1])
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not wanted:
-                raise LinkError("bind ICMP socket", str(wanted), error.errno) from None
+                raise LinkError("send from", src_addr, error.errno) from None
     raise AssertionError("a socket bound to 0 gets a free identifier or an error")

@@ -16,6 +16,7 @@ from rawproto.link.dgram import DgramLink
 from rawproto.link.raw import RawLink
 from rawproto.link.timestamps import ClockBridge
 from rawproto.machine import Transmit
+from rawproto.wire.address import family_of
 
 __all__ = ["DualLink", "ICMPLink", "open_icmp_link"]
 
@@ -94,6 +95,7 @@ def open_icmp_link(
     *,
     identifier: int = 0,
     interface: str | None = None,
+    src_addr: str | None = None,
     **options: Any,
 ) -> ICMPLink:
     """Opens the best link for ICMP that this process may have.
@@ -104,6 +106,8 @@ def open_icmp_link(
             a filter in the kernel, or everything for 0. Where the kernel keeps the
             identifiers, the link's `identifier` is what it became and must be used instead.
         interface: send and receive by this interface only.
+        src_addr: where packets come from, if it is not the kernel's choice. A raw socket takes
+            it from each header; to the kernel's sockets it must be said once.
         options: `timestamps`, `mark`, `broadcast`, `receive_bytes`, as `RawLink` takes them.
 
     Raises:
@@ -112,13 +116,13 @@ def open_icmp_link(
     """
     options.setdefault("bridge", ClockBridge())
     if family is not None:
-        return _open_one(family, identifier, interface, options)
+        return _open_one(family, identifier, interface, src_addr, options)
     # Two sockets of the kernel's must get one identifier, and somebody may hold half of it.
     for _ in range(8):
-        ipv4 = _open_one(4, identifier, interface, options)
+        ipv4 = _open_one(4, identifier, interface, src_addr, options)
         try:
             wanted = ipv4.identifier or identifier
-            ipv6 = _open_one(6, wanted, interface, options)
+            ipv6 = _open_one(6, wanted, interface, src_addr, options)
             if ipv4.identifier == ipv6.identifier:
                 return DualLink(ipv4, ipv6)
             ipv6.close()
@@ -134,6 +138,7 @@ def _open_one(
     family: Literal[4, 6],
     identifier: int,
     interface: str | None,
+    src_addr: str | None,
     options: dict[str, Any],
 ) -> RawLink | DgramLink:
     try:
@@ -147,7 +152,11 @@ def _open_one(
     except PrivilegeError as error:
         if error.capability != "CAP_NET_RAW":
             raise  # a datagram socket could not do it either
-    return DgramLink(family, identifier=identifier, interface=interface, **options)
+    if src_addr is not None and family_of(src_addr) != family:
+        src_addr = None
+    return DgramLink(
+        family, identifier=identifier, interface=interface, src_addr=src_addr, **options
+    )
 
 
 def _filter(family: int, identifier: int) -> bytes | None:

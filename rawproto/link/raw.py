@@ -4,7 +4,8 @@ Out goes exactly what `wire/` laid out. The kernel has a mind of its own under
 IP_HDRINCL: it computes IPv4's checksum and total length anew, fills in an
 identification of 0 and a source of 0.0.0.0, whatever stood there. A packet to
 which it would do so is refused here, and goes out through a packet socket
-(`link/packet.py`) instead. IPv6 headers it leaves alone.
+(`link/packet.py`) instead. IPv6 headers it leaves alone. What it has learned of path
+MTUs is not heeded: a packet is refused only where the interface cannot take it.
 
 What comes in: the kernel has put fragments together and judged the IP header.
 IPv4 messages begin with it; for IPv6 it keeps the headers and tells hop limit,
@@ -24,7 +25,10 @@ from typing import Any, Literal
 from rawproto.errors import LinkError
 from rawproto.link.interfaces import interface_index
 from rawproto.link.options import (
+    IP_MTU_DISCOVER,
     IPV6_HDRINCL,
+    IPV6_MTU_DISCOVER,
+    PMTUDISC_PROBE,
     attach_filter,
     bind_to_device,
     set_mark,
@@ -97,6 +101,7 @@ class RawLink(SocketLink):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             if family == 4:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+                sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
             else:
                 for option in (
                     IPV6_HDRINCL,
@@ -105,6 +110,7 @@ class RawLink(SocketLink):
                     socket.IPV6_RECVTCLASS,
                 ):
                     sock.setsockopt(socket.IPPROTO_IPV6, option, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
             if bpf is not None:
                 attach_filter(sock, bpf)
         except BaseException:
