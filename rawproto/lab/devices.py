@@ -10,6 +10,8 @@ import fcntl
 import socket
 import struct
 
+from rawproto.errors import LinkError
+
 __all__ = ["bring_up", "disable_transmit_checksums"]
 
 SIOCGIFFLAGS = 0x8913
@@ -25,20 +27,26 @@ ETHTOOL_VALUE = struct.Struct("=II")
 
 
 def bring_up(interface: str) -> None:
-    """Sets IFF_UP. Raises OSError."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        request = IFREQ_FLAGS.pack(interface.encode(), 0)
-        _, flags = IFREQ_FLAGS.unpack(fcntl.ioctl(control, SIOCGIFFLAGS, request))
-        fcntl.ioctl(control, SIOCSIFFLAGS, IFREQ_FLAGS.pack(interface.encode(), flags | IFF_UP))
+    """Sets IFF_UP. Raises LinkError."""
+    request = IFREQ_FLAGS.pack(interface.encode(), 0)
+    _, flags = IFREQ_FLAGS.unpack(_ioctl(interface, SIOCGIFFLAGS, request))
+    _ioctl(interface, SIOCSIFFLAGS, IFREQ_FLAGS.pack(interface.encode(), flags | IFF_UP))
 
 
 def disable_transmit_checksums(interface: str) -> None:
     """The kernel computes TCP and UDP checksums itself, instead of leaving them to the device.
 
     A veth pair never computes them at all, so captures on it would show the unfinished
-    sums. Segmentation offload needs this one and goes off with it. Raises OSError.
+    sums. Segmentation offload needs this one and goes off with it. Raises LinkError.
     """
     value = ctypes.create_string_buffer(ETHTOOL_VALUE.pack(ETHTOOL_STXCSUM, 0))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        request = IFREQ_DATA.pack(interface.encode(), ctypes.addressof(value))
-        fcntl.ioctl(control, SIOCETHTOOL, request)
+    request = IFREQ_DATA.pack(interface.encode(), ctypes.addressof(value))
+    _ioctl(interface, SIOCETHTOOL, request)
+
+
+def _ioctl(interface: str, request: int, argument: bytes) -> bytes:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+            return fcntl.ioctl(control, request, argument)
+    except OSError as error:
+        raise LinkError("set up", interface, error.errno) from None

@@ -54,10 +54,13 @@ def main() -> None:
     set_process_name("rawproto-lab")
     try:
         _build(hosts, _read_hosts_file())
+        answer = "ready"
     except OSError as error:
-        os.write(1, f"{error.filename or 'lab'}: {error.strerror}\n".encode())
-        return
-    os.write(1, b"ready\n")
+        answer = f"{error.filename or 'lab'}: {error.strerror}"
+    try:
+        os.write(1, f"{answer}\n".encode())
+    except BrokenPipeError:
+        return  # whoever wanted the lab has died
     if not os.read(0, 1):
         return
     null = os.open("/dev/null", os.O_RDWR)
@@ -72,7 +75,7 @@ def _read_hosts_file() -> bytes:
     while not text.endswith(b"\0"):
         piece = os.read(0, 65536)
         if not piece:
-            raise OSError(0, "its owner has gone", "keeper")
+            raise BrokenPipeError("its owner has gone")
         text += piece
     return text[:-1]
 

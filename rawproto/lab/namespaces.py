@@ -30,7 +30,7 @@ from rawproto.lab import syscalls
 from rawproto.lab.devices import bring_up
 from rawproto.lab.keeper import NETNS, START
 
-__all__ = ["Keeper", "become_root", "entered", "in_thread", "is_privileged"]
+__all__ = ["Keeper", "become_root", "enter", "in_thread", "is_privileged"]
 
 T = TypeVar("T")
 
@@ -123,24 +123,6 @@ def enter(path: str, kind: int) -> None:
         os.close(fd)
 
 
-@contextmanager
-def entered(path: str) -> Iterator[None]:
-    """The calling thread is in the network namespace at `path`; other threads stay.
-
-    Sockets opened meanwhile stay in that namespace. `/proc/net` is the main thread's
-    view; `/proc/thread-self/net` is the caller's.
-    """
-    home = os.open(HOME, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        enter(path, syscalls.CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            syscalls.setns(home, syscalls.CLONE_NEWNET)
-    finally:
-        os.close(home)
-
-
 class Keeper:
     """The process that a lab lives and dies with (see keeper.py), held by a pidfd.
 
@@ -154,6 +136,7 @@ class Keeper:
         """Takes hold of a running keeper. Raises OSError if there is none."""
         self.pid = pid
         self._process = process
+        self._programs: list[subprocess.Popen[Any]] = []
         self._pidfd = os.pidfd_open(pid)
         try:
             self.started = start_time(pid)
@@ -236,8 +219,30 @@ class Keeper:
         return self._pidfd >= 0 and not select.select([self._pidfd], [], [], 0)[0]
 
     def network_namespace(self, host: str) -> str:
-        """Where a host's network namespace can be opened."""
+        """Where a host's network namespace can be opened. Raises LinkError if the lab is down."""
+        if not self.alive:
+            raise LinkError("enter lab", host, errno.ESRCH, "the lab is down")
         return f"/proc/{self.pid}/root{NETNS}/{host}"
+
+    @contextmanager
+    def entered(self, host: str) -> Iterator[None]:
+        """The calling thread is in a host's network; other threads stay where they are.
+
+        Sockets opened meanwhile stay there. `/proc/net` is the main thread's view,
+        `/proc/thread-self/net` the caller's.
+
+        Raises:
+            LinkError: the lab is down.
+        """
+        home = os.open(HOME, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            enter(self.network_namespace(host), syscalls.CLONE_NEWNET)
+            try:
+                yield
+            finally:
+                syscalls.setns(home, syscalls.CLONE_NEWNET)
+        finally:
+            os.close(home)
 
     def join_user_namespace(self) -> None:
         """Moves this process into the user namespace of a lab that was built without root.
@@ -264,8 +269,6 @@ class Keeper:
 
         For a thread that `in_thread` made: there is no way back.
         """
-        if not self.alive:
-            raise LinkError("enter lab", "", errno.ESRCH, "the lab is down")
         syscalls.unshare(syscalls.CLONE_FS)
         enter(f"/proc/{self.pid}/ns/pid", syscalls.CLONE_NEWPID)
         enter(f"/proc/{self.pid}/ns/mnt", syscalls.CLONE_NEWNS)
@@ -294,9 +297,18 @@ class Keeper:
             # A container that masks parts of /sys allows no new one; the old one still serves.
             with suppress(PermissionError):
                 syscalls.mount("sysfs", "/sys", "sysfs")
-            return subprocess.Popen(argv, **options)
+            return self.adopt(subprocess.Popen(argv, **options))
 
         return in_thread(begin)
+
+    def adopt(self, program: subprocess.Popen[Any]) -> subprocess.Popen[Any]:
+        """Remembers a child of ours that is in the lab, to reap it in the end.
+
+        A PID namespace ends only when nothing in it is left, dead or alive.
+        """
+        self._programs = [known for known in self._programs if known.poll() is None]
+        self._programs.append(program)
+        return program
 
     def stop(self) -> None:
         """Kills the lab and waits until all of its processes are gone; harmless when it is.
@@ -309,6 +321,8 @@ class Keeper:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._close_pipes()
+        for program in self._programs:
+            program.wait()
         if not select.select([self._pidfd], [], [], STOP_TIMEOUT_S)[0]:
             raise LinkError("stop lab", f"process {self.pid}", None, "it does not die")
         if self._process is not None:

@@ -31,7 +31,7 @@ from rawproto.errors import LinkError, UsageError
 from rawproto.lab import syscalls
 from rawproto.lab.devices import disable_transmit_checksums
 from rawproto.lab.keeper import NETNS
-from rawproto.lab.namespaces import Keeper, enter, entered, in_thread
+from rawproto.lab.namespaces import Keeper, enter, in_thread
 from rawproto.lab.routes import routes_of
 from rawproto.lab.topology import MIN_IPV6_MTU, Interface, Topology
 
@@ -184,7 +184,7 @@ class LiveHost:
         when the block has ended. Programs started meanwhile are on the host too, but
         don't die with the lab: use `popen` for them.
         """
-        return entered(self._keeper.network_namespace(self.name))
+        return self._keeper.entered(self.name)
 
 
 class Network(AbstractContextManager["Network"]):
@@ -287,14 +287,14 @@ def _configure(topology: Topology, keeper: Keeper, ip: str) -> None:
     for host in topology.hosts:
         enter(f"{NETNS}/{host.name}", syscalls.CLONE_NEWNET)
         _write_settings((ROUTER_SETTINGS if host.forwards else {}) | SETTINGS)
-    _finish([_Batch(ip, "links", link_commands(topology))])
+    _finish([_Batch(keeper, ip, "links", link_commands(topology))])
     batches = []
     commands = host_commands(topology)
     for name, interfaces in topology.interfaces().items():
         enter(f"{NETNS}/{name}", syscalls.CLONE_NEWNET)
         for interface in interfaces:
             disable_transmit_checksums(interface.name)
-        batches.append(_Batch(ip, name, commands[name]))
+        batches.append(_Batch(keeper, ip, name, commands[name]))
     _finish(batches)
 
 
@@ -323,7 +323,7 @@ def _write(path: str, value: str) -> None:
 class _Batch:
     """One `ip -batch` in the calling thread's namespaces, reading from memory as from a file."""
 
-    def __init__(self, ip: str, name: str, commands: Iterable[str]) -> None:
+    def __init__(self, keeper: Keeper, ip: str, name: str, commands: Iterable[str]) -> None:
         self.name = name
         self.commands = list(commands)
         with open(os.memfd_create("ip-batch"), "w+") as script:
@@ -336,6 +336,7 @@ class _Batch:
                 stderr=subprocess.PIPE,
                 text=True,
             )
+        keeper.adopt(self.process)
 
     def failure(self) -> LinkError | None:
         """Waits for its end, and says which command failed."""

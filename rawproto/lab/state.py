@@ -128,7 +128,8 @@ class Registry:
 
     def entries(self) -> list[Entry]:
         """All labs, by name, stale ones too."""
-        return [self._read(path) for path in sorted(self.directory.glob("*.json"))]
+        paths = sorted(self.directory.glob("*.json"), key=lambda path: path.stem)
+        return [self._read(path) for path in paths]
 
     def find(self, name: str) -> Entry | None:
         """The lab of that name, stale or not."""

@@ -1,0 +1,629 @@
+"""The lab with real namespaces: what works in it, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rawproto import lab
+from rawproto.errors import LinkError, UsageError
+from rawproto.wire.checksum import internet_checksum
+
+ROOT = Path(__file__).parents[2]
+RAWPROTO = [sys.executable, "-m", "rawproto.cli.main", "lab"]
+# Root without privilege. To map uid 0 into a user namespace it takes CAP_SETFCAP; other users
+# need nothing (user_namespaces(7)).
+UNPRIVILEGED = ["setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all"]
+BOUND_S = 20.0
+
+
+# --- what a lab leaves behind -----------------------------------------------------------------
+
+
+def namespaces_of(pid: int) -> set[str]:
+    """Which namespaces a process is in (`net:[4026532345]`); none if it is dead."""
+    try:
+        return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt", "pid")}
+    except OSError:
+        return set()
+
+
+def lab_namespaces(keeper: int) -> set[str]:
+    """All that belong to a lab: its keeper's, and those of its hosts."""
+    hosts = os.scandir(f"/proc/{keeper}/root/run/netns")
+    return namespaces_of(keeper) | {f"net:[{host.stat().st_ino}]" for host in hosts}
+
+
+def inhabitants(namespaces: set[str]) -> list[int]:
+    """Processes that are in one of these."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in pids if namespaces_of(pid) & namespaces]
+
+
+def keeper_of(inhabitant_namespaces: set[str]) -> int:
+    """The process that is number 1 where these namespaces are."""
+    for pid in inhabitants(inhabitant_namespaces):
+        status = Path(f"/proc/{pid}/status").read_text()
+        if status.split("NSpid:")[1].splitlines()[0].split()[-1] == "1":
+            return pid
+    raise AssertionError("no keeper")
+
+
+def machine() -> tuple[object, ...]:
+    """What others would notice if a lab left it: interfaces, mounts, names, our own children."""
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
+    mounts = Path("/proc/self/mounts").read_text()
+    return socket.if_nameindex(), mounts, os.path.isdir("/run/netns"), children
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    before = machine()
+    yield
+    assert machine() == before
+
+
+# --- what works in it -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chain() -> Iterator[lab.Network]:
+    with lab.up(lab.chain(4)) as network:
+        yield network
+
+
+@pytest.fixture(scope="module")
+def diamond() -> Iterator[lab.Network]:
+    with lab.up(lab.diamond(3)) as network:
+        yield network
+
+
+def udp_socket(host: lab.LiveHost, address: str, port: int = 0) -> socket.socket:
+    with host.entered():
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.settimeout(5)
+    sock.bind((address, port))
+    return sock
+
+
+def exceeded_by(host: lab.LiveHost, probe: socket.socket, target: str, ttl: int, port: int) -> str:
+    """Who says that a UDP packet's time is exceeded."""
+    six = ":" in target
+    with host.entered():
+        family, protocol = (socket.AF_INET6, 58) if six else (socket.AF_INET, 1)
+        errors = socket.socket(family, socket.SOCK_RAW, protocol)
+    with errors:
+        errors.settimeout(5)
+        if six:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+        else:
+            probe.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+        probe.sendto(b"probe", (target, port))
+        while True:
+            data, sender = errors.recvfrom(2048)
+            # ICMPv6 3 without an IP header, ICMP 11 behind one; neighbour discovery is passed over.
+            if data[0] == 3 if six else data[20] == 11:
+                return str(sender[0])
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_chain_of_four_hops_answers_hop_by_hop(chain: lab.Network, family: str) -> None:
+    h1, h2 = chain.host("h1"), chain.host("h2")
+    target = getattr(h2, family)
+    with udp_socket(h1, getattr(h1, family)) as probe:
+        hops = [exceeded_by(h1, probe, target, ttl, 33434) for ttl in (1, 2, 3)]
+    assert hops == [getattr(chain.host(f"r{number}"), family) for number in (1, 2, 3)]
+    with udp_socket(h1, getattr(h1, family)) as here, udp_socket(h2, target, 7) as there:
+        here.sendto(b"hello", (target, 7))
+        assert there.recvfrom(100)[0] == b"hello"
+
+
+def test_kernels_ping_answers_over_both_families_with_the_hops_counted(chain: lab.Network) -> None:
+    h1, h2 = chain.host("h1"), chain.host("h2")
+    for address in (h2.ipv4, h2.ipv6):
+        assert "ttl=61 " in h1.run(["ping", "-n", "-c1", "-W5", address], check=True).stdout
+
+
+def test_names_resolve_on_every_host(chain: lab.Network) -> None:
+    code = "import socket,sys; print({a[4][0] for a in socket.getaddrinfo(sys.argv[1], None)})"
+    for asked in ("h2", "r2"):
+        found = chain.host("r3").run([sys.executable, "-c", code, asked], check=True).stdout
+        assert set(chain.host(asked).addresses) == eval(found)
+
+
+def test_icmp_errors_are_not_rate_limited(chain: lab.Network) -> None:
+    h1, h2 = chain.host("h1"), chain.host("h2")
+    for source, target in ((h1.ipv4, h2.ipv4), (h1.ipv6, h2.ipv6)):
+        with udp_socket(h1, source) as probe:
+            # Linux by itself would send one a second, after a burst of six, or 1000 in all.
+            seen = [exceeded_by(h1, probe, target, 1, 33434) for _ in range(60)]
+        assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_diamond_spreads_flows_and_keeps_each_on_its_path(
+    diamond: lab.Network, family: str
+) -> None:
+    for near, far, entry in (("h1", "h2", 0), ("h2", "h1", 1)):
+        here, target = diamond.host(near), getattr(diamond.host(far), family)
+        middle = {
+            diamond.host(f"m{number}").addresses[2 * entry + (family == "ipv6")]
+            for number in (1, 2, 3)
+        }
+        with udp_socket(here, getattr(here, family)) as probe:
+            seen = {exceeded_by(here, probe, target, 2, 33434 + flow) for flow in range(60)}
+            assert seen == middle
+            assert len({exceeded_by(here, probe, target, 2, 33434) for _ in range(5)}) == 1
+
+
+def test_star_joins_all_its_hosts() -> None:
+    with lab.up(lab.star(3)) as network:
+        h3 = network.host("h3")
+        for name in ("h1", "h2", "r1"):
+            assert h3.run(["ping", "-c1", "-W5", network.host(name).ipv6]).returncode == 0
+
+
+def test_routers_forward_and_hosts_do_not(chain: lab.Network) -> None:
+    files = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]
+    command = ["cat", *(f"/proc/sys/net/{name}" for name in files)]
+    assert chain.host("h1").run(command).stdout.split() == ["0", "0"]
+    assert chain.host("r2").run(command).stdout.split() == ["1", "1"]
+
+
+def test_packets_carry_finished_checksums(chain: lab.Network) -> None:
+    h1, r1 = chain.host("h1"), chain.host("r1")
+    with r1.entered():
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    with tap, udp_socket(h1, h1.ipv4) as here:
+        tap.bind(("eth0", 0x0800))
+        tap.settimeout(5)
+        here.sendto(b"a payload with a sum of its own", (r1.ipv4, 9))
+        packet = tap.recv(2048)
+    segment = packet[20:]
+    pseudo_header = packet[12:20] + b"\x00\x11" + len(segment).to_bytes(2, "big")
+    assert internet_checksum(pseudo_header + segment) == 0
+
+
+def test_group_without_privilege_may_ping(chain: lab.Network) -> None:
+    code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)"
+    chain.host("h1").run([*UNPRIVILEGED, sys.executable, "-c", code], check=True)
+
+
+def test_addresses_stand_in_the_order_of_the_interfaces(chain: lab.Network) -> None:
+    assert chain.host("h1").addresses == ("10.99.1.1", "fd99:1::1")
+    assert chain.host("r1").addresses == ("10.99.1.2", "fd99:1::2", "10.99.2.1", "fd99:2::1")
+    assert (chain.host("h2").ipv4, chain.host("h2").ipv6) == ("10.99.4.2", "fd99:4::2")
+    with pytest.raises(UsageError, match="no host 'h9'"):
+        chain.host("h9")
+
+
+def test_file_with_one_family_mtu_and_routes_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text(
+        'hosts = ["h1", "h2"]\nrouters = ["r1"]\n'
+        '[[links]]\nends = ["h1", "r1"]\nipv6 = false\nmtu = 600\n'
+        '[[links]]\nends = ["r1", "h2"]\nipv4 = "192.0.2.0/31"\nipv6 = false\n'
+        '[[routes]]\nhost = "r1"\nto = "203.0.113.0/24"\nvia = "192.0.2.1"\n'
+    )
+    from rawproto.lab.spec import topology_of
+
+    with lab.up(topology_of([str(path)])) as network:
+        h1, h2 = network.host("h1"), network.host("h2")
+        assert h1.run(["ping", "-c1", "-W5", h2.ipv4]).returncode == 0
+        assert h1.run(["cat", "/sys/class/net/eth0/mtu"]).stdout == "600\n"
+        routes = network.host("r1").run(["ip", "route"]).stdout
+        assert "203.0.113.0/24 via 192.0.2.1 dev eth1" in routes
+        with pytest.raises(UsageError, match="h1 has no IPv6 address"):
+            _ = h1.ipv6
+
+
+def test_two_labs_at_once_do_not_clash() -> None:
+    with lab.up(lab.pair()) as one, lab.up(lab.pair()) as other:
+        with (
+            udp_socket(one.host("h2"), "10.99.1.2", 7) as ours,
+            udp_socket(other.host("h2"), "10.99.1.2", 7) as theirs,
+            udp_socket(one.host("h1"), "10.99.1.1") as here,
+            udp_socket(other.host("h1"), "10.99.1.1") as there,
+        ):
+            here.sendto(b"one", ("10.99.1.2", 7))
+            there.sendto(b"other", ("10.99.1.2", 7))
+            assert (ours.recv(100), theirs.recv(100)) == (b"one", b"other")
+        other.close()
+        assert one.host("h1").run(["ping", "-c1", "-W5", "h2"]).returncode == 0
+
+
+def test_lab_stands_within_a_lab() -> None:
+    with lab.up(lab.pair()) as outer:
+        command = [*RAWPROTO, "run", "chain:2", "--", "ping", "-c1", "-W5", "h2"]
+        inner = outer.host("h1").run(command, cwd=ROOT, timeout=BOUND_S)
+        assert (inner.returncode, inner.stderr) == (0, "")
+
+
+# --- programs and sockets on hosts ------------------------------------------------------------
+
+
+def test_program_sees_the_host_and_keeps_its_surroundings(
+    chain: lab.Network, tmp_path: Path
+) -> None:
+    script = "hostname; ls /sys/class/net; pwd; echo $WORD; cat; ip netns identify $$"
+    result = chain.host("r2").run(
+        ["sh", "-c", script], cwd=tmp_path, env={**os.environ, "WORD": "w"}, input="typed\n"
+    )
+    assert result.stdout.split() == ["r2", "eth0", "eth1", "lo", str(tmp_path), "w", "typed", "r2"]
+    assert chain.host("r2").run(["pwd"]).stdout.strip() == os.getcwd()
+
+
+def test_program_that_fails_or_is_missing_is_told(chain: lab.Network) -> None:
+    h1 = chain.host("h1")
+    assert h1.run(["sh", "-c", "echo no >&2; exit 3"]).returncode == 3
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        h1.run(["sh", "-c", "echo no >&2; exit 3"], check=True)
+    assert failed.value.stderr == "no\n"
+    with pytest.raises(FileNotFoundError):
+        h1.run(["no-such-program"])
+
+
+def test_program_that_takes_too_long_is_killed(chain: lab.Network) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        chain.host("h1").run(["sleep", "600"], timeout=0.01)
+
+
+def test_entered_moves_the_calling_thread_alone_and_brings_it_back(chain: lab.Network) -> None:
+    def where() -> str:
+        return os.readlink("/proc/thread-self/ns/net")
+
+    home = where()
+    elsewhere: list[str] = []
+    begun, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        begun.wait()
+        elsewhere.append(where())
+        done.set()
+
+    threading.Thread(target=other, daemon=True).start()
+    with chain.host("h1").entered():
+        h1 = where()
+        begun.set()
+        assert done.wait(5)
+        with chain.host("h2").entered():
+            assert where() not in (home, h1)
+        assert where() == h1
+    assert where() == home
+    assert elsewhere == [home]
+    with pytest.raises(ZeroDivisionError), chain.host("h1").entered():
+        _ = 1 // 0
+    assert where() == home
+
+
+# --- nothing stays behind ---------------------------------------------------------------------
+
+
+def test_closing_a_lab_ends_its_programs_and_namespaces() -> None:
+    with lab.up(lab.chain(3)) as network:
+        namespaces = lab_namespaces(network.keeper.pid)
+        assert len(namespaces) == 2 + 4  # the keeper stays in the last host's network
+        h1 = network.host("h1")
+        sleeper = h1.popen(["sleep", "600"])
+        orphan = h1.run(["sh", "-c", "setsid sleep 600 >/dev/null 2>&1 & echo"]).stdout
+        assert orphan == "\n"
+        assert len(inhabitants(namespaces)) == 3
+    assert sleeper.wait(BOUND_S) == -signal.SIGKILL
+    assert inhabitants(namespaces) == []
+    network.close()
+    with pytest.raises(LinkError, match="enter lab h1: the lab is down"):
+        h1.run(["true"])
+    with pytest.raises(LinkError, match="enter lab h1: the lab is down"), h1.entered():
+        pass
+
+
+def test_lab_that_cannot_be_configured_is_told_and_gone() -> None:
+    plain = lab.pair()
+    route = lab.Route(host="h1", destination="203.0.113.0/24", gateways=("192.0.2.9",))
+    topology = lab.Topology(name="bad", hosts=plain.hosts, links=plain.links, routes=(route,))
+    with pytest.raises(LinkError) as refused:
+        lab.up(topology)
+    assert str(refused.value).startswith("configure h1: Error: Nexthop has invalid gateway.")
+    assert str(refused.value).endswith("(ip route add 203.0.113.0/24 via 192.0.2.9)")
+
+
+SCRIPT = (
+    "setsid sleep 600 >/dev/null & readlink /proc/self/ns/net /proc/self/ns/pid; exec sleep 600"
+)
+LIBRARY = f"""
+from rawproto import lab
+with lab.up(lab.chain(3)) as network:
+    network.host("h1").popen(["sh", "-c", {SCRIPT!r}]).wait()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*RAWPROTO, "run", "chain", "3", "--", "sh", "-c", SCRIPT],
+        [sys.executable, "-c", LIBRARY],
+    ],
+    ids=["run", "library"],
+)
+def test_lab_dies_with_its_owner_however_that_ends(command: list[str], number: int) -> None:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        inside = {owner.stdout.readline().strip(), owner.stdout.readline().strip()}
+        keeper = keeper_of(inside)
+        namespaces = lab_namespaces(keeper)
+        assert inside < namespaces
+        assert len(inhabitants(namespaces)) >= 3
+        pidfd = os.pidfd_open(keeper)
+        try:
+            owner.send_signal(number)
+            assert select.select([pidfd], [], [], BOUND_S)[0], "the keeper outlives its owner"
+        finally:
+            os.close(pidfd)
+            owner.kill()
+    assert inhabitants(namespaces) == []
+
+
+def test_owner_that_is_killed_while_it_builds_leaves_nothing() -> None:
+    # The keeper is begun, and then never told what to keep.
+    code = (
+        "import os, signal\n"
+        "from rawproto.lab import keeper, namespaces\n"
+        "def die(*_): print(pid[0], flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "pid = []\n"
+        "class Popen(namespaces.subprocess.Popen):\n"
+        "    def __init__(self, *a, **k):\n"
+        "        super().__init__(*a, **k); pid.append(self.pid); self.stdin.write = die\n"
+        "namespaces.subprocess.Popen = Popen\n"
+        "from rawproto import lab\n"
+        "lab.up(lab.pair())\n"
+    )
+    # Made a reaper of orphans, this process sees the keeper's end.
+    from ctypes import CDLL
+
+    CDLL(None).prctl(36, 1, 0, 0, 0)
+    try:
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=BOUND_S)
+        assert result.returncode == -signal.SIGKILL
+        assert os.waitstatus_to_exitcode(os.waitpid(int(result.stdout), 0)[1]) == 0
+    finally:
+        CDLL(None).prctl(36, 0, 0, 0, 0)
+
+
+# --- the command line -------------------------------------------------------------------------
+
+
+class CommandLine:
+    """`rawproto lab` as a process, with a state directory of its own."""
+
+    def __init__(self, runtime: Path, prefix: tuple[str, ...] = ()) -> None:
+        self.state = runtime / "rawproto"
+        self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime), "COLUMNS": "80"}
+        self.prefix = prefix
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        command = [*self.prefix, *RAWPROTO, *words]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=BOUND_S
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def labs(self) -> list[dict]:
+        return [json.loads(line) for line in self("list", "--json")[1].splitlines()]
+
+
+@pytest.fixture
+def rawproto(tmp_path: Path) -> Iterator[CommandLine]:
+    command_line = CommandLine(tmp_path)
+    yield command_line
+    command_line("down", "--all")
+
+
+def test_run_gives_the_command_h2s_addresses_and_returns_its_exit_code(
+    rawproto: CommandLine,
+) -> None:
+    script = 'hostname; echo "$RAWPROTO_H2 $RAWPROTO_H2_V6"; ping -c1 -W5 h2 >/dev/null && exit 7'
+    for words in (["chain", "12"], ["chain:12"]):
+        done = rawproto("run", *words, "--", "sh", "-c", script)
+        assert done == (7, "h1\n10.99.12.2 fd99:12::2\n", "")
+    assert not list(rawproto.state.parent.iterdir())
+
+
+def test_run_leaves_options_and_dashes_to_the_command(rawproto: CommandLine) -> None:
+    done = rawproto("run", "pair", "--", "echo", "--name", "x", "--", "-h")
+    assert done == (0, "--name x -- -h\n", "")
+
+
+def test_command_that_a_signal_ends_is_told_as_by_a_shell(rawproto: CommandLine) -> None:
+    assert rawproto("run", "pair", "--", "sh", "-c", "kill -USR1 $$") == (128 + 10, "", "")
+
+
+def test_command_that_cannot_be_started_is_told_as_by_a_shell(rawproto: CommandLine) -> None:
+    assert rawproto("run", "pair", "--", "no-such-program") == (
+        127,
+        "",
+        "rawproto lab: no-such-program: No such file or directory\n",
+    )
+    assert rawproto("run", "pair", "--", "/") == (126, "", "rawproto lab: /: Permission denied\n")
+
+
+def test_signal_to_run_is_passed_on_to_the_command(rawproto: CommandLine) -> None:
+    script = 'trap "echo caught; exit 9" TERM; echo ready; while :; do sleep 0.01; done'
+    command = [*RAWPROTO, "run", "pair", "--", "sh", "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        # The command may be quicker than its parent, which only now learns that it runs.
+        while (
+            not int(
+                Path(f"/proc/{process.pid}/status").read_text().split("SigCgt:")[1].split()[0], 16
+            )
+            >> (signal.SIGTERM - 1)
+            & 1
+        ):
+            os.sched_yield()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "caught\n"
+    assert process.returncode == 9
+
+
+def test_lab_stays_up_until_it_is_taken_down(rawproto: CommandLine) -> None:
+    code, shown, complaint = rawproto("up", "diamond", "2")
+    assert (code, complaint) == (0, "")
+    assert "  h1 ── r1 ─┬─ m1 ─┬─ r2 ── h2\n            └─ m2 ─┘\n" in shown
+    assert "10.99.6.1  10.99.6.2  fd99:6::1  fd99:6::2" in shown
+    assert "try next:\n  rawproto lab exec h1 rawproto ping -c 3 h2\n" in shown
+    (entry,) = rawproto.labs()
+    assert (entry["name"], entry["alive"]) == ("diamond-2", True)
+    namespaces = lab_namespaces(entry["pid"])
+    assert len(namespaces) == 2 + 6
+    assert rawproto("exec", "m1", "sh", "-c", "hostname; exit 5") == (5, "m1\n", "")
+    assert rawproto("exec", "h1", "--", "ping", "-c1", "-W5", "h2")[0] == 0
+    assert rawproto("exec", "h9", "true") == (
+        2,
+        "",
+        "rawproto lab: no host 'h9' in lab diamond-2 (there are h1, h2, r1, r2, m1, m2)\n",
+    )
+    assert rawproto("down") == (0, "lab diamond-2 is down\n", "")
+    assert inhabitants(namespaces) == []
+    assert rawproto.labs() == []
+    assert rawproto("exec", "h1", "true") == (
+        2,
+        "",
+        "rawproto lab: no lab is up; `rawproto lab up pair` starts one\n",
+    )
+
+
+def test_several_labs_are_told_apart_by_name(rawproto: CommandLine) -> None:
+    assert rawproto("up", "pair")[0] == 0
+    assert "lab pair-2 is up" in rawproto("up", "pair")[1]
+    assert rawproto("up", "chain", "2", "--name", "pair") == (
+        2,
+        "",
+        "rawproto lab: lab pair is up already; `rawproto lab down pair` ends it\n",
+    )
+    described = json.loads(rawproto("up", "chain", "2", "--name", "mine", "--json")[1])
+    assert (described["type"], described["schema"], described["name"]) == ("lab", 1, "mine")
+    assert [host["name"] for host in described["hosts"] if host["router"]] == ["r1"]
+    assert described["hosts"][1]["interfaces"] == [
+        {
+            "name": "eth0",
+            "link": 2,
+            "peer": "r1",
+            "ipv4": "10.99.2.2/24",
+            "ipv6": "fd99:2::2/64",
+        }
+    ]
+    assert rawproto("exec", "h1", "true")[2] == (
+        "rawproto lab: several labs are up (mine, pair, pair-2): say which with --name\n"
+    )
+    assert rawproto("exec", "--name", "mine", "r1", "hostname") == (0, "r1\n", "")
+    assert rawproto("down", "pair") == (0, "lab pair is down\n", "")
+    code, shown, _ = rawproto("down", "--all")
+    assert (code, shown) == (0, "lab mine is down\nlab pair-2 is down\n")
+
+
+def test_dead_lab_is_recognised_and_cleaned(rawproto: CommandLine) -> None:
+    rawproto("up", "pair")
+    rawproto("up", "chain", "2")
+    chain, pair = rawproto.labs()
+    pidfd = os.pidfd_open(pair["pid"])
+    os.kill(pair["pid"], signal.SIGKILL)
+    assert select.select([pidfd], [], [], BOUND_S)[0]
+    os.close(pidfd)
+    assert [entry["alive"] for entry in rawproto.labs()] == [True, False]
+    assert rawproto("exec", "h1", "hostname") == (0, "h1\n", "")  # of the one that is alive
+    assert rawproto("exec", "--name", "pair", "h1", "true") == (
+        2,
+        "",
+        "rawproto lab: no lab pair is up; `rawproto lab list` shows those that are\n",
+    )
+    assert rawproto("down", "--all")[1] == "lab chain-2 is down\nlab pair was dead; forgotten\n"
+    assert rawproto.labs() == []
+    assert inhabitants(namespaces_of(chain["pid"])) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            ["up", "ring"],
+            "no topology 'ring'; there are pair, chain N, diamond N, star N, or a TOML",
+        ),
+        (["up", "pair", "--name", "../x"], "lab name '../x' is not letters, digits"),
+        (["up", "no.toml"], "no.toml: No such file or directory"),
+        (["down", "none"], "no lab none is up; `rawproto lab list` shows those that are"),
+        (["exec", "h1"], "exec: no command"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    rawproto: CommandLine, words: list[str], complaint: str
+) -> None:
+    code, shown, said = rawproto(*words)
+    assert (code, shown) == (2, "")
+    assert said.startswith(f"rawproto lab: {complaint}")
+    assert said.count("\n") == 1
+
+
+# --- without root -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unprivileged(tmp_path: Path) -> Iterator[CommandLine]:
+    command_line = CommandLine(tmp_path, tuple(UNPRIVILEGED))
+    if subprocess.run([*UNPRIVILEGED, "unshare", "-Un", "true"], capture_output=True).returncode:
+        pytest.skip("the kernel gives no user namespaces")
+    yield command_line
+    command_line("down", "--all")
+
+
+def test_lab_needs_no_root_where_there_are_user_namespaces(unprivileged: CommandLine) -> None:
+    script = "ping -n -c1 -W5 $RAWPROTO_H2 && ping -n -c1 -W5 $RAWPROTO_H2_V6; hostname; exit 4"
+    code, shown, complaint = unprivileged("run", "chain", "3", "--", "sh", "-c", script)
+    assert (code, complaint) == (4, "")
+    assert shown.count("ttl=62 ") == 2
+    assert shown.endswith("h1\n")
+
+
+def test_two_labs_without_root_are_entered_and_taken_down(unprivileged: CommandLine) -> None:
+    assert unprivileged("up", "pair")[0] == 0
+    assert unprivileged("up", "chain", "2")[0] == 0
+    namespaces = set().union(*(lab_namespaces(entry["pid"]) for entry in unprivileged.labs()))
+    assert unprivileged("exec", "--name", "pair", "h2", "hostname") == (0, "h2\n", "")
+    assert unprivileged("exec", "--name", "chain-2", "r1", "hostname") == (0, "r1\n", "")
+    assert unprivileged("down", "--all")[0] == 0
+    assert inhabitants(namespaces) == []
+
+
+def test_library_without_privilege_is_told_what_to_call() -> None:
+    code = """
+import threading
+from rawproto import lab
+from rawproto.errors import PrivilegeError
+for attempt in (lambda: lab.up(lab.pair()), threaded := lambda: lab.become_root()):
+    if attempt is threaded:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    try:
+        attempt()
+    except PrivilegeError as error:
+        print(error)
+"""
+    command = [*UNPRIVILEGED, sys.executable, "-c", code]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BOUND_S)
+    refusal = "make namespaces: Operation not permitted (needs CAP_SYS_ADMIN); run as root"
+    assert said.stdout.splitlines() == [
+        f"{refusal}, or call become_root() before",
+        f"{refusal}, or call become_root() before any thread is started",
+    ]
