@@ -85,6 +85,11 @@ class DNSQuestion:
     qtype: int = 1
     qclass: int = 1
 
+    value_names: ClassVar[dict[str, dict[int, str]]] = {
+        "qtype": TYPE_NAMES,
+        "qclass": CLASS_NAMES,
+    }
+
     def write(self, writer: NameWriter) -> None:
         """Appends the question. Raises EmitError or struct.error."""
         writer.write(self.qname)
@@ -106,6 +111,8 @@ class DNSRecord:
     rclass: int = 1
     ttl: int = 0
     rdata: RecordData
+
+    value_names: ClassVar[dict[str, dict[int, str]]] = {"rclass": CLASS_NAMES}
 
     @property
     def rtype(self) -> int:
