@@ -1,0 +1,83 @@
+"""Packets for people and for programs: a line, a picture, a dictionary, a dump of bytes.
+
+- `summary`: one line a packet, as readers of tcpdump expect.
+- `diagram`: a header as the RFCs draw it, with its values in the boxes.
+- `fields`: a layer as a dictionary that JSON can carry.
+- `hexdump`: bytes as hexadecimal and as text.
+
+Text from the network is escaped where it would steer a terminal. There is no colour
+here: that is `cli.render`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rawproto.wire.diagram import diagram
+from rawproto.wire.layer import Layer
+from rawproto.wire.summary import summary
+from rawproto.wire.words import field_names, kebab, option_parts, set_flags, value_name
+
+__all__ = ["diagram", "fields", "hexdump", "summary"]
+
+_BYTES_PER_LINE = 16
+
+
+def fields(layer: Layer) -> dict[str, Any]:
+    """A layer as JSON can carry it, under the names of its class, in its order.
+
+    `layer` is the name of its module and `class` that of its class. Bytes are
+    hexadecimal, sets of flags lists of names (what has no name is hexadecimal), and an
+    enumerated number has its name beside it under `..._name`, None where it has none.
+    An option is `{"kind", "kind_name", "value"}`: its one field, several under their
+    names, or None. Other objects are dictionaries with `class` first.
+    """
+    return {"layer": layer.layer, **_object(layer)}
+
+
+def _object(value: object) -> dict[str, Any]:
+    found: dict[str, Any] = {"class": type(value).__name__}
+    for name in field_names(value):
+        each = getattr(value, name)
+        flags = set_flags(value, name, each)
+        found[name] = _plain(each) if flags is None else flags
+        if name in getattr(value, "value_names", {}):
+            found[f"{name}_name"] = value_name(value, name, each)
+    return found
+
+
+def _plain(value: object) -> Any:
+    """A field's value as JSON can carry it."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Layer):
+        return fields(value)
+    if hasattr(value, "kind"):
+        return _option(value)
+    return _object(value) if field_names(value) else value
+
+
+def _option(option: object) -> dict[str, Any]:
+    kind, parts = option_parts(option)
+    plain = {name: _plain(part) for name, part in parts}
+    value = plain if len(plain) > 1 else next(iter(plain.values()), None)
+    return {"kind": kind, "kind_name": kebab(type(option).__name__), "value": value}
+
+
+def hexdump(data: bytes, *, offset: int = 0) -> str:
+    """Bytes as hexadecimal and as text, 16 a line, each line with the offset it begins at.
+
+    Args:
+        data: any bytes; of none nothing is said.
+        offset: what the first byte's offset is called.
+    """
+    lines = []
+    for at in range(0, len(data), _BYTES_PER_LINE):
+        part = data[at : at + _BYTES_PER_LINE]
+        half = _BYTES_PER_LINE // 2
+        shown = f"{part[:half].hex(' '):<23}  {part[half:].hex(' '):<23}"
+        text = "".join([chr(byte) if 0x20 <= byte < 0x7F else "." for byte in part])
+        lines.append(f"0x{offset + at:04x}  {shown}  {text}")
+    return "\n".join(lines)
