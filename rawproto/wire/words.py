@@ -45,7 +45,7 @@ def set_flags(owner: object, field: str, value: object) -> list[str] | None:
     return [*found, f"{rest:#x}"] if rest else found
 
 
-def field_names(value: object) -> tuple[str, ...]:
+def field_names(value: Any) -> tuple[str, ...]:
     """The names of a dataclass's fields, in order; none for any other value."""
     return _field_names(type(value))
 
