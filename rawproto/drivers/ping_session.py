@@ -7,14 +7,15 @@ import os
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Self
 
-from rawproto.drivers.names import resolve
+from rawproto.drivers.names import is_address, resolve
 from rawproto.errors import LinkError, UsageError
 from rawproto.link.base import Link
 from rawproto.link.interfaces import split_scope
 from rawproto.link.open import open_icmp_link
+from rawproto.link.privileges import raw_socket_refused
 from rawproto.link.routes import Route, lookup
 from rawproto.probe.ping import Ping
 from rawproto.probe.ping_events import Fragmentation, PingConfig, PingTarget
@@ -27,6 +28,8 @@ __all__ = ["PingOptions", "PingSession"]
 MAX_SIZE = 65_507
 MIN_INTERVAL_MS = 0.1
 MIN_INTERVAL_UNPRIVILEGED_MS = 2.0
+_THIS_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""What stands for this host where no other address does (RFC 1122 section 3.2.1.3)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +47,7 @@ class PingOptions:
         ttl: TTL or hop limit, 1 to 255; None for 64, and 1 to multicast groups.
         tos: IPv4's TOS byte or IPv6's traffic class: DSCP and ECN.
         flow_label: 20 bits, IPv6 only.
-        source: address to send from, "" for the route's.
+        source: address of this host to send from, "" for the route's.
         interface: to send and receive by, "" for the route's.
         fragmentation: `do`, `want`, `dont` or `probe`, ping's -M.
         flood: answers call for probes, at most 10 ms apart.
@@ -81,7 +84,7 @@ class PingOptions:
         _check("interval in ms", self.interval_ms, 0, 1e9)
         _check("timeout in ms", self.timeout_ms, 0.001, 1e9)
         _check("deadline in ms", self.deadline_ms, 0.001, 1e12)
-        _check("size", self.size, 0, MAX_SIZE)
+        _check("size", self.size, 0, MAX_SIZE - _options_length(self.options))
         _check("ttl", self.ttl, 1, 255)
         _check("tos", self.tos, 0, 255)
         _check("flow label", self.flow_label, 0, (1 << 20) - 1)
@@ -117,6 +120,8 @@ class PingSession:
             PrivilegeError: no socket may be opened.
         """
         options.check()
+        if options.source:
+            options = _with_own_source(options)
         targets: dict[tuple[str, int], PingTarget] = {}
         for name in names:
             target = _find_target(name, options)
@@ -140,6 +145,8 @@ class PingSession:
         self.link: Link = opened
         self.privileged = opened.identifier is None
         try:
+            if options.options and not self.privileged:
+                raise raw_socket_refused("send IP options")
             config = self._config(list(targets.values()), opened.identifier or identifier, options)
             self.machine = Ping(list(targets.values()), config, time.monotonic_ns(), rng)
             if pcap is not None:
@@ -175,6 +182,7 @@ class PingSession:
             ecn=options.tos & 3,
             flow_label=options.flow_label,
             fragmentation=options.fragmentation,
+            link_fragments=not self.privileged,
             flood=options.flood,
             adaptive=options.adaptive,
             floor_ns=0 if self.privileged else round(MIN_INTERVAL_UNPRIVILEGED_MS * 1e6),
@@ -195,9 +203,30 @@ class PingSession:
         self.close()
 
 
+def _with_own_source(options: PingOptions) -> PingOptions:
+    """The source without its scope, which is the interface to send by."""
+    source, _, scope = options.source.partition("%")
+    interface = options.interface or scope
+    # Only a link-local one needs an interface; with one, others of this host seem remote.
+    address = f"{source}%{interface}" if interface and _is_scoped(source) else source
+    try:
+        local = lookup(address).kind == "local"
+    except LinkError as error:
+        if error.errno in (errno.EINVAL, errno.ENODEV):
+            raise
+        local = False
+    if not local:
+        raise LinkError("send from", options.source, errno.EADDRNOTAVAIL)
+    return replace(options, source=source, interface=interface)
+
+
 def _find_target(name: str, options: PingOptions) -> PingTarget:
-    address = resolve(name, options.family)
+    address = resolve(name, options.family or (None if is_address(name) else _implied(options)))
     bare, _, scope = address.partition("%")
+    bare = _THIS_HOST.get(bare, bare)
+    if not scope and options.interface and _is_scoped(bare):
+        scope = options.interface
+    address = f"{bare}%{scope}" if scope else bare
     route = lookup(
         address,
         src_addr=options.source or None,
@@ -232,6 +261,20 @@ def _refuse_uncuttable(name: str, dst_addr: str, route: Route, options: PingOpti
 def _options_length(options: tuple[IPv4Option, ...]) -> int:
     """Of an option field, padded to 32 bits."""
     return (sum(len(option.emit()) for option in options) + 3) // 4 * 4
+
+
+def _implied(options: PingOptions) -> Literal[4, 6] | None:
+    """The family that the other options leave for names."""
+    if options.source:
+        return 6 if ":" in options.source else 4
+    if options.options:
+        return 4
+    return 6 if options.flow_label else None
+
+
+def _is_scoped(address: str) -> bool:
+    """Whether it means nothing without an interface (RFC 4007 section 4)."""
+    return address.lower().startswith(("fe8", "fe9", "fea", "feb", "ff01", "ff02"))
 
 
 def _is_multicast(address: str) -> bool:
