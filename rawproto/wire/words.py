@@ -45,9 +45,10 @@ def set_flags(owner: object, field: str, value: object) -> list[str] | None:
     return [*found, f"{rest:#x}"] if rest else found
 
 
-def field_names(value: Any) -> tuple[str, ...]:
+def field_names(value: object) -> tuple[str, ...]:
     """The names of a dataclass's fields, in order; none for any other value."""
-    return _field_names(type(value))
+    kind: Any = type(value)  # mypy takes no type[object] for hashable
+    return _field_names(kind)
 
 
 @cache
