@@ -52,6 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS or words[0].startswith("-"):
         _top_level().parse_args(words)
         return 0
+    for name in ("stdout", "stderr"):
+        # Who called us closed it. Left so, the next socket would take its number.
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    try:
+        return _run(verb, words[1:])
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(verb: str, words: Sequence[str]) -> int:
     module = importlib.import_module(f"rawproto.cli.{verb}")
     parser = _Parser(
         prog=f"rawproto {verb}",
@@ -61,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show a traceback for an error")
-    arguments = parser.parse_args(words[1:])
+    arguments = parser.parse_args(words)
     try:
         code: int = module.run(arguments)
         sys.stdout.flush()
@@ -69,15 +80,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Who read our output has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except (RawprotoError, OSError) as error:
         if arguments.debug:
             raise
         sys.stdout.flush()
-        sys.stderr.write(f"rawproto {verb}: {error}\n")
+        sys.stderr.write(f"rawproto {verb}: {_words(error)}\n")
         return USAGE_ERROR
     return code
+
+
+def _words(error: Exception) -> str:
+    """An error in one line; ours have their words already."""
+    if isinstance(error, OSError) and not isinstance(error, RawprotoError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _top_level() -> argparse.ArgumentParser:

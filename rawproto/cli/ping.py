@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="IP timestamps: tsonly, tsandaddr, or tsprespec=ADDR[,ADDR...]",
     )
     packet.add_argument(
-        "--flow-label", type=_number, default=0, metavar="LABEL", help="IPv6 flow label"
+        "-F", "--flow-label", type=_number, default=0, metavar="LABEL", help="IPv6 flow label"
     )
     packet.add_argument(
         "-I", dest="interface", default="", metavar="NAME", help="interface or source address"
@@ -120,14 +120,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Pings until the end or Ctrl-C; 0, 1, or an exception for 2."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    with PingSession(arguments.hosts, _options(arguments), pcap=arguments.pcap) as session:
+    options = _options(arguments)
+    with PingSession(arguments.hosts, options, pcap=arguments.pcap) as session:
         drop_privileges()
         report: JSONReport | TextReport
         # Either is loaded only where it is wanted.
         if arguments.json:
             from rawproto.cli.ping_json import JSONReport
 
-            report = JSONReport(sys.stdout, session.machine)
+            report = JSONReport(sys.stdout, session.machine, quiet=arguments.quiet)
         else:
             from rawproto.cli.ping_text import TextReport
 
@@ -141,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
                 verbose=arguments.verbose,
                 dates=arguments.dates,
                 dots=arguments.flood,
-                via=arguments.interface or arguments.source,
+                via=options.interface if options.interface or options.source else None,
             )
         report.begin()
         _pump(session, report)
@@ -160,8 +161,9 @@ def _options(arguments: argparse.Namespace) -> PingOptions:
         count=arguments.count,
         family=arguments.family,
         interval_ms=interval * 1e3,
-        timeout_ms=None if arguments.timeout is None else arguments.timeout * 1e3,
-        deadline_ms=None if arguments.deadline is None else arguments.deadline * 1e3,
+        # 0 asks for the default, as in ping.
+        timeout_ms=arguments.timeout * 1e3 if arguments.timeout else None,
+        deadline_ms=arguments.deadline * 1e3 if arguments.deadline else None,
         size=arguments.size,
         pattern=_pattern(arguments.pattern),
         ttl=arguments.ttl,
@@ -180,7 +182,10 @@ def _options(arguments: argparse.Namespace) -> PingOptions:
 
 
 def _number(text: str) -> int:
-    return int(text, 0)
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number, nor one as 0xb8") from None
 
 
 def _pattern(text: str | None) -> bytes:

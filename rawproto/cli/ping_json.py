@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from rawproto.cli.render import json_line, milliseconds
 from rawproto.probe.ping import Ping
-from rawproto.probe.ping_events import PingError, PingEvent, PingLost, PingReply, PingTarget
+from rawproto.probe.ping_events import (
+    PingError,
+    PingEvent,
+    PingLost,
+    PingOutstanding,
+    PingReply,
+    PingTarget,
+)
 
 if TYPE_CHECKING:
     from rawproto.wire.ipv4_options import IPv4Option
@@ -17,15 +24,24 @@ __all__ = ["JSONReport"]
 class JSONReport:
     """Writes what a ping tells."""
 
-    def __init__(self, stream: TextIO, machine: Ping) -> None:
+    def __init__(self, stream: TextIO, machine: Ping, *, quiet: bool = False) -> None:
+        """
+        Args:
+            stream: where to.
+            machine: whose events these are.
+            quiet: the summaries alone.
+        """
         self._stream = stream
         self._machine = machine
+        self._quiet = quiet
 
     def begin(self) -> None:
         """Nothing to say before the first event."""
 
     def tell(self, event: PingEvent) -> None:
-        """One event, one line."""
+        """One event, one line or none."""
+        if self._quiet:
+            return
         if isinstance(event, PingReply):
             self._write("reply", _reply(event))
         elif isinstance(event, PingLost):
@@ -36,6 +52,11 @@ class JSONReport:
                     "sequence_number": event.sequence_number,
                     "rtt_ms": None,
                 },
+            )
+        elif isinstance(event, PingOutstanding):
+            self._write(
+                "outstanding",
+                {"target": event.target.name, "sequence_number": event.sequence_number},
             )
         elif isinstance(event, PingError):
             self._write(

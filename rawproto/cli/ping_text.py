@@ -43,7 +43,7 @@ class TextReport:
         verbose: bool = False,
         dates: bool = False,
         dots: bool = False,
-        via: str = "",
+        via: str | None = None,
     ) -> None:
         """
         Args:
@@ -54,7 +54,7 @@ class TextReport:
             verbose: also how long each probe waited in this host.
             dates: the time before each line.
             dots: a dot for a probe, taken back by its answer, instead of lines.
-            via: interface or source that was asked for, for the first line.
+            via: interface that was asked for, "" for a source alone, None for neither.
         """
         self._stream = stream
         self._machine = machine
@@ -77,7 +77,7 @@ class TextReport:
         for target in self._machine.targets:
             v6 = ":" in target.dst_addr
             address = f"{target.dst_addr}%{target.scope}" if target.scope else target.dst_addr
-            source = f" from {target.src_addr} {self._via}" if self._via else ""
+            source = "" if self._via is None else f" from {target.src_addr} {self._via}:"
             header = 20 + sum(len(option.emit()) for option in config.options)
             data = f"{size} data bytes"
             if not v6:
@@ -251,7 +251,7 @@ def _timestamps(option: Timestamp) -> list[str]:
         if stamp >> 31:
             shown += " not-standard"
         lines.append(
-            ("TS: \t" if before is None else "\t") + " ".join(filter(None, (address, shown)))
+            ("TS: \t" if before is None else "\t") + "\t".join(filter(None, (address, shown)))
         )
         before = value
     if option.overflow:
