@@ -159,15 +159,14 @@ def _up(args: argparse.Namespace) -> int:
     become_root()
     with up(topology) as network:
         name = registry.add(args.name, network)
-        # From here the file tells where the lab is, so it may outlive this process.
-        network.keeper.set_free()
-        took_ms = (time.monotonic_ns() - started_ns) / 1e6
-        if args.json:
-            print(json.dumps(_description(name, network.keeper.pid, topology)))
-        else:
-            alone = sum(entry.alive for entry in registry.entries()) == 1
-            _print(_picture(name, topology, took_ms, alone))
-        network.keeper.close()
+        # Only now that the file tells where it is may the lab outlive this process.
+        network.keeper.release()
+    took_ms = (time.monotonic_ns() - started_ns) / 1e6
+    if args.json:
+        print(json.dumps(_description(name, network.keeper.pid, topology)))
+    else:
+        alone = sum(entry.alive for entry in registry.entries()) == 1
+        _print(_picture(name, topology, took_ms, alone))
     return 0
 
 

@@ -137,6 +137,7 @@ class Keeper:
         self.pid = pid
         self._process = process
         self._programs: list[subprocess.Popen[Any]] = []
+        self._lock = threading.Lock()
         self._pidfd = os.pidfd_open(pid)
         try:
             self.started = start_time(pid)
@@ -178,7 +179,11 @@ class Keeper:
             raise _refusal("run as root, or call become_root() before") from None
         assert process.stdin is not None
         assert process.stdout is not None
-        keeper = cls(process.pid, process)
+        try:
+            keeper = cls(process.pid, process)
+        except OSError:
+            process.communicate()
+            raise LinkError("make namespaces", "", None, "the keeper died") from None
         try:
             process.stdin.write(hosts_file.encode() + b"\0")
             process.stdin.flush()
@@ -193,8 +198,8 @@ class Keeper:
             raise LinkError("make namespaces", "", None, answer or "the keeper died")
         return keeper
 
-    def set_free(self) -> None:
-        """Lets the keeper, and with it the lab, outlive this process.
+    def release(self) -> None:
+        """Lets the keeper, and with it the lab, outlive this process, and lets go of it.
 
         Raises:
             LinkError: it is dead already.
@@ -203,20 +208,28 @@ class Keeper:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(b"\0")
-            self._close_pipes()
+            self._process.stdin.flush()
         except BrokenPipeError as error:
             raise LinkError("keep lab up", "", error.errno, "the lab is down") from None
+        self._close_pipes()
+        self.close()
 
     def _close_pipes(self) -> None:
         if self._process is not None:
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # what it was too dead to read
+                        pipe.close()
 
     @property
     def alive(self) -> bool:
         """False once it is dead, and everything in the lab with it."""
-        return self._pidfd >= 0 and not select.select([self._pidfd], [], [], 0)[0]
+        return self._pidfd >= 0 and not self._ended(0)
+
+    def _ended(self, timeout_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
 
     def network_namespace(self, host: str) -> str:
         """Where a host's network namespace can be opened. Raises LinkError if the lab is down."""
@@ -233,9 +246,18 @@ class Keeper:
 
         Raises:
             LinkError: the lab is down.
+            PrivilegeError: there would be no way back.
         """
         home = os.open(HOME, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            try:
+                syscalls.setns(home, syscalls.CLONE_NEWNET)
+            except PermissionError:
+                # Root of a user namespace, but its network was made outside of that.
+                remedy = "make the user namespace with a network of its own (unshare -rn)"
+                raise PrivilegeError(
+                    "come back from", host, errno.EPERM, "CAP_SYS_ADMIN", remedy
+                ) from None
             enter(self.network_namespace(host), syscalls.CLONE_NEWNET)
             try:
                 yield
@@ -306,8 +328,9 @@ class Keeper:
 
         A PID namespace ends only when nothing in it is left, dead or alive.
         """
-        self._programs = [known for known in self._programs if known.poll() is None]
-        self._programs.append(program)
+        with self._lock:
+            self._programs = [known for known in self._programs if known.poll() is None]
+            self._programs.append(program)
         return program
 
     def stop(self) -> None:
@@ -323,8 +346,9 @@ class Keeper:
         self._close_pipes()
         for program in self._programs:
             program.wait()
-        if not select.select([self._pidfd], [], [], STOP_TIMEOUT_S)[0]:
-            raise LinkError("stop lab", f"process {self.pid}", None, "it does not die")
+        if not self._ended(STOP_TIMEOUT_S):
+            reason = "killed, but some parent outside (stopped?) does not collect its dead child"
+            raise LinkError("stop lab", f"process {self.pid}", None, reason)
         if self._process is not None:
             self._process.wait()
         self.close()

@@ -58,6 +58,8 @@ SETTINGS = {
     "ipv6/conf/default/accept_dad": "0",
     "ipv6/conf/all/accept_ra": "0",
     "ipv6/conf/default/accept_ra": "0",
+    "ipv6/conf/all/disable_ipv6": "0",
+    "ipv6/conf/default/disable_ipv6": "0",
     "ipv6/conf/all/router_solicitations": "0",
     "ipv6/conf/default/router_solicitations": "0",
     "ipv6/fib_multipath_hash_policy": "1",
@@ -70,7 +72,7 @@ def up(topology: Topology) -> Network:
     """Builds a topology out of namespaces; when this returns, all of it works.
 
     The lab lives until it is closed or this process ends, in whatever way
-    (`network.keeper.set_free()` lets it outlive the process).
+    (`network.keeper.release()` lets it outlive the process).
 
     Args:
         topology: what to build.
@@ -365,6 +367,8 @@ def _await_links(topology: Topology, keeper: Keeper) -> None:
     The kernel reports carriers from a work queue, a moment after both ends are up; an
     interface that can send IPv6 has a link-local address that is not tentative.
     """
+    if not os.path.isdir("/proc/sys/net/ipv6"):
+        return
     deadline = time.monotonic() + READY_TIMEOUT_S
     for name, interfaces in topology.interfaces().items():
         enter(keeper.network_namespace(name), syscalls.CLONE_NEWNET)

@@ -507,7 +507,14 @@ def test_lab_stays_up_until_it_is_taken_down(rawproto: CommandLine) -> None:
 
 
 def test_several_labs_are_told_apart_by_name(rawproto: CommandLine) -> None:
-    assert rawproto("up", "pair")[0] == 0
+    # Whoever reads only the first line takes no lab down by that.
+    shell = [*RAWPROTO, "up", "pair"]
+    with subprocess.Popen(
+        shell, cwd=ROOT, env=rawproto.environment, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert [entry["alive"] for entry in rawproto.labs()] == [True]
     assert "lab pair-2 is up" in rawproto("up", "pair")[1]
     assert rawproto("up", "chain", "2", "--name", "pair") == (
         2,
@@ -605,6 +612,23 @@ def test_two_labs_without_root_are_entered_and_taken_down(unprivileged: CommandL
     assert unprivileged("exec", "--name", "chain-2", "r1", "hostname") == (0, "r1\n", "")
     assert unprivileged("down", "--all")[0] == 0
     assert inhabitants(namespaces) == []
+
+
+def test_thread_that_could_not_come_back_does_not_enter() -> None:
+    code = """
+import os
+from rawproto import lab
+with lab.up(lab.pair()) as network:
+    home = os.stat("/proc/thread-self/ns/net")
+    try:
+        network.host("h1").entered().__enter__()
+    except PermissionError as error:
+        print(os.stat("/proc/thread-self/ns/net") == home, error)
+"""
+    # A user namespace, but in the network that this process has.
+    command = ["unshare", "-Ur", sys.executable, "-c", code]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=BOUND_S)
+    assert said.stdout.startswith("True come back from h1: Operation not permitted")
 
 
 def test_library_without_privilege_is_told_what_to_call() -> None:
