@@ -179,17 +179,16 @@ class PacketLink(SocketLink):
         Raises:
             LinkError: the interface is down or gone.
         """
-        self._raise_failure()
         frames: list[Frame] = []
         buffers = [self._buffer]
-        while len(frames) < limit:
+        for _ in range(limit):
             try:
                 size, ancillary, _, address = self._socket.recvmsg_into(buffers, 256)
             except BlockingIOError:
                 break
             except OSError as error:
                 self._failure = self._receive_failed(error)
-                break
+                continue
             frames.append(self._read_frame(size, ancillary, address))
         if not frames:
             self._raise_failure()

@@ -103,7 +103,6 @@ class SocketLink:
 
     def receive(self, limit: int = 64) -> list[Arrival]:
         """What has arrived; see `link.base.Link.receive`."""
-        self._raise_failure()
         started_ns = self._bridge.sample()
         arrivals: list[Arrival] = []
         if self._reads_errors or len(self._stamps):
@@ -119,10 +118,9 @@ class SocketLink:
                 self._quiet_ns = started_ns
                 break
             except OSError as error:
-                self._failure = self._receive_failed(error)
-                if self._failure is None:
-                    continue
-                break
+                # A socket tells its error before what is still in its queue.
+                self._failure = self._receive_failed(error) or self._failure
+                continue
             datagram = self._read_datagram(size, ancillary, address)
             if datagram is not None:
                 arrivals.append(datagram)
@@ -159,7 +157,7 @@ class SocketLink:
         return None
 
     def _raise_failure(self) -> None:
-        """A receive that failed behind others has what they gave told first."""
+        """When there is nothing else to tell: what had arrived before comes first."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
