@@ -181,6 +181,10 @@ def _options(arguments: argparse.Namespace) -> PingOptions:
     )
 
 
+def _is_ipv4(text: str) -> bool:
+    return is_address(text) and ":" not in text
+
+
 def _number(text: str) -> int:
     try:
         return int(text, 0)
@@ -217,7 +221,7 @@ def _header_options(arguments: argparse.Namespace) -> tuple[IPv4Option, ...]:
         return (Timestamp(flag=0, entries=((None, 0),) * 9),)
     if kind == "tsandaddr" and not hosts:
         return (Timestamp(flag=1, entries=(("0.0.0.0", 0),) * 4),)
-    if kind == "tsprespec" and 1 <= len(hosts) <= 4 and all(map(is_address, hosts)):
+    if kind == "tsprespec" and 1 <= len(hosts) <= 4 and all(map(_is_ipv4, hosts)):
         return (Timestamp(flag=3, entries=tuple((host, 0) for host in hosts)),)
     raise UsageError(
         f"-T {arguments.timestamp}: must be tsonly, tsandaddr, or tsprespec= and 1 to 4 addresses"

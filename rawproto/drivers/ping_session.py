@@ -93,7 +93,7 @@ class PingOptions:
 
 def _check(name: str, value: float | None, least: float, most: float) -> None:
     if value is not None and not least <= value <= most:
-        raise UsageError(f"{name} {value:g}: must be {least:g} to {most:.15g}")
+        raise UsageError(f"{name} {value:.15g}: must be {least:g} to {most:.15g}")
 
 
 class PingSession:
