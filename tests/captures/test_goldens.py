@@ -6,6 +6,7 @@ import pytest
 from scapy.config import conf
 from scapy.utils import RawPcapReader
 
+from rawproto.capture import read
 from rawproto.wire.dissect import Dissection, checksums, dissect
 from rawproto.wire.layer import Packet
 from tests.captures.golden import Capture, Golden
@@ -61,6 +62,17 @@ def test_capture_holds_its_packets(name: str) -> None:
         read = list(reader)
     assert [data for data, _ in read] == [golden.captured for golden in goldens]
     assert [about.wirelen for _, about in read] == [len(golden.wire) for golden in goldens]
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_our_reader_reads_what_scapys_does(name: str) -> None:
+    with read(DIRECTORY / name) as ours, RawPcapReader(str(DIRECTORY / name)) as theirs:
+        assert ours.link_type == theirs.linktype
+        for packet, (data, about) in zip(ours, theirs, strict=True):
+            assert packet.data == data
+            assert packet.original_length == about.wirelen
+            assert packet.time_ns == (about.sec * 1_000_000 + about.usec) * 1000
+        assert ours.damage is None
 
 
 @each_golden
