@@ -54,7 +54,6 @@ from rawproto.wire.address import pack_address
 __all__ = ["DgramLink"]
 
 _ICMP, _ICMPV6 = 1, 58
-_ANYWHERE = {4: "0.0.0.0", 6: "::"}
 _INT = struct.Struct("@i")
 _PKTINFO = struct.Struct("@I4s4s")
 _RFC4884 = struct.Struct("@HBx")
@@ -73,6 +72,7 @@ class DgramLink(SocketLink):
         src_addr: send from this address only. None takes IPv4's from each header; for IPv6
             the kernel heeds no header and no option, and takes the one that its routes name.
         interface: send and receive by this interface only.
+        beside: a link of the other family, whose identifier this one is to share.
         timestamps: whether the kernel stamps both ways.
         mark: firewall mark, which policy rules match; needs CAP_NET_ADMIN.
         broadcast: whether packets may go to a broadcast address.
@@ -97,6 +97,7 @@ class DgramLink(SocketLink):
         identifier: int = 0,
         src_addr: str | None = None,
         interface: str | None = None,
+        beside: DgramLink | None = None,
         timestamps: bool = True,
         mark: int = 0,
         broadcast: bool = False,
@@ -119,9 +120,7 @@ class DgramLink(SocketLink):
             if broadcast:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             self._ask_for_ancillary()
-            # Alone with its identifier: two sockets that share one steal each other's replies.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-            self.identifier = _bind(sock, src_addr or _ANYWHERE[family], identifier)
+            self.identifier = self._take_identifier(src_addr, identifier, beside)
         except BaseException:
             sock.close()
             raise
@@ -147,6 +146,38 @@ class DgramLink(SocketLink):
             sock.setsockopt(level, option, 1)
         with suppress(OSError):  # before Linux 5.9 errors come without their extensions
             sock.setsockopt(level, newer, 1)
+
+    def _take_identifier(
+        self, src_addr: str | None, identifier: int, beside: DgramLink | None
+    ) -> int:
+        """Binds to the identifier, or to any that is free: the one it got.
+
+        One table holds those of both families, and sockets that allow it (SO_REUSEADDR, which
+        these are born with) share one and steal each other's replies. So ours don't, but
+        for the moment in which one joins the other.
+        """
+        pair = (self, beside) if beside is not None else (self,)
+        for link in pair:
+            link._allow_sharing(beside is not None)
+        anywhere = "0.0.0.0" if self.family == 4 else "::"
+        bare, scope = split_scope(src_addr or anywhere)
+        rest = (0, scope) if self.family == 6 else ()
+        try:
+            try:
+                self._socket.bind((bare, beside.identifier if beside else identifier, *rest))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or beside is not None:
+                    raise
+                self._socket.bind((bare, 0, *rest))
+        except OSError as error:
+            raise LinkError("send from", src_addr or anywhere, error.errno) from None
+        finally:
+            for link in pair:
+                link._allow_sharing(False)
+        return int(self._socket.getsockname()[1])
+
+    def _allow_sharing(self, allowed: bool) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, allowed)
 
     def send(self, transmit: Transmit) -> int:
         """Sends one echo request: when the system call was entered, monotonic ns.
@@ -314,17 +345,3 @@ def _open(family: int) -> socket.socket:
         raise icmp_sockets_refused() from None
     except OSError as error:
         raise LinkError("open ICMP socket", f"IPv{family}", error.errno) from None
-
-
-def _bind(sock: socket.socket, src_addr: str, identifier: int) -> int:
-    """Takes the identifier, or any that is free: the one it got."""
-    bare, scope = split_scope(src_addr)
-    rest = (0, scope) if ":" in bare else ()
-    for wanted in (identifier, 0):
-        try:
-            sock.bind((bare, wanted, *rest))
-            return int(sock.getsockname()[1])
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not wanted:
-                raise LinkError("send from", src_addr, error.errno) from None
-    raise AssertionError("a socket bound to 0 gets a free identifier or an error")

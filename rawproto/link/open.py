@@ -114,49 +114,33 @@ def open_icmp_link(
         PrivilegeError: neither kind of socket may be opened; it says what would help.
         LinkError: no such interface, or no such family on this host.
     """
-    options.setdefault("bridge", ClockBridge())
+    options = {"bridge": ClockBridge(), "interface": interface, **options}
     if family is not None:
-        return _open_one(family, identifier, interface, src_addr, options)
-    # Two sockets of the kernel's must get one identifier, and somebody may hold half of it.
-    for _ in range(8):
-        ipv4 = _open_one(4, identifier, interface, src_addr, options)
-        try:
-            wanted = ipv4.identifier or identifier
-            ipv6 = _open_one(6, wanted, interface, src_addr, options)
-            if ipv4.identifier == ipv6.identifier:
-                return DualLink(ipv4, ipv6)
-            ipv6.close()
-        except BaseException:
-            ipv4.close()
-            raise
+        return _open_one(family, identifier, src_addr, options)
+    ipv4 = _open_one(4, identifier, src_addr, options)
+    try:
+        beside = ipv4 if isinstance(ipv4, DgramLink) else None
+        return DualLink(ipv4, _open_one(6, identifier, src_addr, options, beside))
+    except BaseException:
         ipv4.close()
-        identifier = 0
-    raise LinkError("open ICMP socket", "", None, "found no identifier free in both families")
+        raise
 
 
 def _open_one(
     family: Literal[4, 6],
     identifier: int,
-    interface: str | None,
     src_addr: str | None,
     options: dict[str, Any],
+    beside: DgramLink | None = None,
 ) -> RawLink | DgramLink:
     try:
-        return RawLink(
-            family,
-            _PROTOCOLS[family],
-            interface=interface,
-            bpf=_filter(family, identifier),
-            **options,
-        )
+        return RawLink(family, _PROTOCOLS[family], bpf=_filter(family, identifier), **options)
     except PrivilegeError as error:
         if error.capability != "CAP_NET_RAW":
             raise  # a datagram socket could not do it either
     if src_addr is not None and family_of(src_addr) != family:
         src_addr = None
-    return DgramLink(
-        family, identifier=identifier, interface=interface, src_addr=src_addr, **options
-    )
+    return DgramLink(family, identifier=identifier, src_addr=src_addr, beside=beside, **options)
 
 
 def _filter(family: int, identifier: int) -> bytes | None:

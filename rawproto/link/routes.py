@@ -11,6 +11,7 @@ It knows neither names nor packets.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import sys
@@ -140,7 +141,10 @@ def lookup(
         with NetlinkSocket() as netlink:
             answer = netlink.request(_RTM_GETROUTE, body)[0][1]
     except OSError as error:
-        raise LinkError("route to", dst_addr, error.errno) from None
+        reason = None
+        if src_addr and error.errno in (errno.EINVAL, errno.ENETUNREACH):
+            reason = f"{os.strerror(error.errno)} (is {src_addr} an address of this host's?)"
+        raise LinkError("route to", dst_addr, error.errno, reason) from None
     return _read_route(answer, bare, src_addr)
 
 
