@@ -63,8 +63,10 @@ check: $(DEV)  ## formatting, lint, strict types, who imports whom
 docs: $(DEV)  ## do the links of the documents lead somewhere, and do their examples run?
 	@$(PYTEST) tests/test_docs.py
 
-fuzz: $(FUZZ)  ## each parser against a coverage-guided fuzzer, SECONDS=30 each
-	@for target in tests/fuzz/fuzz_*.py; do $(PY) $$target -max_total_time=$(or $(SECONDS),30) || exit 1; done
+fuzz: $(FUZZ)  ## the readers of hostile bytes against a fuzzer; SECONDS=10 each, TARGET=dns for one
+	@for target in $(or $(TARGET),`$(PY) -m tests.fuzz.run`); do \
+		$(PY) -m tests.fuzz.run $$target $(or $(SECONDS),10) || exit 1; \
+	done
 
 bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
 	@.ci/setup tools ip=iproute2 ping=iputils-ping
