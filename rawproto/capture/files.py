@@ -99,7 +99,8 @@ def write(
 ) -> int:
     """Writes packets to a capture file.
 
-    Should something fail half-way, what was written by then is a whole file.
+    Should something fail half-way, what was written by then is a whole file. Of a reader
+    the packets and their interfaces are copied, not its secrets and statistics.
 
     Args:
         file: as for `open_writer`.

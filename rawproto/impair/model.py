@@ -99,6 +99,7 @@ class LinkModel:
         self._waiting_bytes = 0
         self._latest_ns = 0  # the latest arrival so far of those that keep order
         self._pending: list[tuple[int, int, bytes]] = []
+        self._kept = 0
         self.configure(impairment)
 
     def configure(self, impairment: Impairment) -> None:
@@ -196,8 +197,9 @@ class LinkModel:
                 statistics.delivered -= 1
                 statistics.delivered_bytes -= len(packet)
             else:
-                # `offered` grows with each packet: those due at once leave in their order.
-                heappush(pending, (arrival_ns, statistics.offered, packet))
+                # Numbered, so that those due at once leave in their order.
+                self._kept += 1
+                heappush(pending, (arrival_ns, self._kept, packet))
 
     def poll(self, now_ns: int, limit: int | None = None) -> list[tuple[int, bytes]]:
         """What `enqueue` kept and has arrived by now, (arrival_ns, packet), oldest first.
