@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 
 from rawproto.errors import PrivilegeError
 
@@ -80,24 +81,21 @@ def _setcap() -> str:
 def drop_privileges() -> None:
     """Gives up for good what opened the sockets; for the verbs, never for the library.
 
-    Under sudo the process becomes the user who called it, groups and all. Where there is
-    no such user (a root shell, a user namespace, a file capability), it keeps its name
-    and gives up all its capabilities.
+    Under sudo the process becomes the user who called it, groups and all. Where that can't
+    be (a root shell, a user namespace, a file capability), it keeps its name and gives up
+    all its capabilities. Threads that run already keep theirs: call it before there are any.
 
     Raises:
         PrivilegeError: the process would keep its privilege.
     """
     uid, gid = _caller()
     if os.geteuid() == 0 and uid:
-        try:
+        # A user namespace may know no such user, or let nobody change groups.
+        with suppress(OSError):
             os.setgroups(_groups(uid, gid))
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
             return  # the kernel clears the capabilities of who leaves uid 0
-        except OSError as error:
-            # An id that this user namespace does not map: nobody to become.
-            if error.errno != errno.EINVAL:
-                raise _kept(error) from None
     _drop_capabilities()
 
 
@@ -129,11 +127,6 @@ def _drop_capabilities() -> None:
     # inheritable for the low and the high half.
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     if libc.capset(header, (ctypes.c_uint32 * 6)()):
-        number = ctypes.get_errno()
-        raise _kept(OSError(number, os.strerror(number)))
-
-
-def _kept(error: OSError) -> PrivilegeError:
-    return PrivilegeError(
-        "drop privileges", "", error.errno or errno.EPERM, "CAP_SETUID", "run it without sudo"
-    )
+        raise PrivilegeError(
+            "drop privileges", "", ctypes.get_errno(), "CAP_SETPCAP", "run it as an ordinary user"
+        )

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from rawproto.link.options import SO_TIMESTAMPING
+from rawproto.link.timestamps import RECEIVE_STAMPS
 
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -98,7 +102,14 @@ def namespace() -> Iterator[Namespace]:
 @contextmanager
 def namespace_pair() -> Iterator[tuple[Namespace, Namespace]]:
     """Two hosts on one veth cable, with addresses of both families and no offloads."""
-    with namespace() as a, namespace() as b:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as early,
+        namespace() as a,
+        namespace() as b,
+    ):
+        # The kernel stamps what arrives a while after the first socket on the machine wants
+        # it: this one does before any test looks.
+        early.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, RECEIVE_STAMPS)
         a.ip(
             f"link add rplk-a type veth peer name rplk-b netns {b.path}",
             "link set rplk-a up",

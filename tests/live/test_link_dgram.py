@@ -33,7 +33,7 @@ Hosts = tuple[Namespace, Namespace]
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
     with namespace_pair() as (here, there):
-        here.sysctl("net/ipv4/ping_group_range", "0 2147483647")
+        here.sysctl("net/ipv4/ping_group_range", "0 0")
         # Networks behind the other host, most of which it has no way to.
         here.ip(f"route add 10.97.0.0/16 via {B}", f"route add fd97::/48 via {B6}")
         here.ip("addr add 10.98.0.7/24 dev rplk-a", "addr add fd98::7/64 dev rplk-a nodad")
