@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -328,6 +327,8 @@ def _description(
 
 def _picture(name: str, topology: Topology, took_ms: float, alone: bool) -> str:
     """What `up` says: the lab as a picture and a table, and what to try next."""
+    import shutil  # here alone, for `run` is to start fast
+
     drawing = draw(topology, shutil.get_terminal_size().columns - 2)
     blocks = [drawing or "", table(topology) if topology.links else ""]
     names = [host.name for host in topology.hosts]

@@ -9,30 +9,24 @@
             sock = socket.socket(...)      # lives on h1
 
 It needs root, or `lab.become_root()` at the start of the program where user namespaces
-are allowed. The public names are loaded when first used: the keeper of a lab imports
-this package too, and must start fast.
+are allowed.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rawproto.lab.namespaces import become_root, is_privileged
-    from rawproto.lab.network import LiveHost, Network, up
-    from rawproto.lab.topology import (
-        Host,
-        Interface,
-        LinkSpec,
-        Route,
-        Router,
-        Topology,
-        chain,
-        diamond,
-        pair,
-        star,
-    )
+from rawproto.lab.namespaces import become_root, is_privileged
+from rawproto.lab.network import LiveHost, Network, up
+from rawproto.lab.spec import topology_of
+from rawproto.lab.topology import (
+    Host,
+    Interface,
+    LinkSpec,
+    Route,
+    Router,
+    Topology,
+    chain,
+    diamond,
+    pair,
+    star,
+)
 
 __all__ = [
     "Host",
@@ -49,17 +43,6 @@ __all__ = [
     "is_privileged",
     "pair",
     "star",
+    "topology_of",
     "up",
 ]
-
-_HOMES = {
-    "namespaces": ("become_root", "is_privileged"),
-    "network": ("LiveHost", "Network", "up"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = next((home for home, names in _HOMES.items() if name in names), "topology")
-    return getattr(import_module(f"{__name__}.{home}"), name)

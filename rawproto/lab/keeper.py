@@ -43,7 +43,16 @@ NETNS = "/run/netns"
 
 MARK = b"# above: this lab\n"
 
-START = "import sys; sys.path.insert(0, sys.argv[1]); from rawproto.lab.keeper import main; main()"
+# The packages stand in for themselves: their __init__ would import typing, which takes as
+# long as all else that the keeper does until it is ready.
+START = """
+import sys
+for name, path in (("rawproto", sys.argv[1]), ("rawproto.lab", sys.argv[1] + "/lab")):
+    sys.modules[name] = type(sys)(name)
+    sys.modules[name].__path__ = [path]
+from rawproto.lab.keeper import main
+main()
+"""
 
 
 def main() -> None:

@@ -157,8 +157,9 @@ class Keeper:
             PrivilegeError: this process may not make namespaces.
             LinkError: the keeper could not build them.
         """
-        # Two up from this package is what must be on the keeper's path; it runs isolated.
-        directory = str(Path(__file__).resolve().parents[2])
+        directory = str(
+            Path(__file__).resolve().parents[1]
+        )  # of rawproto: the keeper runs isolated
         command = [sys.executable, "-I", "-S", "-c", START, directory, *hosts]
 
         def begin() -> subprocess.Popen[bytes]:

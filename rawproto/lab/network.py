@@ -19,7 +19,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -238,11 +237,11 @@ def hosts_file(topology: Topology) -> str:
 
 def _find_ip() -> str:
     # Debian keeps `ip` where only root's PATH leads.
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    found = shutil.which("ip", path=path)
-    if found is None:
-        raise UsageError("no `ip` on this machine: apt install iproute2")
-    return found
+    for directory in [*os.get_exec_path(), "/usr/sbin", "/sbin"]:
+        path = os.path.abspath(os.path.join(directory, "ip"))
+        if os.access(path, os.X_OK):
+            return path
+    raise UsageError("no `ip` on this machine: apt install iproute2")
 
 
 def link_commands(topology: Topology) -> Iterator[str]:

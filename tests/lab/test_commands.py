@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_every_address_has_its_hosts_name() -> None:
 
 
 def test_machine_without_ip_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name, path: None)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UsageError, match="no `ip` on this machine: apt install iproute2"):
         network.up(pair())
 

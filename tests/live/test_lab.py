@@ -216,9 +216,7 @@ def test_file_with_one_family_mtu_and_routes_of_its_own(tmp_path: Path) -> None:
         '[[links]]\nends = ["r1", "h2"]\nipv4 = "192.0.2.0/31"\nipv6 = false\n'
         '[[routes]]\nhost = "r1"\nto = "203.0.113.0/24"\nvia = "192.0.2.1"\n'
     )
-    from rawproto.lab.spec import topology_of
-
-    with lab.up(topology_of([str(path)])) as network:
+    with lab.up(lab.topology_of([str(path)])) as network:
         h1, h2 = network.host("h1"), network.host("h2")
         assert h1.run(["ping", "-c1", "-W5", h2.ipv4]).returncode == 0
         assert h1.run(["cat", "/sys/class/net/eth0/mtu"]).stdout == "600\n"
