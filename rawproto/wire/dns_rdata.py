@@ -10,7 +10,8 @@
 
 Fields have the names of the RFCs in small letters. Data of any other type, and
 data that is not what its type says (empty in a dynamic update, cut short, a name
-that leads nowhere), is kept as `UnknownData`, so that nothing on the wire is lost.
+that leads nowhere), is kept as `UnknownData`, so that nothing on the wire is lost;
+a pointer in it says what it said only while the message is laid out as it was.
 OPT is no data but a record of its own kind, see `dns`.
 """
 

@@ -1,0 +1,229 @@
+"""What is fuzzed: each target takes any bytes and holds the promises of one reader.
+
+The promises are those of docs/architecture.md: a parser raises WireError and
+nothing else, `dissect` and what shows its findings raise nothing, and what was
+parsed emits the same bytes again. A broken promise is any other exception.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+
+from rawproto.capture.files import read
+from rawproto.errors import EmitError, UsageError, WireError
+from rawproto.filter.assembler import assemble, disassemble
+from rawproto.filter.interpreter import run
+from rawproto.wire.arp import ARPMessage
+from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
+from rawproto.wire.diagram import diagram
+from rawproto.wire.dissect import LINK_TYPES, Dissection, checksums, dissect
+from rawproto.wire.dns import DNSMessage
+from rawproto.wire.dns_rdata import UnknownData
+from rawproto.wire.ethernet import EthernetHeader, VLANTag
+from rawproto.wire.fragment import fragment_ipv4, fragment_ipv6
+from rawproto.wire.icmp import parse_icmp, peek_echo
+from rawproto.wire.icmp_ext import ICMPExtensions
+from rawproto.wire.icmpv6 import parse_icmpv6
+from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv6 import IPv6Header
+from rawproto.wire.ipv6_chain import upper_layer, walk
+from rawproto.wire.ipv6_ext import (
+    DestinationOptions,
+    FragmentHeader,
+    HopByHopOptions,
+    parse_routing,
+)
+from rawproto.wire.layer import Layer
+from rawproto.wire.show import fields, hexdump, summary
+from rawproto.wire.tcp import TCPHeader
+from rawproto.wire.udp import UDPHeader
+
+__all__ = ["TARGETS"]
+
+TARGETS: dict[str, Callable[[bytes], None]] = {}
+
+
+def target(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Lists a function as a target, under its name."""
+    TARGETS[function.__name__] = function
+    return function
+
+
+def holds(parse: Callable[[bytes], tuple[Layer, bytes]], data: bytes) -> None:
+    """Parses; what was parsed emits again the bytes that it took."""
+    try:
+        layer, payload = parse(data)
+    except WireError as error:
+        assert error.layer, "a WireError names its layer"
+        assert error.offset >= 0, "a WireError says where"
+        return
+    emitted = layer.emit(payload)
+    # Behind what a length covers there may be more, which is neither header nor payload.
+    assert data.startswith(emitted), f"{emitted.hex()} is not how {data.hex()} begins"
+
+
+@target
+def ethernet(data: bytes) -> None:
+    holds(EthernetHeader.parse, data)
+    holds(VLANTag.parse, data)
+
+
+@target
+def cooked(data: bytes) -> None:
+    holds(LinuxCooked.parse, data)
+    holds(LinuxCooked2.parse, data)
+    holds(LoopbackHeader.parse, data)
+
+
+@target
+def arp(data: bytes) -> None:
+    holds(ARPMessage.parse, data)
+
+
+@target
+def ipv4(data: bytes) -> None:
+    holds(IPv4Header.parse, data)
+    try:
+        IPv4Header.verify(data)
+    except WireError:
+        return
+
+
+@target
+def ipv6(data: bytes) -> None:
+    holds(IPv6Header.parse, data)
+
+
+@target
+def ipv6_ext(data: bytes) -> None:
+    holds(HopByHopOptions.parse, data)
+    holds(DestinationOptions.parse, data)
+    holds(parse_routing, data)
+    holds(FragmentHeader.parse, data)
+    for next_header in (0, 43, 44, 51, 60):
+        assert all(at <= len(data) for _, at in walk(next_header, data))
+        upper_layer(next_header, data)
+
+
+@target
+def fragment(data: bytes) -> None:
+    """The first two bytes are the MTU."""
+    mtu, packet = int.from_bytes(data[:2], "big"), data[2:]
+    for cut in (
+        lambda: fragment_ipv4(packet, mtu),
+        lambda: fragment_ipv6(packet, mtu, identification=1),
+    ):
+        try:
+            pieces = cut()
+        except (WireError, EmitError):
+            continue
+        assert all(len(piece) <= mtu for piece in pieces)
+
+
+@target
+def udp(data: bytes) -> None:
+    holds(UDPHeader.parse, data)
+
+
+@target
+def tcp(data: bytes) -> None:
+    holds(TCPHeader.parse, data)
+
+
+@target
+def icmp(data: bytes) -> None:
+    holds(parse_icmp, data)
+    peek_echo(data)
+
+
+@target
+def icmpv6(data: bytes) -> None:
+    holds(parse_icmpv6, data)
+
+
+@target
+def icmp_ext(data: bytes) -> None:
+    holds(ICMPExtensions.parse, data)
+
+
+@target
+def dns(data: bytes) -> None:
+    holds(DNSMessage.parse, data)
+    try:
+        message, _ = DNSMessage.parse(data)
+    except WireError:
+        return
+    records = (*message.answers, *message.authorities, *message.additionals)
+    if any(isinstance(getattr(each, "rdata", None), UnknownData) for each in records):
+        return  # there may be pointers in it, which mean something else in another layout
+    # However its names were written, whole and compressed they must mean the same.
+    message = message.recomputed()
+    for compress in (False, True):
+        try:
+            again, rest = DNSMessage.parse(message.emit(compress=compress))
+        except EmitError:
+            # Only a section that outgrew its 16 bits may be refused.
+            assert len(data) > 4096
+            continue
+        assert again.recomputed() == message
+        assert rest == b""
+
+
+_LINK_TYPES = (*LINK_TYPES, 147)
+
+
+def dissected(data: bytes) -> Dissection:
+    """The first byte picks the link type, one of them unknown."""
+    return dissect(data[1:], _LINK_TYPES[(data or b"\0")[0] % len(_LINK_TYPES)])
+
+
+@target
+def dissection(data: bytes) -> None:
+    found = dissected(data)
+    assert found.packet.emit() + found.trailer == data[1:]
+    end = 0
+    for begin, after in found.spans:
+        assert begin == end <= after <= len(found.data)
+        end = after
+    assert end == found.payload_offset
+    checksums(found)
+
+
+@target
+def show(data: bytes) -> None:
+    found = dissected(data)
+    assert summary(found).isprintable(), "nothing that steers a terminal"
+    for layer in found.layers:
+        assert diagram(layer)
+        assert json.loads(json.dumps(fields(layer)))["layer"] == layer.layer
+    assert hexdump(found.payload).isascii()
+
+
+@target
+def capture(data: bytes) -> None:
+    """A file of either format; reading ends at the first damage and raises nothing."""
+    try:
+        reader = read(BytesIO(data))
+    except WireError:
+        return
+    with reader:
+        for packet in reader:
+            assert isinstance(packet.time_ns, int)
+            assert 0 <= packet.interface < len(reader.interfaces)
+
+
+@target
+def filter_program(data: bytes) -> None:
+    """A program's text, then a zero byte and a packet for it."""
+    text, _, packet = data.partition(b"\0")
+    try:
+        program = assemble(text.decode("latin-1"))
+    except UsageError:
+        return
+    # Jumps of what is no jump mean nothing and have no text, so texts are compared.
+    listing = disassemble(program)
+    again = assemble(listing)
+    assert disassemble(again) == listing
+    assert 0 <= run(program, packet) == run(again, packet) < 1 << 32
