@@ -46,6 +46,10 @@ INTERVAL_S = 0.005
 BRACKETED = 0.99
 ERROR_RATIO = 0.6
 
+PCAP_HEADER, PCAP_RECORD_HEADER = 24, 16
+SNAP_BYTES = 64
+"""How much of each packet is kept, in bytes; all are longer."""
+
 # Both end by themselves, should this process be killed.
 BUSY = "import signal; signal.alarm(120)\nwhile True: pass"
 STREAM = """
@@ -151,16 +155,24 @@ class Capture:
 
     def __init__(self, pcap: Path, interface: str) -> None:
         self._pcap = pcap
-        command = ["tcpdump", "-i", interface, "-w", str(pcap), "-U", "-s", "96", "-B", "8192"]
-        command += ["-n", "-j", "host", "--time-stamp-precision=nano", "-Z", "root"]
+        command = ["tcpdump", "-i", interface, "-w", str(pcap), "-U", "-B", "8192"]
+        command += ["-n", "-s", str(SNAP_BYTES), "-j", "host", "--time-stamp-precision=nano"]
+        command += ["-Z", "root"]  # what a file of ours is written as
         command += ["icmp[icmptype] == icmp-echo or icmp[icmptype] == icmp-echoreply"]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
-        self._process.stderr.readline()  # "tcpdump: listening on ..."
+        told = []
+        for line in self._process.stderr:
+            if "listening on" in line:
+                return
+            told.append(line)
+        self._process.wait()
+        # In a user namespace it stumbles over giving up privileges that it doesn't have.
+        raise SystemExit(f"{''.join(told)}bench_ping: the truth comes from tcpdump: run as root")
 
     def wait_for(self, packets: int) -> None:
         """Until they are in the file: tcpdump gets them in blocks, a while after the fact."""
-        wanted = 24 + packets * (16 + 96)
+        wanted = PCAP_HEADER + packets * (PCAP_RECORD_HEADER + SNAP_BYTES)
         deadline = time.monotonic() + 5
         while self._pcap.stat().st_size < wanted and time.monotonic() < deadline:
             time.sleep(0.05)
