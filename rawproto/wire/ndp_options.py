@@ -19,7 +19,7 @@ RFC 4861 calls the kind "Type"; here it is `kind`, as in the options of IPv4 and
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rawproto.errors import EmitError
 from rawproto.wire.address import pack_ipv6, pack_mac, unpack_ipv6, unpack_mac
@@ -160,7 +160,7 @@ class RecursiveDNSServer(NDPOption):
 class UnknownNDPOption(NDPOption):
     """Any other option, well formed: `data` is what follows kind and length, 8n - 2 bytes."""
 
-    kind: int = 0  # type: ignore[assignment,misc] # a field in place of the base's property
+    kind: int = field()
     data: bytes = bytes(6)
 
     def emit(self) -> bytes:

@@ -253,6 +253,8 @@ RESPONSE = DNSMessage(
 def test_opt_record_is_found() -> None:
     parsed, _ = DNSMessage.parse(RESPONSE.emit())
     assert parsed.opt == RESPONSE.additionals[0]
+    behind = replace(RESPONSE, additionals=(RESPONSE.answers[1], *RESPONSE.additionals))
+    assert behind.opt == RESPONSE.additionals[0]
     assert DNSMessage().opt is None
 
 

@@ -28,7 +28,7 @@ from rawproto.wire.icmp import (
     peek_error,
 )
 from rawproto.wire.icmp_ext import ICMPExtensions
-from rawproto.wire.icmp_objects import InterfaceIdentification
+from rawproto.wire.icmp_objects import InterfaceIdentification, UnknownObject
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.udp import UDPHeader
 from tests.wire.contract import assert_parser_is_total, assert_truncated_below
@@ -202,6 +202,13 @@ def test_extended_echo_request_without_extensions_is_read() -> None:
     assert (parsed.local, parsed.reserved, parsed.extensions) == (False, 0x7F, None)
     assert parsed.interface is None
     assert payload == bytes.fromhex("aabbcc")
+
+
+def test_interface_is_found_behind_other_objects() -> None:
+    other, asked = UnknownObject(class_num=99), InterfaceIdentification(if_index=3)
+    request = ICMPExtendedEcho(extensions=ICMPExtensions(objects=(other, asked)))
+    assert request.interface is asked
+    assert ICMPExtendedEcho(extensions=ICMPExtensions(objects=(other,))).interface is None
 
 
 def test_original_datagram_may_be_stacked() -> None:

@@ -263,7 +263,7 @@ def test_any_option_of_a_known_kind_emits_again_as_it_was(
         RecursiveDNSServer(lifetime_s=1 << 32),
         RecursiveDNSServer(addresses=("::1",) * 128),
         UnknownNDPOption(kind=256),
-        UnknownNDPOption(data=b"odd"),
+        UnknownNDPOption(kind=253, data=b"odd"),
     ],
     ids=repr,
 )
