@@ -1,0 +1,245 @@
+"""Probes of one flow: told apart by what no router hashes (read Augustin et al., IMC 2006).
+
+Routers that balance by flow hash the addresses, the protocol and the first four
+bytes behind the IP header: ports, or ICMP's type, code and checksum. So all probes
+of a trace keep those, and carry their number where it does no harm, within the
+first 8 bytes, which every ICMP error quotes:
+
+    ICMP   number in the sequence number; two bytes of payload hold the checksum still
+    UDP    number in the checksum; two bytes of payload make it so
+    TCP    number in the low half of the sequence number
+
+IPv4's identification carries it too, which is how a probe is known whose checksum
+a NAT has rewritten on the way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from rawproto.errors import WireError
+from rawproto.machine import Datagram
+from rawproto.probe.match import Quote
+from rawproto.probe.trace_events import TraceConfig
+from rawproto.wire.icmp_echo import ICMPEcho, ICMPv6Echo
+from rawproto.wire.ipv4 import DF, IPv4Header
+from rawproto.wire.ipv6 import IPv6Header
+from rawproto.wire.tcp import ACK, RST, SYN, TCPHeader
+from rawproto.wire.udp import UDPHeader
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ["Flow", "FlowPackets"]
+
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+HEADERS = {4: 20, 6: 40}
+
+
+class Flow(Protocol):
+    """The probes of one trace."""
+
+    protocol: int
+    """IP protocol of the probes."""
+
+    def message(self, number: int) -> bytes:
+        """A probe from behind its IP header on; `number` is 1 to 65534."""
+        ...
+
+    def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
+        """Which probe an error quotes: (number, fields rewritten), None for a stranger's.
+
+        Args:
+            data: from behind the quoted IP header on, at least 8 bytes.
+        """
+        ...
+
+    def answered(self, datagram: Datagram) -> int | None:
+        """Which probe the target itself answers, None for something else."""
+        ...
+
+
+class _ICMPFlow:
+    """Echo requests whose checksum stands still."""
+
+    def __init__(self, config: TraceConfig, payload_bytes: int) -> None:
+        self._v6 = ":" in config.dst_addr
+        self.protocol = ICMPV6 if self._v6 else ICMP
+        self._identifier = config.src_port
+        self._addresses = {"src_addr": config.src_addr, "dst_addr": config.dst_addr}
+        self._padding = bytes(max(0, payload_bytes - 2))
+
+    def message(self, number: int) -> bytes:
+        # Sequence number and balance add up to 0xFFFF, which is nothing to the sum.
+        payload = (0xFFFF - number).to_bytes(2, "big") + self._padding
+        if self._v6:
+            echo = ICMPv6Echo(identifier=self._identifier, sequence_number=number)
+            return echo.emit(payload, **self._addresses)
+        return ICMPEcho(identifier=self._identifier, sequence_number=number).emit(payload)
+
+    def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
+        if data[:1] != (b"\x80" if self._v6 else b"\x08"):
+            return None
+        try:
+            echo = (ICMPv6Echo if self._v6 else ICMPEcho).parse(data)[0]
+        except WireError:
+            return None
+        if echo.identifier != self._identifier:
+            return None
+        sent = int.from_bytes(self.message(echo.sequence_number)[2:4], "big")
+        return echo.sequence_number, () if echo.checksum == sent else ("checksum",)
+
+    def answered(self, datagram: Datagram) -> int | None:
+        data = datagram.data
+        if datagram.protocol != self.protocol or data[:1] != (b"\x81" if self._v6 else b"\x00"):
+            return None
+        try:
+            echo = (ICMPv6Echo if self._v6 else ICMPEcho).parse(data)[0]
+        except WireError:
+            return None
+        return echo.sequence_number if echo.identifier == self._identifier else None
+
+
+class _UDPFlow:
+    """Datagrams whose checksum is the probe's number."""
+
+    protocol = UDP
+
+    def __init__(self, config: TraceConfig, payload_bytes: int) -> None:
+        self._header = UDPHeader(src_port=config.src_port, dst_port=config.dst_port)
+        self._addresses = {"src_addr": config.src_addr, "dst_addr": config.dst_addr}
+        self._padding = bytes(max(0, payload_bytes - 2))
+        bare = self._header.emit(bytes(2) + self._padding, **self._addresses)
+        self._bare_checksum = int.from_bytes(bare[6:8], "big")
+
+    def message(self, number: int) -> bytes:
+        balance = (self._bare_checksum - number) % 0xFFFF
+        return self._header.emit(balance.to_bytes(2, "big") + self._padding, **self._addresses)
+
+    def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
+        try:
+            header = UDPHeader.parse(data)[0]
+        except WireError:
+            return None
+        if header.dst_port != self._header.dst_port:
+            return None
+        rewritten = () if header.src_port == self._header.src_port else ("src_port",)
+        return header.checksum or 0, rewritten
+
+    def answered(self, datagram: Datagram) -> int | None:
+        return None  # a datagram in answer names no probe; the port unreachable does
+
+
+class _TCPFlow:
+    """SYNs that carry their number in the sequence number."""
+
+    protocol = TCP
+
+    def __init__(self, config: TraceConfig, high: int) -> None:
+        self._src_port = config.src_port
+        self._dst_port = config.dst_port
+        self._addresses = {"src_addr": config.src_addr, "dst_addr": config.dst_addr}
+        self._high = high << 16
+
+    def message(self, number: int) -> bytes:
+        header = TCPHeader(
+            src_port=self._src_port,
+            dst_port=self._dst_port,
+            sequence_number=self._high | number,
+            flags=SYN,
+            window=5840,
+        )
+        return header.emit(b"", **self._addresses)
+
+    def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
+        if len(data) < 8:
+            return None
+        src_port, dst_port = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big")
+        sequence_number = int.from_bytes(data[4:8], "big")
+        if dst_port != self._dst_port or sequence_number & 0xFFFF0000 != self._high:
+            return None
+        rewritten = () if src_port == self._src_port else ("src_port",)
+        return sequence_number & 0xFFFF, rewritten
+
+    def answered(self, datagram: Datagram) -> int | None:
+        if datagram.protocol != TCP:
+            return None
+        try:
+            header = TCPHeader.parse(datagram.data)[0]
+        except WireError:
+            return None
+        if (header.src_port, header.dst_port) != (self._dst_port, self._src_port):
+            return None
+        if header.flags & (SYN | ACK) != SYN | ACK and not header.flags & RST:
+            return None
+        sequence_number = header.acknowledgment_number - 1 & 0xFFFFFFFF
+        return sequence_number & 0xFFFF if sequence_number & 0xFFFF0000 == self._high else None
+
+
+class FlowPackets:
+    """A flow's probes as whole IP packets, and what quotes of them say."""
+
+    def __init__(self, config: TraceConfig, rng: random.Random) -> None:
+        """
+        Args:
+            config: of the trace.
+            rng: for the part of TCP's sequence numbers that strangers must not guess.
+        """
+        self._config = config
+        headers = HEADERS[6 if ":" in config.dst_addr else 4] + 8
+        payload_bytes = max(2, config.size - headers)
+        self._flow: Flow
+        if config.method == "icmp":
+            self._flow = _ICMPFlow(config, payload_bytes)
+        elif config.method == "udp":
+            self._flow = _UDPFlow(config, payload_bytes)
+        else:
+            self._flow = _TCPFlow(config, rng.randrange(1 << 16))
+
+    def packet(self, number: int, ttl: int) -> bytes:
+        """Probe `number` (1 to 65534) with its TTL or hop limit."""
+        config, flow = self._config, self._flow
+        message = flow.message(number)
+        if ":" in config.dst_addr:
+            return IPv6Header(
+                traffic_class=config.dscp << 2,
+                flow_label=config.flow_label,
+                next_header=flow.protocol,
+                hop_limit=ttl,
+                src_addr=config.src_addr,
+                dst_addr=config.dst_addr,
+            ).emit(message)
+        return IPv4Header(
+            dscp=config.dscp,
+            identification=number,
+            flags=DF,
+            ttl=ttl,
+            protocol=flow.protocol,
+            src_addr=config.src_addr,
+            dst_addr=config.dst_addr,
+        ).emit(message)
+
+    def read_quote(self, quote: Quote) -> tuple[int, tuple[str, ...]] | None:
+        """Which probe a quote is of: (number, fields rewritten), None for a stranger's."""
+        if quote.protocol != self._flow.protocol:
+            return None
+        found = self._flow.quoted(quote.data)
+        if found is None:
+            return None
+        number, rewritten = found
+        header = quote.header
+        if isinstance(header, IPv4Header) and header.identification != number:
+            # A NAT rewrites checksums, and nobody rewrites identifications.
+            if self._config.method == "udp":
+                rewritten = ("checksum", *rewritten)
+            number = header.identification
+        for name in ("dst_addr", "src_addr"):
+            if getattr(header, name) != getattr(self._config, name):
+                rewritten = (name, *rewritten)
+        return number, rewritten
+
+    def answered(self, datagram: Datagram) -> int | None:
+        """Which probe the target itself answers, None for something else."""
+        if datagram.src_addr != self._config.dst_addr:
+            return None
+        return self._flow.answered(datagram)
