@@ -338,7 +338,7 @@ def test_an_error_about_one_packet_spoils_no_other(
     """The kernel tells a pending error to whichever call comes next, be it send or receive."""
     link = open_dgram(stack, hosts[0], 6 if ":" in good else 4)
     arrivals: list[Arrival] = []
-    for number in range(0, 40, 2):
+    for number in range(0, 20, 2):
         link.send(bad(number))
         link.send(request(good, number=number + 1))
         if number % 3 == 0:
@@ -348,8 +348,8 @@ def test_an_error_about_one_packet_spoils_no_other(
     errors = [each for each in arrivals if isinstance(each, ICMPError)]
     replies = [each for each in arrivals if isinstance(each, Datagram)]
     stamps = [each for each in arrivals if isinstance(each, Transmitted)]
-    assert [int.from_bytes(each.original[6:8], "big") for each in errors] == [*range(0, 40, 2)]
-    assert [int.from_bytes(each.data[6:8], "big") for each in replies] == [*range(1, 40, 2)]
-    assert sorted(each.token for each in stamps) == [*range(40)]
+    assert [int.from_bytes(each.original[6:8], "big") for each in errors] == [*range(0, 20, 2)]
+    assert [int.from_bytes(each.data[6:8], "big") for each in replies] == [*range(1, 20, 2)]
+    assert sorted(each.token for each in stamps) == [*range(20)]
     assert link.receive() == []
     assert link.poll_timeout() is None
