@@ -56,6 +56,9 @@ class SocketLink:
     _reads_errors = False
     """Whether the error queue holds more than stamps, and is read even if none is awaited."""
 
+    _uncounted = frozenset({errno.EAGAIN})
+    """Errors of a send that surely took no OPT_ID: after any other the count is unsure."""
+
     _error_bytes = 0
     """How much of the data that comes with an error is wanted; stamps come without."""
 
@@ -209,8 +212,7 @@ class SocketLink:
 
     def _refused(self, error: OSError, transmit: Transmit) -> LinkError:
         """The kernel did not take the packet: what to raise, with the stamps set right."""
-        if self._timestamps and error.errno != errno.EAGAIN:
-            # EAGAIN comes before a packet is built; after any other, the count is unsure.
+        if self._timestamps and error.errno not in self._uncounted:
             self._restart_stamps()
         reason = os.strerror(error.errno) if error.errno else str(error)
         if error.errno == errno.EMSGSIZE:

@@ -192,6 +192,34 @@ def test_a_failed_send_shifts_no_stamp(hosts: Hosts, stack: ExitStack) -> None:
         assert stamp.sent_ns < entered.get(stamp.token + 1, 1 << 62)
 
 
+def test_a_full_send_buffer_shifts_no_stamp(hosts: Hosts, stack: ExitStack) -> None:
+    """Packets that wait for a neighbour's address fill the buffer; EAGAIN takes no OPT_ID."""
+    here, _ = hosts
+    silent = "10.98.0.66"
+    link = open_raw(stack, here, 4, 253)
+    link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    packet = IPv4Header(identification=1, protocol=253, src_addr=A, dst_addr=silent).emit(b"wait")
+    taken: dict[int, int] = {}
+    refused = 0
+    for token in range(100):
+        try:
+            taken[token] = link.send(Transmit(data=packet, dst_addr=silent, token=token))
+        except LinkError as error:
+            assert error.errno == errno.EAGAIN
+            refused += 1
+            if refused == 1:
+                # Room for a few more, whose numbers would be wrong if refusals counted.
+                link._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+    assert refused > 1
+    here.ip(f"neigh replace {silent} lladdr 02:00:00:00:00:66 dev rplk-a nud permanent")
+    stamps = [each for each in link.receive() if isinstance(each, Transmitted)]
+    here.ip(f"neigh del {silent} dev rplk-a")
+    assert [stamp.token for stamp in stamps] == [*taken]
+    for stamp in stamps:
+        assert stamp.sched_ns is not None
+        assert taken[stamp.token] <= stamp.sched_ns <= stamp.sent_ns
+
+
 def test_a_firewall_is_named_when_it_refuses(hosts: Hosts, stack: ExitStack) -> None:
     here, _ = hosts
     here.nft(
