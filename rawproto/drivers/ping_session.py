@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Self
 
-from rawproto.drivers.names import is_address, resolve
+from rawproto.drivers.names import is_address
+from rawproto.drivers.target import check_range, find_destination, is_multicast, own_source
 from rawproto.errors import LinkError, UsageError
 from rawproto.link.base import Link
-from rawproto.link.interfaces import split_scope
 from rawproto.link.open import open_icmp_link
 from rawproto.link.privileges import raw_socket_refused
-from rawproto.link.routes import Route, lookup
+from rawproto.link.routes import Route
 from rawproto.probe.ping import Ping
 from rawproto.probe.ping_events import Fragmentation, PingConfig, PingTarget
 
@@ -28,8 +28,6 @@ __all__ = ["PingOptions", "PingSession"]
 MAX_SIZE = 65_507
 MIN_INTERVAL_MS = 0.1
 MIN_INTERVAL_UNPRIVILEGED_MS = 2.0
-_THIS_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""What stands for this host where no other address does (RFC 1122 section 3.2.1.3)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,20 +78,15 @@ class PingOptions:
 
     def check(self) -> None:
         """Raises UsageError where a value is out of range."""
-        _check("count", self.count, 1, 1 << 48)
-        _check("interval in ms", self.interval_ms, 0, 1e9)
-        _check("timeout in ms", self.timeout_ms, 0.001, 1e9)
-        _check("deadline in ms", self.deadline_ms, 0.001, 1e12)
-        _check("size", self.size, 0, MAX_SIZE - _options_length(self.options))
-        _check("ttl", self.ttl, 1, 255)
-        _check("tos", self.tos, 0, 255)
-        _check("flow label", self.flow_label, 0, (1 << 20) - 1)
-        _check("preload", self.preload, 1, 65_535)
-
-
-def _check(name: str, value: float | None, least: float, most: float) -> None:
-    if value is not None and not least <= value <= most:
-        raise UsageError(f"{name} {value:.15g}: must be {least:g} to {most:.15g}")
+        check_range("count", self.count, 1, 1 << 48)
+        check_range("interval in ms", self.interval_ms, 0, 1e9)
+        check_range("timeout in ms", self.timeout_ms, 0.001, 1e9)
+        check_range("deadline in ms", self.deadline_ms, 0.001, 1e12)
+        check_range("size", self.size, 0, MAX_SIZE - _options_length(self.options))
+        check_range("ttl", self.ttl, 1, 255)
+        check_range("tos", self.tos, 0, 255)
+        check_range("flow label", self.flow_label, 0, (1 << 20) - 1)
+        check_range("preload", self.preload, 1, 65_535)
 
 
 class PingSession:
@@ -121,7 +114,8 @@ class PingSession:
         """
         options.check()
         if options.source:
-            options = _with_own_source(options)
+            source, interface = own_source(options.source, options.interface)
+            options = replace(options, source=source, interface=interface)
         targets: dict[tuple[str, int], PingTarget] = {}
         for name in names:
             target = _find_target(name, options)
@@ -168,7 +162,7 @@ class PingSession:
             )
         ttl = options.ttl
         if ttl is None:
-            ttl = 1 if all(_is_multicast(target.dst_addr) for target in targets) else 64
+            ttl = 1 if all(is_multicast(target.dst_addr) for target in targets) else 64
         unit = options.pattern or bytes(range(256))
         return PingConfig(
             identifier=identifier,
@@ -203,49 +197,26 @@ class PingSession:
         self.close()
 
 
-def _with_own_source(options: PingOptions) -> PingOptions:
-    """The source without its scope, which is the interface to send by."""
-    source, _, scope = options.source.partition("%")
-    interface = options.interface or scope
-    # Only a link-local one needs an interface; with one, others of this host seem remote.
-    address = f"{source}%{interface}" if interface and _is_scoped(source) else source
-    try:
-        local = lookup(address).kind == "local"
-    except LinkError as error:
-        if error.errno in (errno.EINVAL, errno.ENODEV):
-            raise
-        local = False
-    if not local:
-        raise LinkError("send from", options.source, errno.EADDRNOTAVAIL)
-    return replace(options, source=source, interface=interface)
-
-
 def _find_target(name: str, options: PingOptions) -> PingTarget:
-    address = resolve(name, options.family or (None if is_address(name) else _implied(options)))
-    bare, _, scope = address.partition("%")
-    bare = _THIS_HOST.get(bare, bare)
-    if not scope and options.interface and _is_scoped(bare):
-        scope = options.interface
-    address = f"{bare}%{scope}" if scope else bare
-    route = lookup(
-        address,
-        src_addr=options.source or None,
-        interface=options.interface or None,
+    found = find_destination(
+        name,
+        family=options.family or (None if is_address(name) else _implied(options)),
+        source=options.source,
+        interface=options.interface,
         dscp=options.tos >> 2,
     )
-    if not route.src_addr:
-        raise LinkError("route to", name, errno.EADDRNOTAVAIL)
+    route = found.route
     if route.kind == "broadcast" and not options.broadcast:
         raise UsageError(f"{name} is a broadcast address: -b says that this is meant")
-    _refuse_uncuttable(name, bare, route, options)
+    _refuse_uncuttable(name, found.dst_addr, route, options)
     return PingTarget(
         name=name,
-        dst_addr=bare,
+        dst_addr=found.dst_addr,
         src_addr=route.src_addr,
-        scope=scope,
-        interface=split_scope(address)[1],
+        scope=found.scope,
+        interface=found.interface,
         mtu=route.interface_mtu if options.fragmentation == "probe" else route.mtu,
-        many=route.kind == "broadcast" or _is_multicast(bare),
+        many=route.kind == "broadcast" or is_multicast(found.dst_addr),
     )
 
 
@@ -265,21 +236,6 @@ def _options_length(options: tuple[IPv4Option, ...]) -> int:
 
 def _implied(options: PingOptions) -> Literal[4, 6] | None:
     """The family that the other options leave for names."""
-    if options.source:
-        return 6 if ":" in options.source else 4
     if options.options:
         return 4
     return 6 if options.flow_label else None
-
-
-def _is_scoped(address: str) -> bool:
-    """Whether it means nothing without an interface (RFC 4007 section 4)."""
-    return address.lower().startswith(("fe8", "fe9", "fea", "feb", "ff01", "ff02"))
-
-
-def _is_multicast(address: str) -> bool:
-    return (
-        address.lower().startswith("ff")
-        if ":" in address
-        else 224 <= int(address.split(".")[0]) < 240
-    )

@@ -105,9 +105,8 @@ class Run:
     def begin(self, now_ns: int) -> tuple[Probe, Probe | None]:
         """The next probe, and one still waiting that must be forgotten for it."""
         probe = Probe(self.newest.number + 1 if self.newest else 1, now_ns)
-        forgotten = self.probes.pop(probe.sequence_number, None)
-        if len(self.probes) >= self.remembered:
-            forgotten = self.probes.pop(next(iter(self.probes)))
+        # Numbers are consecutive, so the one that falls out of memory is known.
+        forgotten = self.probes.pop(probe.number - self.remembered & 0xFFFF, None)
         self.probes[probe.sequence_number] = probe
         self.newest = probe
         self.waiting += 1

@@ -223,8 +223,10 @@ class IPv4Header(Layer):
         if options:
             header += options
         if self.checksum is None:
-            checksum = internet_checksum(header)
-            header = b"%b%b%b" % (header[:10], checksum.to_bytes(2, "big"), header[12:])
+            size = len(header)
+            number = int.from_bytes(header, "big")
+            checksum = 0xFFFF - (number % 0xFFFF or 0xFFFF)
+            header = (number | checksum << (size - 12) * 8).to_bytes(size, "big")
         return header + payload
 
     def _error(self, ihl: int, total: int) -> EmitError:

@@ -119,17 +119,18 @@ class Packet:
         Raises:
             EmitError: a field does not fit, or a checksum lacks its addresses.
         """
-        around: list[tuple[str | None, str | None]] = []
         addresses: tuple[str | None, str | None] = (None, None)
+        around = []
         for layer in self.layers:
             around.append(addresses)
             if isinstance(layer, Layer):
                 addresses = layer.addresses_within(*addresses)
         payload = b""
         inner: Layer | None = None
-        for layer, addresses in zip(reversed(self.layers), reversed(around), strict=True):
+        for layer in self.layers[::-1]:
+            src_addr, dst_addr = around.pop()
             if isinstance(layer, Layer):
-                payload = layer.emit_within(payload, inner, *addresses)
+                payload = layer.emit_within(payload, inner, src_addr, dst_addr)
                 inner = layer
             else:
                 payload = bytes(layer) + payload

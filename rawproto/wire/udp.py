@@ -98,21 +98,20 @@ class UDPHeader(Layer):
         if length is None:
             length = 8 + len(payload)
         checksum = self.checksum
+        src_port, dst_port = self.src_port, self.dst_port
         try:
-            header = _HEADER.pack(self.src_port, self.dst_port, length, checksum or 0)
-        except struct.error:
+            if checksum is None:
+                if src_addr is None or dst_addr is None:
+                    raise EmitError("UDPHeader.checksum", None, "needs an IP header's addresses")
+                # The header's words are added as numbers: no bytes are joined only to be summed.
+                words = pseudo_header_sum(src_addr, dst_addr, _PROTOCOL, 8 + len(payload))
+                checksum = internet_checksum(payload, words + src_port + dst_port + length)
+                checksum = checksum or 0xFFFF
+            return _HEADER.pack(src_port, dst_port, length, checksum) + payload
+        except (struct.error, TypeError):
             if self.length is None and length > 0xFFFF:
                 raise EmitError("UDPHeader.length", length, "more than 65535 bytes") from None
             raise self.emit_error() from None
-        if checksum is not None:
-            return header + payload
-        if src_addr is None or dst_addr is None:
-            raise EmitError("UDPHeader.checksum", None, "needs the addresses of an IP header")
-        data = header + payload
-        checksum = internet_checksum(
-            data, pseudo_header_sum(src_addr, dst_addr, _PROTOCOL, len(data))
-        )
-        return b"%b%b%b" % (header[:6], (checksum or 0xFFFF).to_bytes(2, "big"), payload)
 
     def emit_within(
         self, payload: bytes, inner: Layer | None, src_addr: str | None, dst_addr: str | None
