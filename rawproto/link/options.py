@@ -30,7 +30,6 @@ IP_RECVERR = 11
 IP_RECVTTL = 12
 IP_RECVERR_RFC4884 = 26
 
-IPV6_FLOWINFO = 11
 IPV6_MTU_DISCOVER = 23
 IPV6_RECVERR = 25
 IPV6_RECVERR_RFC4884 = 31
@@ -49,8 +48,9 @@ PACKET_TX_TIMESTAMP = 16
 PACKET_IGNORE_OUTGOING = 23
 PACKET_MR_PROMISC = 1
 
+ACCEPT_ALL = struct.pack("@HBBI", 0x06, 0, 0, 0xFFFFFFFF)
+"""Classic BPF: return all of it."""
 _DROP_ALL = struct.pack("@HBBI", 0x06, 0, 0, 0)
-"""Classic BPF: return 0."""
 
 
 def grow_buffers(sock: socket.socket, receive_bytes: int, send_bytes: int) -> None:

@@ -29,6 +29,7 @@ from rawproto.errors import LinkError
 from rawproto.link.decapsulate import datagram_from_packet
 from rawproto.link.interfaces import interface as find_interface
 from rawproto.link.options import (
+    ACCEPT_ALL,
     PACKET_ADD_MEMBERSHIP,
     PACKET_AUXDATA,
     PACKET_IGNORE_OUTGOING,
@@ -138,8 +139,9 @@ class PacketLink(SocketLink):
             sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
             if ignore_outgoing:
                 sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            if bpf is not None:
-                attach_filter(sock, bpf)
+            if bpf is not None or interface is None:
+                # What came in before these options held is thrown away with it.
+                attach_filter(sock, bpf or ACCEPT_ALL)
             if promiscuous and self._device is not None:
                 request = _MEMBERSHIP.pack(self._device.index, PACKET_MR_PROMISC, 0)
                 sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
