@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Flow", "FlowPackets"]
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
-HEADERS = {4: 20, 6: 40}
+LEAST_MESSAGE = 10
+"""Eight bytes of header and two that balance the checksum."""
 
 
 class Flow(Protocol):
@@ -42,8 +43,8 @@ class Flow(Protocol):
     protocol: int
     """IP protocol of the probes."""
 
-    def message(self, number: int) -> bytes:
-        """A probe from behind its IP header on; `number` is 1 to 65534."""
+    def message(self, number: int, size: int) -> bytes:
+        """A probe of `size` bytes from behind its IP header on; `number` is 1 to 65534."""
         ...
 
     def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
@@ -62,16 +63,15 @@ class Flow(Protocol):
 class _ICMPFlow:
     """Echo requests whose checksum stands still."""
 
-    def __init__(self, config: TraceConfig, payload_bytes: int) -> None:
+    def __init__(self, config: TraceConfig) -> None:
         self._v6 = ":" in config.dst_addr
         self.protocol = ICMPV6 if self._v6 else ICMP
         self._identifier = config.src_port
         self._addresses = {"src_addr": config.src_addr, "dst_addr": config.dst_addr}
-        self._padding = bytes(max(0, payload_bytes - 2))
 
-    def message(self, number: int) -> bytes:
+    def message(self, number: int, size: int) -> bytes:
         # Sequence number and balance add up to 0xFFFF, which is nothing to the sum.
-        payload = (0xFFFF - number).to_bytes(2, "big") + self._padding
+        payload = (0xFFFF - number).to_bytes(2, "big") + bytes(size - 10)
         if self._v6:
             echo = ICMPv6Echo(identifier=self._identifier, sequence_number=number)
             return echo.emit(payload, **self._addresses)
@@ -86,8 +86,7 @@ class _ICMPFlow:
             return None
         if echo.identifier != self._identifier:
             return None
-        sent = int.from_bytes(self.message(echo.sequence_number)[2:4], "big")
-        return echo.sequence_number, () if echo.checksum == sent else ("checksum",)
+        return echo.sequence_number, ()
 
     def answered(self, datagram: Datagram) -> int | None:
         data = datagram.data
@@ -105,16 +104,15 @@ class _UDPFlow:
 
     protocol = UDP
 
-    def __init__(self, config: TraceConfig, payload_bytes: int) -> None:
+    def __init__(self, config: TraceConfig) -> None:
         self._header = UDPHeader(src_port=config.src_port, dst_port=config.dst_port)
         self._addresses = {"src_addr": config.src_addr, "dst_addr": config.dst_addr}
-        self._padding = bytes(max(0, payload_bytes - 2))
-        bare = self._header.emit(bytes(2) + self._padding, **self._addresses)
-        self._bare_checksum = int.from_bytes(bare[6:8], "big")
 
-    def message(self, number: int) -> bytes:
-        balance = (self._bare_checksum - number) % 0xFFFF
-        return self._header.emit(balance.to_bytes(2, "big") + self._padding, **self._addresses)
+    def message(self, number: int, size: int) -> bytes:
+        bare = self._header.emit(bytes(size - 8), **self._addresses)
+        balance = (int.from_bytes(bare[6:8], "big") - number) % 0xFFFF
+        payload = balance.to_bytes(2, "big") + bytes(size - 10)
+        return self._header.emit(payload, **self._addresses)
 
     def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
         try:
@@ -140,8 +138,9 @@ class _TCPFlow:
         self._dst_port = config.dst_port
         self._addresses = {"src_addr": config.src_addr, "dst_addr": config.dst_addr}
         self._high = high << 16
+        self._fills = config.find_mtu
 
-    def message(self, number: int) -> bytes:
+    def message(self, number: int, size: int) -> bytes:
         header = TCPHeader(
             src_port=self._src_port,
             dst_port=self._dst_port,
@@ -149,7 +148,9 @@ class _TCPFlow:
             flags=SYN,
             window=5840,
         )
-        return header.emit(b"", **self._addresses)
+        # A SYN with data is a rare sight: only to fill a link.
+        data = bytes(max(0, size - 20)) if self._fills else b""
+        return header.emit(data, **self._addresses)
 
     def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
         if len(data) < 8:
@@ -186,20 +187,25 @@ class FlowPackets:
             rng: for the part of TCP's sequence numbers that strangers must not guess.
         """
         self._config = config
-        headers = HEADERS[6 if ":" in config.dst_addr else 4] + 8
-        payload_bytes = max(2, config.size - headers)
+        self._header_bytes = 40 if ":" in config.dst_addr else 20
         self._flow: Flow
         if config.method == "icmp":
-            self._flow = _ICMPFlow(config, payload_bytes)
+            self._flow = _ICMPFlow(config)
         elif config.method == "udp":
-            self._flow = _UDPFlow(config, payload_bytes)
+            self._flow = _UDPFlow(config)
         else:
             self._flow = _TCPFlow(config, rng.randrange(1 << 16))
 
-    def packet(self, number: int, ttl: int) -> bytes:
-        """Probe `number` (1 to 65534) with its TTL or hop limit."""
+    def packet(self, number: int, ttl: int, size: int) -> bytes:
+        """Probe `number` (1 to 65534) with its TTL or hop limit.
+
+        Args:
+            number: 1 to 65534.
+            ttl: 1 to 255.
+            size: of the whole packet, in bytes; a little more where its headers need it.
+        """
         config, flow = self._config, self._flow
-        message = flow.message(number)
+        message = flow.message(number, max(LEAST_MESSAGE, size - self._header_bytes))
         if ":" in config.dst_addr:
             return IPv6Header(
                 traffic_class=config.dscp << 2,

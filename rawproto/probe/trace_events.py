@@ -8,7 +8,15 @@ from typing import Literal
 from rawproto.machine import StampSource
 from rawproto.wire.icmp_objects import InterfaceInformation, MPLSLabel
 
-__all__ = ["TraceAnswer", "TraceConfig", "TraceEvent", "TraceHop", "TraceMethod", "TraceSummary"]
+__all__ = [
+    "TraceAnswer",
+    "TraceConfig",
+    "TraceEvent",
+    "TraceHop",
+    "TraceMTU",
+    "TraceMethod",
+    "TraceSummary",
+]
 
 TraceMethod = Literal["icmp", "udp", "tcp"]
 
@@ -33,6 +41,7 @@ class TraceConfig:
         near_times: ... or of one from a farther hop.
         send_gap_ns: between two probes, 0 for none.
         size: of the whole packet, in bytes.
+        find_mtu: whether probes shrink to what a router says would fit.
         dscp: 6 bits.
         flow_label: IPv6 only, the same for all.
     """
@@ -52,6 +61,7 @@ class TraceConfig:
     near_times: float = 10.0
     send_gap_ns: int = 0
     size: int = 60
+    find_mtu: bool = False
     dscp: int = 0
     flow_label: int = 0
 
@@ -106,6 +116,21 @@ class TraceHop:
 
 
 @dataclass(slots=True, kw_only=True)
+class TraceMTU:
+    """A router had no room for a probe: what would fit, and who said so.
+
+    Attributes:
+        mtu: in bytes.
+        src_addr: of the router.
+        ttl: of the probe that found out; its hop or a nearer one is the router's.
+    """
+
+    mtu: int
+    src_addr: str
+    ttl: int
+
+
+@dataclass(slots=True, kw_only=True)
 class TraceSummary:
     """The end.
 
@@ -113,11 +138,13 @@ class TraceSummary:
         reached: whether the target itself answered.
         hops: distance of the last hop told.
         duration_ns: from the first probe to the end.
+        mtu: of the largest probe that got through, where it was looked for.
     """
 
     reached: bool
     hops: int
     duration_ns: int
+    mtu: int | None = None
 
 
-TraceEvent = TraceHop | TraceSummary
+TraceEvent = TraceHop | TraceMTU | TraceSummary

@@ -22,6 +22,7 @@ from rawproto.probe.trace_events import (
     TraceConfig,
     TraceEvent,
     TraceHop,
+    TraceMTU,
     TraceSummary,
 )
 from rawproto.wire.icmp_ext import ICMPExtensions
@@ -35,15 +36,18 @@ __all__ = ["Traceroute"]
 
 LEAST_WAIT_NS = 100_000_000
 """However fast other answers came, a router may take so long to answer."""
+LEAST_MTU, LEAST_MTU_V6 = 68, 1280
+"""No smaller one is believed (RFC 791, RFC 8200)."""
 TIME_EXCEEDED, TIME_EXCEEDED_V6 = 11, 3
 
 
 class _Probe:
-    __slots__ = ("answer", "done", "number", "sent_ns", "stamp_source", "ttl")
+    __slots__ = ("answer", "done", "number", "sent_ns", "size", "stamp_source", "ttl")
 
-    def __init__(self, number: int, ttl: int, sent_ns: int) -> None:
+    def __init__(self, number: int, ttl: int, size: int, sent_ns: int) -> None:
         self.number = number
         self.ttl = ttl
+        self.size = size
         self.sent_ns = sent_ns
         self.stamp_source: StampSource = "user"
         self.answer: TraceAnswer | None = None
@@ -74,6 +78,7 @@ class Traceroute:
         self._under_way: list[_Probe] = []
         self._last_ttl = config.max_ttl
         self._told_ttl = config.first_ttl - 1
+        self._size = config.size
         self._next_ns = start_ns
         self._first_ns: int | None = None
         self._events: deque[TraceEvent] = deque()
@@ -164,7 +169,7 @@ class Traceroute:
 
     def _send(self, ttl: int, now_ns: int) -> Transmit:
         number = self._base + len(self._probes)
-        probe = _Probe(number, ttl, now_ns)
+        probe = _Probe(number, ttl, self._size, now_ns)
         self._probes[number] = probe
         self._hops.setdefault(ttl, []).append(probe)
         self._under_way.append(probe)
@@ -173,7 +178,7 @@ class Traceroute:
             self._first_ns = now_ns
         config = self.config
         return Transmit(
-            data=self._packets.packet(number, ttl),
+            data=self._packets.packet(number, ttl, self._size),
             dst_addr=f"{config.dst_addr}%{config.scope}" if config.scope else config.dst_addr,
             token=number,
             ttl=ttl,
@@ -190,6 +195,9 @@ class Traceroute:
         probe = self._probes.get(read[0]) if read else None
         if read is None or probe is None:
             return
+        if error.mtu and self.config.find_mtu:
+            self._shrink(probe, error.mtu, datagram.src_addr)
+            return
         icmp_type = error.icmp_type
         exceeded = icmp_type == (TIME_EXCEEDED_V6 if self._v6 else TIME_EXCEEDED)
         self._on_answer(
@@ -199,6 +207,16 @@ class Traceroute:
             # Whatever else an error says, no later probe will get farther.
             last=not exceeded,
         )
+
+    def _shrink(self, probe: _Probe, mtu: int, src_addr: str) -> None:
+        """A probe did not fit: it is sent again, and all after it, as large as would."""
+        if mtu < self._size:
+            self._size = max(mtu, LEAST_MTU_V6 if self._v6 else LEAST_MTU)
+            self._events.append(TraceMTU(mtu=mtu, src_addr=src_addr, ttl=probe.ttl))
+        if not probe.done and probe.size > self._size:
+            self._close(probe)
+            self._hops[probe.ttl].remove(probe)
+            self._plan.appendleft(probe.ttl)
 
     def _on_answer(
         self, probe: _Probe, datagram: Datagram, answer: TraceAnswer, *, last: bool
@@ -263,6 +281,7 @@ class Traceroute:
                     for each in self._hops.get(self._last_ttl, ())
                 ),
                 hops=self._told_ttl,
+                mtu=self._size if self.config.find_mtu else None,
                 duration_ns=0 if self._first_ns is None else now_ns - self._first_ns,
             )
         )

@@ -457,6 +457,26 @@ def test_what_the_interface_refuses_says_so_and_guesses_no_mtu() -> None:
     assert (error.message, error.mtu) == ("too much for eth0", None)
 
 
+def test_replies_that_wait_for_a_driver_that_was_held_up_are_not_late() -> None:
+    machine = ping(count=2, preload=2, timeout_ns=100 * MS)
+    network = VirtualNetwork(machine, answering(lambda number: number * MS))
+    network.turn()
+    network.now_ns = S
+    network.turn()
+    assert [reply.late for reply in of(network.events, PingReply)] == [False, False]
+    assert not of(network.events, PingLost)
+
+
+def test_last_answers_of_several_targets_in_one_turn_are_all_in_time() -> None:
+    machine = ping(H2, H3, count=2, flood=True, interval_ns=0)
+    network = VirtualNetwork(machine, answering(lambda number: 2 * MS if number == 1 else 10_000))
+    for now_ns in (0, MS, 5 * MS, 10 * MS):
+        network.now_ns = now_ns
+        network.turn()
+    assert [reply.late for reply in of(network.events, PingReply)] == [False] * 4
+    assert machine.finished
+
+
 def test_stop_gives_up_what_is_under_way() -> None:
     machine = ping(count=None)
     network = VirtualNetwork(machine, answering(600 * MS))

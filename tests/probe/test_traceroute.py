@@ -11,7 +11,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from rawproto.machine import Datagram
-from rawproto.probe.trace_events import TraceConfig, TraceHop, TraceMethod, TraceSummary
+from rawproto.probe.trace_events import TraceConfig, TraceHop, TraceMethod, TraceMTU, TraceSummary
 from rawproto.probe.traceroute import Traceroute
 from rawproto.wire.icmp_ext import ICMPExtensions
 from rawproto.wire.icmp_objects import InterfaceInformation, MPLSLabel, MPLSLabelStack
@@ -273,3 +273,40 @@ def test_stop_tells_what_is_known() -> None:
     assert machine.finished
     assert isinstance(network.events[-1], TraceSummary)
     assert IPv6 not in path.sent[0]
+
+
+@pytest.mark.parametrize("method", ["icmp", "udp"])
+def test_mtu_shrinks_with_each_narrower_link_and_every_hop_is_still_told(
+    method: TraceMethod,
+) -> None:
+    narrow = {2: 1400, 4: 1300}
+    path = chain(6)
+
+    def answer(transmit, now_ns):
+        packet = IP(transmit.data)
+        for ttl, mtu in narrow.items():
+            if packet.ttl > ttl and len(packet) > mtu:
+                node = path.nodes[ttl - 1]
+                quote = bytes(packet)[:28]
+                data = bytes(ICMP(type=3, code=4, nexthopmtu=mtu) / quote)
+                return [(MS, Datagram(data=data, src_addr=node.addr, protocol=1, received_ns=0))]
+        return path(transmit, now_ns)
+
+    config = TraceConfig(
+        method=method,
+        dst_addr="10.0.6.1",
+        src_addr="10.0.0.9",
+        src_port=50_000,
+        dst_port=33_434,
+        size=1500,
+        find_mtu=True,
+        queries=1,
+    )
+    network = VirtualNetwork(Traceroute(config, 0, random.Random(3)), answer)
+    events = network.run()
+    told = [event for event in events if isinstance(event, TraceMTU)]
+    assert [(each.mtu, each.src_addr) for each in told] == [(1400, "10.0.2.1"), (1300, "10.0.4.1")]
+    hops = [event for event in events if isinstance(event, TraceHop)]
+    assert addresses(hops) == [{node.addr} for node in path.nodes]
+    assert events[-1].mtu == 1300
+    assert events[-1].reached

@@ -1,0 +1,196 @@
+"""What every trace needs before its first packet: name resolved, route asked, sockets opened."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from rawproto.drivers.target import Destination, check_range, find_destination, own_source
+from rawproto.errors import UsageError
+from rawproto.link.base import Link
+from rawproto.link.join import JoinedLink
+from rawproto.link.ports import reserve_port
+from rawproto.link.raw import RawLink
+from rawproto.probe.trace_events import TraceConfig, TraceMethod
+from rawproto.probe.traceroute import Traceroute
+
+__all__ = ["TraceOptions", "TraceSession"]
+
+ICMP, TCP, ICMPV6 = 1, 6, 58
+UDP_PORT, TCP_PORT = 33_434, 80
+DEFAULT_SIZE, DEFAULT_SIZE_V6 = 60, 80
+
+
+@dataclass(slots=True, kw_only=True)
+class TraceOptions:
+    """How to trace; `traceroute` takes the same as keywords.
+
+    Attributes:
+        method: `udp`, `icmp` (echo requests) or `tcp` (SYNs).
+        family: 4 or 6, None for what the name resolves to first.
+        first_ttl: where to begin, 1 to 255.
+        max_ttl: where to stop if nothing else does, 1 to 255.
+        queries: probes to each hop, 1 to 10.
+        window: probes under way at once, 1 to 1000.
+        wait_ms: after which a probe is given up when nothing is known.
+        here_times: ... or after so many round trips of an answer from the same hop,
+        near_times: ... or of one from a farther hop.
+        send_gap_ms: between two probes.
+        port: destination port of all UDP or TCP probes, None for 33434 or 80.
+        source_port: of all UDP or TCP probes, 0 for any that is free.
+        source: address to send from, "" for the route's.
+        interface: to send by, "" for the route's.
+        size: of a whole probe in bytes, None for 60 (80 over IPv6).
+        tos: IPv4's TOS byte or IPv6's traffic class; its DSCP is used.
+        flow_label: 20 bits, IPv6 only.
+        find_mtu: whether to look for the path's MTU with probes that fill the link.
+    """
+
+    method: TraceMethod = "udp"
+    family: Literal[4, 6] | None = None
+    first_ttl: int = 1
+    max_ttl: int = 30
+    queries: int = 3
+    window: int = 16
+    wait_ms: float = 5000.0
+    here_times: float = 3.0
+    near_times: float = 10.0
+    send_gap_ms: float = 0.0
+    port: int | None = None
+    source_port: int = 0
+    source: str = ""
+    interface: str = ""
+    size: int | None = None
+    tos: int = 0
+    flow_label: int = 0
+    find_mtu: bool = False
+
+    def check(self) -> None:
+        """Raises UsageError where a value is out of range."""
+        check_range("first hop", self.first_ttl, 1, 255)
+        check_range("last hop", self.max_ttl, 1, 255)
+        if self.first_ttl > self.max_ttl:
+            raise UsageError(f"first hop {self.first_ttl} is past the last, {self.max_ttl}")
+        check_range("queries", self.queries, 1, 10)
+        check_range("window", self.window, 1, 1000)
+        check_range("wait in ms", self.wait_ms, 1, 1e6)
+        check_range("here", self.here_times, 0.1, 1e6)
+        check_range("near", self.near_times, 0.1, 1e6)
+        check_range("gap in ms", self.send_gap_ms, 0, 1e6)
+        check_range("port", self.port, 1, 65_535)
+        check_range("source port", self.source_port, 0, 65_535)
+        check_range("size", self.size, 28, 65_000)
+        check_range("tos", self.tos, 0, 255)
+        check_range("flow label", self.flow_label, 0, (1 << 20) - 1)
+
+
+class TraceSession:
+    """A machine and its link, ready to be pumped; a context manager that closes all it opened.
+
+    Attributes:
+        machine: the traceroute machine.
+        link: where it sends. May be wrapped.
+        destination: the target and the way there.
+    """
+
+    def __init__(self, name: str, options: TraceOptions, *, pcap: str | None = None) -> None:
+        """
+        Args:
+            name: host or address.
+            options: how.
+            pcap: a capture file to write all packets to, `.pcapng` or `.pcap`.
+
+        Raises:
+            UsageError: a name without address, an option out of range.
+            LinkError: no route, no such interface, a port in use.
+            PrivilegeError: raw sockets may not be opened.
+        """
+        options.check()
+        source, interface = options.source, options.interface
+        if source:
+            source, interface = own_source(source, interface)
+        self.destination = found = find_destination(
+            name, family=options.family, source=source, interface=interface, dscp=options.tos >> 2
+        )
+        if options.flow_label and ":" not in found.dst_addr:
+            raise UsageError("a flow label is a field of IPv6 alone")
+        rng = random.Random(int.from_bytes(os.urandom(16), "big"))
+        with ExitStack() as opened:
+            self.link = _open_link(opened, options.method, found, interface or None)
+            src_port = rng.randrange(1, 0x10000)
+            if options.method != "icmp":
+                reserved = reserve_port(
+                    options.method,
+                    found.route.src_addr,
+                    options.source_port,
+                    scope=found.route.interface_index,
+                )
+                opened.callback(reserved.close)
+                src_port = reserved.getsockname()[1]
+            if pcap is not None:
+                from rawproto.link.record import RecordingLink
+
+                self.link = RecordingLink(self.link, pcap)
+                opened.callback(self.link.close)
+            config = _config(found, options, src_port)
+            self.machine = Traceroute(config, time.monotonic_ns(), rng)
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Gives every descriptor and the port back."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _open_link(
+    opened: ExitStack, method: TraceMethod, found: Destination, interface: str | None
+) -> Link:
+    """The raw link that errors come by, joined by one for TCP segments where it takes one."""
+    family: Literal[4, 6] = 6 if ":" in found.dst_addr else 4
+    icmp = RawLink(family, ICMPV6 if family == 6 else ICMP, interface=interface)
+    opened.callback(icmp.close)
+    if method != "tcp":
+        return icmp
+    tcp = RawLink(family, TCP, interface=interface, timestamps=False)
+    opened.callback(tcp.close)
+    # Everything leaves by the first: a raw socket sends any header that it is given.
+    joined = JoinedLink(icmp, tcp, choose=lambda transmit: 0)
+    opened.callback(joined.close)
+    return joined
+
+
+def _config(found: Destination, options: TraceOptions, src_port: int) -> TraceConfig:
+    size = options.size
+    if size is None:
+        size = DEFAULT_SIZE_V6 if ":" in found.dst_addr else DEFAULT_SIZE
+    if options.find_mtu:
+        size = found.route.interface_mtu
+    return TraceConfig(
+        method=options.method,
+        dst_addr=found.dst_addr,
+        src_addr=found.route.src_addr,
+        scope=found.scope,
+        src_port=src_port,
+        dst_port=options.port or (TCP_PORT if options.method == "tcp" else UDP_PORT),
+        first_ttl=options.first_ttl,
+        max_ttl=options.max_ttl,
+        queries=options.queries,
+        window=options.window,
+        wait_ns=round(options.wait_ms * 1e6),
+        here_times=options.here_times,
+        near_times=options.near_times,
+        send_gap_ns=round(options.send_gap_ms * 1e6),
+        size=size,
+        find_mtu=options.find_mtu,
+        dscp=options.tos >> 2,
+        flow_label=options.flow_label,
+    )
