@@ -120,7 +120,7 @@ class Ping:
             self._on_reply(run, probe, match, datagram)
         else:
             self._on_icmp_error(run, probe, match.error)
-        self._tidy(now_ns)
+        self._forget_settled()
 
     def handle_transmitted(
         self, token: int, sched_ns: int | None, sent_ns: int, stamp_source: StampSource
@@ -139,7 +139,7 @@ class Ping:
         probe = run.probes.get(echo.sequence_number) if run and echo else None
         if run and probe:
             self._on_icmp_error(run, probe, error)
-            self._tidy(now_ns)
+            self._forget_settled()
 
     def handle_unsent(self, token: int, error: OSError, now_ns: int) -> None:
         run, probe = self._of_token(token)
@@ -155,7 +155,20 @@ class Ping:
         self._refuse(run, probe, words, now_ns)
 
     def handle_timeout(self, now_ns: int) -> None:
-        self._tidy(now_ns)
+        """Gives up what has waited too long, and ends when nothing is left to wait for.
+
+        Here alone: what arrives beside an answer may be the answer to another probe.
+        """
+        waiting = self._open
+        while waiting and (waiting[0][2].state != WAITING or waiting[0][0] <= now_ns):
+            _, run, probe = waiting.popleft()
+            if probe.state == WAITING:
+                self._give_up(run, probe)
+        if self._finished:
+            return
+        late = self._deadline_ns is not None and now_ns >= self._deadline_ns
+        if late or (not self._sending and not self._outbox and now_ns >= self._closing_ns()):
+            self._finish()
 
     def poll_transmit(self, now_ns: int) -> Transmit | None:
         while not self._outbox and not self._finished:
@@ -272,7 +285,7 @@ class Ping:
             mtu=mtu,
         )
         self._on_error(run, probe, error, final=True)
-        self._tidy(now_ns)
+        self._forget_settled()
 
     # -- answers -----------------------------------------------------------------------------
 
@@ -390,18 +403,11 @@ class Ping:
         run.close(probe, GIVEN_UP)
         self._events.append(PingLost(target=run.target, sequence_number=probe.sequence_number))
 
-    def _tidy(self, now_ns: int) -> None:
-        """Gives up what has waited too long, and ends when nothing is left to wait for."""
+    def _forget_settled(self) -> None:
+        """Probes that need not be given up any more, as far as they stand in front."""
         waiting = self._open
-        while waiting and (waiting[0][2].state != WAITING or waiting[0][0] <= now_ns):
-            _, run, probe = waiting.popleft()
-            if probe.state == WAITING:
-                self._give_up(run, probe)
-        if self._finished:
-            return
-        late = self._deadline_ns is not None and now_ns >= self._deadline_ns
-        if late or (not self._sending and not self._outbox and now_ns >= self._closing_ns()):
-            self._finish()
+        while waiting and waiting[0][2].state != WAITING:
+            waiting.popleft()
 
     def _closing_ns(self) -> int:
         """When to stop waiting for what is under way, once everything has been sent."""
@@ -415,7 +421,8 @@ class Ping:
         if config.timeout_ns is not None or not counts.received:
             return sent_ns + self._timeout_ns
         # As ping does: a target that has answered gets two of its longest round trips.
-        longest_ns = max(2 * counts.rtt.max_ns, 0 if self._answer_driven else config.interval_ns)
+        least_ns = FLOOD_INTERVAL_NS if self._answer_driven else config.interval_ns
+        longest_ns = max(2 * counts.rtt.max_ns, least_ns)
         return sent_ns + min(self._timeout_ns, longest_ns)
 
     def _finish(self) -> None:
