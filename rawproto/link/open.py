@@ -39,8 +39,9 @@ class DualLink:
         self.ipv6 = ipv6
         self.identifier = ipv4.identifier or ipv6.identifier
         self._epoll = select.epoll()
-        for link in (ipv4, ipv6):
-            self._epoll.register(link.fileno(), select.EPOLLIN)
+        self._by_descriptor = {link.fileno(): link for link in (ipv4, ipv6)}
+        for descriptor in self._by_descriptor:
+            self._epoll.register(descriptor, select.EPOLLIN)
 
     @property
     def dropped(self) -> int:
@@ -60,14 +61,13 @@ class DualLink:
         if self._epoll.closed:
             raise LinkError("receive", "", errno.EBADF)
         # Asking epoll costs less than a receive that finds nothing.
-        ready = {fd for fd, _ in self._epoll.poll(0)}
-        arrivals: list[Arrival] = []
+        ready = [self._by_descriptor[fd] for fd, _ in self._epoll.poll(0)]
         for link in (self.ipv4, self.ipv6):
-            if link.fileno() in ready or link.poll_timeout() is not None:
-                arrivals += link.receive(limit)
-        if len(ready) > 1:
-            arrivals.sort(key=arrival_order)
-        return arrivals
+            if link.poll_timeout() is not None and link not in ready:
+                ready.append(link)
+        if len(ready) == 1:
+            return ready[0].receive(limit)
+        return sorted((each for link in ready for each in link.receive(limit)), key=arrival_order)
 
     def poll_timeout(self) -> int | None:
         """The earlier of the two."""
