@@ -146,9 +146,23 @@ def test_who_does_not_want_to_wait_gets_what_is_known(serve) -> None:
     server.answers.clear()
     finder = NameFinder()
     assert finder.name_of("10.0.0.2") is None
+    assert not finder.is_settled("10.0.0.2")
     server.answers.set()
     assert finder.name_of("10.0.0.9", PATIENCE_S) == "h9"
+    assert finder.name_of("10.0.0.3") is None
+    finder.await_all(PATIENCE_S)
     assert finder.name_of("10.0.0.2") == "h2.example"
+    assert finder.is_settled("10.0.0.3"), "it has no name, and that is known"
+
+
+def test_who_wants_to_be_told_is_told_of_names_and_of_their_absence(serve) -> None:
+    serve({"10.0.0.2": "h2.example"})
+    told = threading.Semaphore(0)
+    finder = NameFinder(told.release)
+    finder.name_of("10.0.0.2")
+    finder.name_of("10.0.0.3")
+    for _ in range(2):
+        assert told.acquire(timeout=PATIENCE_S)
 
 
 def test_a_name_server_that_does_not_answer_holds_up_no_exit(serve) -> None:
