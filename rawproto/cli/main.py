@@ -21,6 +21,7 @@ __all__ = ["main"]
 
 VERBS = {
     "ping": "measure round-trip times to one or many hosts",
+    "traceroute": "trace the path to a host, all hops at once",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",
 }

@@ -13,13 +13,10 @@ exit code: 0 all hosts answered, 1 some did not, 2 error
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, get_args
 
+from rawproto.cli.signals import Wishes
 from rawproto.drivers.blocking import BlockingDriver
 from rawproto.drivers.names import is_address
 from rawproto.drivers.ping_session import PingOptions, PingSession
@@ -230,35 +227,13 @@ def _header_options(arguments: argparse.Namespace) -> tuple[IPv4Option, ...]:
 
 def _pump(session: PingSession, report: JSONReport | TextReport) -> None:
     """Runs the machine; Ctrl-C and SIGTERM end it, SIGQUIT asks for a status line."""
-    wishes: set[int] = set()
     machine: Machine[PingEvent] = session.machine
-
-    def grant() -> None:
-        if signal.SIGQUIT in wishes:
-            report.status(sys.stderr)
-        if wishes & {signal.SIGINT, signal.SIGTERM}:
-            session.machine.stop()
-        wishes.clear()
-
-    with BlockingDriver(machine, session.link, report.tell, on_wake=grant) as driver:
-
-        def wish(number: int, frame: FrameType | None) -> None:
-            wishes.add(number)
-            driver.wake()
-
-        with _handling(wish):
-            driver.run()
-
-
-@contextmanager
-def _handling(handler: signal._HANDLER) -> Iterator[None]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-    before = [signal.signal(number, handler) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in zip(numbers, before, strict=True):
-            signal.signal(number, old)
+    wishes = Wishes(end=session.machine.stop, tell=lambda: report.status(sys.stderr))
+    with (
+        BlockingDriver(machine, session.link, report.tell, on_wake=wishes.grant) as driver,
+        wishes.noted(driver.wake),
+    ):
+        driver.run()
 
 
 def _all_answered(session: PingSession, count: int | None) -> bool:

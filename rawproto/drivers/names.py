@@ -7,6 +7,7 @@ by a thread of their own; who asks gets what is known by now.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Literal
 
 from rawproto.errors import EmitError, UsageError
@@ -50,13 +51,21 @@ def is_address(text: str) -> bool:
     return True
 
 
-class NameFinder:
-    """Finds the names of addresses in the background, each once.
+MAX_THREADS = 8
 
-    Its thread is a daemon: a name server that does not answer holds up no exit.
+
+class NameFinder:
+    """Finds the names of addresses in the background, each once and several at a time.
+
+    Its threads are daemons: a name server that does not answer holds up no exit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_found: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            on_found: called from a thread of the finder's when it is known whether an
+                address has a name.
+        """
         # Loaded here because with -n, or without names, nobody needs threads.
         import threading
         from queue import SimpleQueue
@@ -65,7 +74,9 @@ class NameFinder:
         self._found = threading.Condition()
         self._wanted: SimpleQueue[str] = SimpleQueue()
         self._asked: set[str] = set()
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._on_found = on_found
+        self._threads = 0
+        self._new_thread = threading.Thread
 
     def name_of(self, address: str, wait_s: float = 0.0) -> str | None:
         """The name of an address, None while (or if) there is none.
@@ -79,12 +90,22 @@ class NameFinder:
                 return None
             self._asked.add(address)
             self._wanted.put(address)
-            if not self._thread.is_alive():
-                self._thread.start()
+            if self._threads < MAX_THREADS:
+                self._threads += 1
+                self._new_thread(target=self._work, daemon=True).start()
             if wait_s:
                 with self._found:
                     self._found.wait_for(lambda: address in self._names, wait_s)
         return self._names.get(address) or None
+
+    def is_settled(self, address: str) -> bool:
+        """Whether it is known by now if the address, once asked for, has a name."""
+        return address in self._names
+
+    def await_all(self, wait_s: float) -> None:
+        """Waits until all that were asked for are settled, at most so long."""
+        with self._found:
+            self._found.wait_for(lambda: len(self._names) >= len(self._asked), wait_s)
 
     def _work(self) -> None:
         while True:
@@ -96,3 +117,4 @@ class NameFinder:
             with self._found:
                 self._names[address] = name
                 self._found.notify_all()
+            self._on_found()

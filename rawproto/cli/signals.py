@@ -1,0 +1,53 @@
+"""Signals as wishes: a handler may interrupt a turn of the machine, so it only leaves a note.
+
+SIGINT and SIGTERM wish for the end, SIGQUIT for a word on how things stand; the
+driver grants wishes between two turns.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Wishes"]
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+
+
+class Wishes:
+    """What signals have asked for since the last look."""
+
+    def __init__(self, end: Callable[[], None], tell: Callable[[], None]) -> None:
+        """
+        Args:
+            end: called by `grant` when somebody wished for the end.
+            tell: called by `grant` when somebody wished for a word.
+        """
+        self._end = end
+        self._tell = tell
+        self._noted: set[int] = set()
+
+    def grant(self) -> None:
+        """Does what was wished for; to be called between two turns."""
+        noted, self._noted = self._noted, set()
+        if signal.SIGQUIT in noted:
+            self._tell()
+        if noted & {signal.SIGINT, signal.SIGTERM}:
+            self._end()
+
+    @contextmanager
+    def noted(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Takes the signals while it lasts; `wake` makes the driver look."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._noted.add(number)
+            wake()
+
+        before = [signal.signal(number, note) for number in _NUMBERS]
+        try:
+            yield
+        finally:
+            for number, old in zip(_NUMBERS, before, strict=True):
+                signal.signal(number, old)
