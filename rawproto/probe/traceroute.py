@@ -161,6 +161,7 @@ class Traceroute:
         """Ends it now: hops are told as far as they are known."""
         if not self._finished:
             self._plan.clear()
+            self._last_ttl = min(self._last_ttl, max(self._hops, default=0))
             for probe in list(self._under_way):
                 self._close(probe)
             self._tidy(now_ns)

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from scapy.contrib.mpls import MPLS
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import ICMPv6EchoRequest
 
 from rawproto.machine import Datagram
 from rawproto.probe.trace_events import TraceConfig, TraceHop, TraceMethod, TraceMTU, TraceSummary
@@ -271,8 +271,11 @@ def test_stop_tells_what_is_known() -> None:
     machine.stop(network.now_ns)
     network.turn()
     assert machine.finished
-    assert isinstance(network.events[-1], TraceSummary)
-    assert IPv6 not in path.sent[0]
+    *hops, summary = network.events
+    assert isinstance(summary, TraceSummary)
+    assert [hop.ttl for hop in hops] == list(range(1, len(hops) + 1)), "none that was not probed"
+    assert all(hop.answers for hop in hops)
+    assert len(hops) == max(packet.ttl for packet in path.sent) == summary.hops
 
 
 @pytest.mark.parametrize("method", ["icmp", "udp"])
