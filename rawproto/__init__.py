@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rawproto.capture import CapturedPacket, open_writer, read, write
     from rawproto.drivers.ping import PingResult, ping, ping_async
+    from rawproto.drivers.traceroute import TraceResult, traceroute, traceroute_async
     from rawproto.errors import (
         EmitError,
         LinkError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
     from rawproto.machine import Datagram, ICMPError, Transmit
     from rawproto.probe.ping_events import PingError, PingLost, PingReply
+    from rawproto.probe.trace_events import TraceAnswer, TraceHop
     from rawproto.wire.arp import ARPMessage
     from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
     from rawproto.wire.dissect import Dissection, checksums, dissect
@@ -95,6 +97,11 @@ _HOMES = {
         "ping",
         "ping_async",
     ),
+    "drivers.traceroute": (
+        "TraceResult",
+        "traceroute",
+        "traceroute_async",
+    ),
     "errors": (
         "EmitError",
         "LinkError",
@@ -114,6 +121,10 @@ _HOMES = {
         "PingError",
         "PingLost",
         "PingReply",
+    ),
+    "probe.trace_events": (
+        "TraceAnswer",
+        "TraceHop",
     ),
     "wire.arp": ("ARPMessage",),
     "wire.cooked": (
@@ -249,6 +260,9 @@ __all__ = [
     "RoutingHeader",
     "SegmentRoutingHeader",
     "TCPHeader",
+    "TraceAnswer",
+    "TraceHop",
+    "TraceResult",
     "Transmit",
     "TruncatedError",
     "UDPHeader",
@@ -270,6 +284,8 @@ __all__ = [
     "ping_async",
     "read",
     "summary",
+    "traceroute",
+    "traceroute_async",
     "write",
 ]
 
