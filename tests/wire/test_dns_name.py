@@ -93,7 +93,8 @@ def test_longest_name_is_255_bytes() -> None:
     data = wire(name)
     assert len(data) == 255
     assert NameReader(HEADER + data).read(12) == (name, 267)
-    too_long = data[:-1] + b"\x01z\x00"
+    too_long = data[:192] + b"\x3e" + b"y" * 62 + b"\x00"
+    assert len(too_long) == 256
     with pytest.raises(MalformedError, match="more than 255 bytes"):
         NameReader(HEADER + too_long).read(12)
 

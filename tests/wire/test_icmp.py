@@ -233,6 +233,8 @@ def test_peeks_tell_what_the_whole_parse_does() -> None:
     assert error[8:] == b"quoted"
     assert peek_echo(error) is None
     assert peek_error(error[:7]) is None
+    errors = [number for number in range(256) if peek_error(bytes((number, 9)) + bytes(6))]
+    assert errors == [3, 4, 5, 11, 12], "those that quote a datagram (RFC 1122 section 3.2.2)"
 
 
 WHOLES = {

@@ -370,6 +370,14 @@ def test_scapy_reads_our_extensions_and_we_read_scapys(icmp_type: int) -> None:
     assert bytes(read.ext) == parsed.extensions.emit()
 
 
+def test_length_counts_words_of_4_bytes_in_icmp_and_of_8_in_icmpv6() -> None:
+    quote = bytes(130)
+    v4 = emit(ICMPTimeExceeded(original_datagram=quote, extensions=EXTENSIONS))
+    v6 = emit(ICMPv6TimeExceeded(original_datagram=quote, extensions=EXTENSIONS))
+    assert (v4[5], len(v4) - len(EXTENSIONS.emit())) == (33, 8 + 132)
+    assert (v6[4], len(v6) - len(EXTENSIONS.emit())) == (17, 8 + 136)
+
+
 def test_quote_too_long_to_count_is_refused() -> None:
     ICMPTimeExceeded(original_datagram=bytes(1020), extensions=EXTENSIONS).emit()
     with pytest.raises(EmitError, match="more than 1020 bytes"):

@@ -154,6 +154,8 @@ def test_peeks_tell_what_the_whole_parse_does() -> None:
     assert peek_error(memoryview(error)) == (2, 0)
     assert peek_echo(error) is None
     assert peek_error(error[:7]) is None
+    errors = [number for number in range(256) if peek_error(bytes((number, 9)) + bytes(6))]
+    assert errors == list(range(128))
 
 
 WHOLES = {
