@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rawproto.cli.main import VERBS
+from tests.test_architecture import MAY_IMPORT
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("captures/*.md")])
 README = (ROOT / "README.md").read_text()
@@ -71,6 +74,22 @@ def test_make_target_named_in_a_page_exists(page: Path) -> None:
     code += "\n" + "\n".join(re.findall(r"`([^`\n]+)`", prose(page)))
     named = {target for found in _TARGET.findall(code) for target in found.split()}
     assert sorted(named - targets) == []
+
+
+def test_readme_has_a_line_for_every_verb() -> None:
+    assert set(re.findall(r"^\| `rawproto (\w+)", README, re.M)) == set(VERBS)
+
+
+def test_architecture_page_and_its_test_tell_the_same_rules() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rules = [
+        (room.strip(), {one.strip() for one in allowed.split(",")})
+        for rooms, allowed in re.findall(r"`([a-z, ]+) -> ([a-z,\s]+)`", page)
+        for room in rooms.split(",")
+    ]
+    there = {path.name for path in (ROOT / "rawproto").iterdir() if path.is_dir()}
+    assert rules
+    assert rules == [(room, set(MAY_IMPORT[room]) & there) for room, _ in rules]
 
 
 @pytest.mark.parametrize(("code", "shown"), examples())

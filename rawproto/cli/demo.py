@@ -249,7 +249,7 @@ def show_what_next(page: Page, file: str, privileged: bool) -> None:
     page.title("The two hosts are gone. What next?")
     me = sys.argv[0]
     sudo = "" if privileged else "sudo "
-    page.command(f"{me} lab run chain 3 -- {me} ping -c 3 h2", "three hops instead of one")
+    page.command(f"{me} lab run chain 5 -- {me} traceroute h2", "five hops instead of one")
     page.command(f"{sudo}{me} ping -c 3 --json 127.0.0.1", "records for a script")
     page.command(f"{me} ping --help", "all that ping can do")
     page.command(f"tcpdump -nr {file}", "a second opinion of the packets")
