@@ -141,7 +141,6 @@ def run(arguments: argparse.Namespace) -> int:
                 dots=arguments.flood,
                 via=options.interface if options.interface or options.source else None,
             )
-        report.begin()
         _pump(session, report)
         report.end(session.link.dropped)
         return ALL_ANSWERED if _all_answered(session, arguments.count) else SOME_SILENT
@@ -233,6 +232,8 @@ def _pump(session: PingSession, report: JSONReport | TextReport) -> None:
         BlockingDriver(machine, session.link, report.tell, on_wake=wishes.grant) as driver,
         wishes.noted(driver.wake),
     ):
+        # Within: who reads the first line may wish for the end at once.
+        report.begin()
         driver.run()
 
 
