@@ -276,7 +276,6 @@ def test_a_firewall_of_this_host_is_a_local_error_for_each_probe(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("nonesuch.invalid", "nonesuch.invalid: "),
         ("-I eth9 10.99.1.2", "interface eth9: No such device"),
         ("-I 10.99.9.9 10.99.1.2", "send from 10.99.9.9: Cannot assign requested address"),
         ("-I fd99:9::9 fd99:1::2", "send from fd99:9::9: Cannot assign requested address"),

@@ -135,6 +135,14 @@ def test_names_are_looked_up_unless_they_are_unwanted(h1: lab.LiveHost) -> None:
     assert f"PING h2 ({H2}) 56(84) bytes of data.\n64 bytes from {H2}: icmp_seq=1 " in numeric
 
 
+def test_unknown_host_is_one_line(h1: lab.LiveHost) -> None:
+    # No name server is to be reached from here, and the resolver shall see that soon.
+    environment = {**os.environ, "RES_OPTIONS": "timeout:1 attempts:1"}
+    done = h1.run([*PROCESS, H2, "nonesuch.invalid"], env=environment, timeout=TIMEOUT_S)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("rawproto ping: nonesuch.invalid: ")
+
+
 @pytest.mark.parametrize("words", [["-R"], ["-F", "7"], ["-I", H1], ["-I", "fd99:1::1"]])
 def test_other_options_choose_the_family_of_a_name(words: list[str], h1: lab.LiveHost) -> None:
     family = "fd99:" if words[0] == "-F" or ":" in words[-1] else "10.99."
