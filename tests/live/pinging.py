@@ -12,7 +12,8 @@ import select
 import socket
 import sys
 import time
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from types import TracebackType
 from unittest.mock import patch
@@ -72,6 +73,21 @@ def say(host: LiveHost, *words: str) -> Said:
             code = int(exit_.code or 0)
     out.seek(0)
     return Said(code, out.read(), error.getvalue())
+
+
+@contextmanager
+def stamping(host: LiveHost) -> Iterator[None]:
+    """While it lasts the kernel stamps every packet that arrives.
+
+    It begins a moment after the first socket has asked for it (net_enable_timestamp leaves
+    it to a work queue); the replies of that moment are stamped by us.
+    """
+    with Wire(host):
+        for _ in range(1000):
+            (reply,) = say(host, "--json", "-c1", "127.0.0.1").records("reply")
+            if reply["rx_stamp"] == "kernel":
+                break
+        yield
 
 
 def set_sysctl(host: LiveHost, name: str, value: str) -> None:

@@ -15,7 +15,7 @@ from rawproto.drivers.ping import PingResult, ping, ping_async
 from rawproto.errors import LinkError, UsageError
 from rawproto.probe.ping_events import PingEvent, PingLost, PingReply, PingSent
 from tests.drivers.scripted import descriptors
-from tests.live.pinging import Wire, echo_of
+from tests.live.pinging import Wire, echo_of, stamping
 
 H2, H2_V6 = "10.99.1.2", "fd99:1::2"
 NOBODY = "10.99.1.77"
@@ -25,7 +25,7 @@ Ping = Callable[..., list[PingResult]]
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[lab.Network]:
-    with lab.up(lab.pair()) as network:
+    with lab.up(lab.pair()) as network, stamping(network.host("h2")):
         yield network
 
 

@@ -21,7 +21,7 @@ from scapy.utils import PcapReader, checksum
 
 from rawproto import lab
 from rawproto.lab.topology import numbered_link
-from tests.live.pinging import PATIENCE_S, Said, Wire, echo_of, judged, say, set_sysctl
+from tests.live.pinging import PATIENCE_S, Said, Wire, echo_of, judged, say, set_sysctl, stamping
 
 H1, H2 = "10.99.1.1", "10.99.1.2"
 H1_V6, H2_V6 = "fd99:1::1", "fd99:1::2"
@@ -37,7 +37,7 @@ def network() -> Iterator[lab.Network]:
         hosts=(lab.Host(name="h1"), lab.Host(name="h2")),
         links=(numbered_link(1, "h1", "h2"), numbered_link(2, "h1", "h2")),
     )
-    with lab.up(topology) as network:
+    with lab.up(topology) as network, stamping(network.host("h2")):
         h1 = network.host("h1")
         commands = (
             f"addr add {SECOND}/24 dev eth0",
