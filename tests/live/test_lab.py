@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,18 @@ def inhabitants(namespaces: set[str]) -> list[int]:
     """Processes that are in one of these."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     return [pid for pid in pids if namespaces_of(pid) & namespaces]
+
+
+def survivors(namespaces: set[str]) -> list[int]:
+    """Processes that stay in one of these; those that have been killed get time to be gone."""
+    for pid in inhabitants(namespaces):
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                select.select([pidfd], [], [], BOUND_S)
+            finally:
+                os.close(pidfd)
+    return inhabitants(namespaces)
 
 
 def keeper_of(inhabitant_namespaces: set[str]) -> int:
@@ -318,7 +331,7 @@ def test_closing_a_lab_ends_its_programs_and_namespaces() -> None:
         assert orphan == "\n"
         assert len(inhabitants(namespaces)) == 3
     assert sleeper.wait(BOUND_S) == -signal.SIGKILL
-    assert inhabitants(namespaces) == []
+    assert survivors(namespaces) == []
     network.close()
     with pytest.raises(LinkError, match="enter lab h1: the lab is down"):
         h1.run(["true"])
@@ -370,7 +383,7 @@ def test_lab_dies_with_its_owner_however_that_ends(command: list[str], number: i
         finally:
             os.close(pidfd)
             owner.kill()
-    assert inhabitants(namespaces) == []
+    assert survivors(namespaces) == []
 
 
 def test_owner_that_is_killed_while_it_builds_leaves_nothing() -> None:
@@ -486,7 +499,7 @@ def test_lab_stays_up_until_it_is_taken_down(rawproto: CommandLine) -> None:
     (entry,) = rawproto.labs()
     assert (entry["name"], entry["alive"]) == ("diamond-2", True)
     namespaces = lab_namespaces(entry["pid"])
-    assert len(namespaces) == 2 + 6
+    assert len(namespaces) == 2 + 6 + 1  # and the one for the emulator
     assert rawproto("exec", "m1", "sh", "-c", "hostname; exit 5") == (5, "m1\n", "")
     assert rawproto("exec", "h1", "--", "ping", "-c1", "-W5", "h2")[0] == 0
     assert rawproto("exec", "h9", "true") == (
@@ -495,7 +508,7 @@ def test_lab_stays_up_until_it_is_taken_down(rawproto: CommandLine) -> None:
         "rawproto lab: no host 'h9' in lab diamond-2 (there are h1, h2, r1, r2, m1, m2)\n",
     )
     assert rawproto("down") == (0, "lab diamond-2 is down\n", "")
-    assert inhabitants(namespaces) == []
+    assert survivors(namespaces) == []
     assert rawproto.labs() == []
     assert rawproto("exec", "h1", "true") == (
         2,
@@ -557,7 +570,7 @@ def test_dead_lab_is_recognised_and_cleaned(rawproto: CommandLine) -> None:
     )
     assert rawproto("down", "--all")[1] == "lab chain-2 is down\nlab pair was dead; forgotten\n"
     assert rawproto.labs() == []
-    assert inhabitants(namespaces_of(chain["pid"])) == []
+    assert survivors(namespaces_of(chain["pid"])) == []
 
 
 @pytest.mark.parametrize(
@@ -609,7 +622,7 @@ def test_two_labs_without_root_are_entered_and_taken_down(unprivileged: CommandL
     assert unprivileged("exec", "--name", "pair", "h2", "hostname") == (0, "h2\n", "")
     assert unprivileged("exec", "--name", "chain-2", "r1", "hostname") == (0, "r1\n", "")
     assert unprivileged("down", "--all")[0] == 0
-    assert inhabitants(namespaces) == []
+    assert survivors(namespaces) == []
 
 
 def test_thread_that_could_not_come_back_does_not_enter() -> None:
