@@ -66,4 +66,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     live = [report for report in skipped if "live" in report.keywords]
     if live:
         terminalreporter.section(f"{len(live)} LIVE TESTS DID NOT RUN", red=True, bold=True)
-        terminalreporter.line(live[0].longrepr[2])
+        for reason in sorted({report.longrepr[2] for report in live}):
+            terminalreporter.line(reason.removeprefix("Skipped: "))

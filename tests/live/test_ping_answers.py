@@ -108,7 +108,8 @@ def test_overtaken_answers_are_reordered(h1: lab.LiveHost, h2: lab.LiveHost) -> 
             (3, False),
         ]
         assert counts_of(summary) == {"received": 3, "reordered": 1}
-        assert replies[1]["rtt_ms"] > 45
+        # Half a beat at least: beats are absolute, and the first probe may have left late.
+        assert replies[1]["rtt_ms"] > 25
 
 
 def test_answers_after_the_timeout_are_late_and_no_loss(h1: lab.LiveHost, h2: lab.LiveHost) -> None:
