@@ -12,12 +12,16 @@ import struct
 
 from rawproto.errors import LinkError
 
-__all__ = ["bring_up", "disable_transmit_checksums"]
+__all__ = ["bring_up", "disable_offloads"]
 
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 SIOCETHTOOL = 0x8946
+ETHTOOL_SRXCSUM = 0x15
 ETHTOOL_STXCSUM = 0x17
+ETHTOOL_STSO = 0x1F
+ETHTOOL_SGSO = 0x24
+ETHTOOL_SGRO = 0x2C
 
 IFF_UP = 1
 
@@ -33,15 +37,23 @@ def bring_up(interface: str) -> None:
     _ioctl(interface, SIOCSIFFLAGS, IFREQ_FLAGS.pack(interface.encode(), flags | IFF_UP))
 
 
-def disable_transmit_checksums(interface: str) -> None:
-    """The kernel computes TCP and UDP checksums itself, instead of leaving them to the device.
+def disable_offloads(interface: str) -> None:
+    """Packets pass as they are: every one by itself, with a finished sum that is verified.
 
-    A veth pair never computes them at all, so captures on it would show the unfinished
-    sums. Segmentation offload needs this one and goes off with it. Raises LinkError.
+    A veth pair computes no checksums, so captures on it would show unfinished ones, and
+    it carries what the stack would have a device cut up in one piece of 64 KiB, which
+    a link would then drop or delay as one. Raises LinkError.
     """
-    value = ctypes.create_string_buffer(ETHTOOL_VALUE.pack(ETHTOOL_STXCSUM, 0))
-    request = IFREQ_DATA.pack(interface.encode(), ctypes.addressof(value))
-    _ioctl(interface, SIOCETHTOOL, request)
+    for command in (
+        ETHTOOL_STXCSUM,
+        ETHTOOL_SRXCSUM,
+        ETHTOOL_STSO,
+        ETHTOOL_SGSO,
+        ETHTOOL_SGRO,
+    ):
+        value = ctypes.create_string_buffer(ETHTOOL_VALUE.pack(command, 0))
+        request = IFREQ_DATA.pack(interface.encode(), ctypes.addressof(value))
+        _ioctl(interface, SIOCETHTOOL, request)
 
 
 def _ioctl(interface: str, request: int, argument: bytes) -> bytes:

@@ -14,7 +14,7 @@ It reads a pipe whose other end only the lab's owner holds, so it dies with the 
 kill -9 included. `rawproto lab up`, once it has written down where the lab is, sets
 it free: then it lives until it is killed.
 
-It is started as `python -I -S -c START DIRECTORY HOST...` in a new PID namespace, reads
+It is started as `python -I -S -c CODE DIRECTORY HOST...` in a new PID namespace, reads
 the lab's /etc/hosts from stdin up to a NUL, and answers one line on stdout: `ready`, or
 what went wrong. A second NUL sets it free.
 """
@@ -36,7 +36,7 @@ from rawproto.lab.syscalls import (
     unshare,
 )
 
-__all__ = ["NETNS", "START", "main"]
+__all__ = ["NETNS", "main", "start_code"]
 
 NETNS = "/run/netns"
 """Where `ip netns` looks for names; also where the lab's owner finds its hosts."""
@@ -50,9 +50,14 @@ import sys
 for name, path in (("rawproto", sys.argv[1]), ("rawproto.lab", sys.argv[1] + "/lab")):
     sys.modules[name] = type(sys)(name)
     sys.modules[name].__path__ = [path]
-from rawproto.lab.keeper import main
+from rawproto.lab.{module} import main
 main()
 """
+
+
+def start_code(module: str) -> str:
+    """What `python -c` is told to run a module of the lab; rawproto's directory comes next."""
+    return START.format(module=module)
 
 
 def main() -> None:

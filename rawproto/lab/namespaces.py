@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 from rawproto.errors import LinkError, PrivilegeError
 from rawproto.lab import syscalls
 from rawproto.lab.devices import bring_up
-from rawproto.lab.keeper import NETNS, START
+from rawproto.lab.keeper import NETNS, start_code
 
-__all__ = ["Keeper", "become_root", "enter", "in_thread", "is_privileged"]
+__all__ = ["Keeper", "become_root", "enter", "in_thread", "is_privileged", "python_command"]
 
 T = TypeVar("T")
 
@@ -157,10 +157,7 @@ class Keeper:
             PrivilegeError: this process may not make namespaces.
             LinkError: the keeper could not build them.
         """
-        directory = str(
-            Path(__file__).resolve().parents[1]
-        )  # of rawproto: the keeper runs isolated
-        command = [sys.executable, "-I", "-S", "-c", START, directory, *hosts]
+        command = python_command("keeper", *hosts)
 
         def begin() -> subprocess.Popen[bytes]:
             syscalls.unshare(syscalls.CLONE_NEWPID)
@@ -359,6 +356,12 @@ class Keeper:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """What runs a module of the lab as a process, isolated from the caller's own Python set-up."""
+    directory = str(Path(__file__).resolve().parents[1])
+    return [sys.executable, "-I", "-S", "-c", start_code(module), directory, *arguments]
 
 
 def start_time(pid: int) -> int:

@@ -1,70 +1,28 @@
 """A running lab: `with lab.up(chain(3)) as network:`, and programs and sockets on its hosts.
 
-Every host is a network namespace, every link a veth pair. Addresses and routes are
-set through `ip -batch`, one run for the links and one on each host, these side by side.
-
-What is set so that the lab shows paths, and not the kernel's own caution:
-
-- routers forward both families; hosts don't;
-- no duplicate address detection, no router solicitations and no reverse path filter,
-  so that every address works from the first packet;
-- ICMP errors are not rate limited (RFC 1812 section 4.3.2.8 lets routers do so;
-  Linux would send one a second to each host);
-- equal-cost paths are chosen by addresses and ports together;
-- every group may open ICMP datagram sockets.
+Every host is a network namespace, every link a veth pair, or two with the emulator
+between them (see links.py).
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 import subprocess
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from rawproto.errors import LinkError, UsageError
-from rawproto.lab import syscalls
-from rawproto.lab.devices import disable_transmit_checksums
-from rawproto.lab.keeper import NETNS
-from rawproto.lab.namespaces import Keeper, enter, in_thread
-from rawproto.lab.routes import routes_of
-from rawproto.lab.topology import MIN_IPV6_MTU, Interface, Topology
+from rawproto.errors import UsageError
+from rawproto.lab.batch import find_ip
+from rawproto.lab.build import await_links, configure
+from rawproto.lab.commands import EMULATOR_NAMESPACE, hosts_file
+from rawproto.lab.impairments import parse_change
+from rawproto.lab.links import LiveLink, begin_emulator, change_link, choose, start_links
+from rawproto.lab.namespaces import Keeper, in_thread
+from rawproto.lab.topology import Interface, Topology
 
 __all__ = ["LiveHost", "Network", "up"]
-
-READY_TIMEOUT_S = 5.0
-"""Carriers come up in a few milliseconds; this bounds the wait for those that don't."""
-
-IFA_F_TENTATIVE = 0x40
-
-EVERYONE = "0 2147483647"
-
-ROUTER_SETTINGS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
-
-# "default" is what an interface made later starts with.
-SETTINGS = {
-    "ipv4/conf/all/rp_filter": "0",
-    "ipv4/conf/default/rp_filter": "0",
-    "ipv4/fib_multipath_hash_policy": "1",
-    "ipv4/icmp_ratelimit": "0",
-    "ipv4/icmp_ratemask": "0",
-    "ipv4/ping_group_range": EVERYONE,
-    "ipv6/conf/all/accept_dad": "0",
-    "ipv6/conf/default/accept_dad": "0",
-    "ipv6/conf/all/accept_ra": "0",
-    "ipv6/conf/default/accept_ra": "0",
-    "ipv6/conf/all/disable_ipv6": "0",
-    "ipv6/conf/default/disable_ipv6": "0",
-    "ipv6/conf/all/router_solicitations": "0",
-    "ipv6/conf/default/router_solicitations": "0",
-    "ipv6/fib_multipath_hash_policy": "1",
-    "ipv6/icmp/ratelimit": "0",
-    "ipv6/icmp/ratemask": "\n",
-}
 
 
 def up(topology: Topology) -> Network:
@@ -78,15 +36,20 @@ def up(topology: Topology) -> Network:
 
     Raises:
         PrivilegeError: this process may not make namespaces (see `become_root`).
-        UsageError: there is no `ip` on this machine.
+        UsageError: there is no `ip` on this machine, or a link insists on netem in vain.
         LinkError: the kernel or `ip` refused something.
     """
-    ip = _find_ip()
+    ip = find_ip()
+    made = choose(topology)
     names = [host.name for host in topology.hosts]
-    keeper = Keeper.start(names, hosts_file(topology))
+    keeper = Keeper.start([*names, EMULATOR_NAMESPACE], hosts_file(topology))
+    ends = [end for ends in topology.interfaces().values() for end in ends]
     try:
-        in_thread(lambda: _configure(topology, keeper, ip))
-        in_thread(lambda: _await_links(topology, keeper))
+        # It takes as long to start as all the rest.
+        emulator = begin_emulator(keeper) if "emulator" in made.values() else None
+        in_thread(lambda: configure(topology, made, keeper, ip))
+        start_links(topology, made, keeper, emulator)
+        in_thread(lambda: await_links(ends, topology, keeper))
     except BaseException:
         keeper.stop()
         raise
@@ -192,7 +155,7 @@ class Network(AbstractContextManager["Network"]):
     """A running lab. Leaving its `with` block takes it down.
 
     Attributes:
-        topology: what it was built from.
+        topology: what it is like now.
         keeper: the process that holds it.
         hosts: its hosts by name.
     """
@@ -209,6 +172,39 @@ class Network(AbstractContextManager["Network"]):
         """One of its hosts. Raises UsageError if there is none of that name."""
         return self.hosts[self.topology.host(name).name]
 
+    def link(self, number: int) -> LiveLink:
+        """One of its links, counted from 1. Raises UsageError if there is none of that number."""
+        self.topology.check_link_number(number)
+        return LiveLink(self.topology, number, self.keeper)
+
+    def change(self, text: str) -> None:
+        """Changes a link while it runs, `"3:delay=40ms,loss=0%"`, or all: `"all:perfect"`.
+
+        Packets that are under way keep the time that they were given. A link that was
+        without impairments may be cut for a moment, and made anew: its interfaces then
+        have addresses and routes as at first.
+
+        Raises:
+            UsageError: what is wrong with the text.
+            LinkError: the lab is down, or something in it refused.
+        """
+        change = parse_change(text)
+        wanted = self.topology.changed(text)  # all is looked at before any is done
+        numbers = [change.link] if change.link else range(1, len(wanted.links) + 1)
+        ip = find_ip()
+        for number in numbers:
+            links = list(self.topology.links)
+            links[number - 1] = wanted.links[number - 1]
+            change_link(
+                wanted,
+                number,
+                self.keeper,
+                ip,
+                before=self.link(number),
+                restart="seed" in change.settings,
+            )
+            self.topology = replace(self.topology, links=tuple(links))
+
     def close(self) -> None:
         """Takes the lab down: programs, interfaces and namespaces. May be called twice."""
         self.keeper.stop()
@@ -223,171 +219,3 @@ class Network(AbstractContextManager["Network"]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def hosts_file(topology: Topology) -> str:
-    """The lab's lines of /etc/hosts: every address, with the name of its host."""
-    return "".join(
-        f"{address}\t{name}\n"
-        for name, interfaces in topology.interfaces().items()
-        for interface in interfaces
-        for address in interface.addresses
-    )
-
-
-def _find_ip() -> str:
-    # Debian keeps `ip` where only root's PATH leads.
-    for directory in [*os.get_exec_path(), "/usr/sbin", "/sbin"]:
-        path = os.path.abspath(os.path.join(directory, "ip"))
-        if os.access(path, os.X_OK):
-            return path
-    raise UsageError("no `ip` on this machine: apt install iproute2")
-
-
-def link_commands(topology: Topology) -> Iterator[str]:
-    """What makes all links, for `ip -batch`: each end is made in its host's namespace.
-
-    MAC addresses tell link and end (02:00:00:00:0c:02 is the second end of link 12), so
-    that captures can be read and come out the same each time.
-    """
-    by_end = {
-        (one.host, one.link): one for found in topology.interfaces().values() for one in found
-    }
-    for number, link in enumerate(topology.links, 1):
-        ends = []
-        for end, host in enumerate(link.ends, 1):
-            mac = (0x02_00_00_00_00_00 | number << 8 | end).to_bytes(6, "big").hex(":")
-            mtu = f" mtu {link.mtu}" if link.mtu is not None else ""
-            ends.append(f"name {by_end[host, number].name} netns {host} address {mac}{mtu}")
-        yield f"link add {ends[0]} type veth peer {ends[1]}"
-
-
-def host_commands(topology: Topology) -> dict[str, list[str]]:
-    """What sets each host's addresses and routes, for `ip -batch` on that host."""
-    commands: dict[str, list[str]] = {}
-    routes = routes_of(topology)
-    for host, interfaces in topology.interfaces().items():
-        lines = ["link set lo up"]
-        for interface in interfaces:
-            lines.append(f"link set {interface.name} up")
-            if interface.ipv4 is not None:
-                lines.append(f"addr add {interface.ipv4} dev {interface.name}")
-            if interface.ipv6 is not None:
-                lines.append(f"addr add {interface.ipv6} dev {interface.name} nodad")
-        for route in routes[host]:
-            word = "via" if len(route.gateways) == 1 else "nexthop via"
-            hops = " ".join(f"{word} {gateway}" for gateway in route.gateways)
-            lines.append(f"route add {route.destination} {hops}")
-        commands[host] = lines
-    return commands
-
-
-def _configure(topology: Topology, keeper: Keeper, ip: str) -> None:
-    """Makes empty namespaces a network. For a thread of its own, which it leaves inside."""
-    keeper.enter()
-    for host in topology.hosts:
-        enter(f"{NETNS}/{host.name}", syscalls.CLONE_NEWNET)
-        _write_settings((ROUTER_SETTINGS if host.forwards else {}) | SETTINGS)
-    _finish([_Batch(keeper, ip, "links", link_commands(topology))])
-    batches = []
-    commands = host_commands(topology)
-    for name, interfaces in topology.interfaces().items():
-        enter(f"{NETNS}/{name}", syscalls.CLONE_NEWNET)
-        for interface in interfaces:
-            disable_transmit_checksums(interface.name)
-        batches.append(_Batch(keeper, ip, name, commands[name]))
-    _finish(batches)
-
-
-def _write_settings(settings: Mapping[str, str]) -> None:
-    for name, value in settings.items():
-        path = f"/proc/sys/net/{name}"
-        try:
-            _write(path, value)
-        except FileNotFoundError:
-            continue  # a kernel without this knob has nothing to be turned off
-        except OSError as error:
-            # A user namespace has one group only, and can open the range to no other.
-            if value != EVERYONE or error.errno != errno.EINVAL:
-                raise LinkError("set", name, error.errno) from None
-            _write(path, "0 0")
-
-
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)
-
-
-class _Batch:
-    """One `ip -batch` in the calling thread's namespaces, reading from memory as from a file."""
-
-    def __init__(self, keeper: Keeper, ip: str, name: str, commands: Iterable[str]) -> None:
-        self.name = name
-        self.commands = list(commands)
-        with open(os.memfd_create("ip-batch"), "w+") as script:
-            script.writelines(f"{command}\n" for command in self.commands)
-            script.seek(0)
-            self.process = subprocess.Popen(
-                [ip, "-batch", "-"],
-                stdin=script,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        keeper.adopt(self.process)
-
-    def failure(self) -> LinkError | None:
-        """Waits for its end, and says which command failed."""
-        with self.process as process:
-            _, complaint = process.communicate()
-        if process.returncode == 0:
-            return None
-        # "RTNETLINK answers: File exists\nCommand failed -:3\n"
-        reason = complaint.partition("\n")[0] or f"exit {process.returncode}"
-        place = re.search(r"Command failed -:(\d+)", complaint)
-        if place is not None:
-            reason += f" (ip {self.commands[int(place[1]) - 1]})"
-        return LinkError("configure", self.name, None, reason)
-
-
-def _finish(batches: Iterable[_Batch]) -> None:
-    failures = [batch.failure() for batch in batches]
-    for failure in failures:
-        if failure is not None:
-            raise failure
-
-
-def _await_links(topology: Topology, keeper: Keeper) -> None:
-    """Returns when every interface can send. For a thread of its own, which it leaves inside.
-
-    The kernel reports carriers from a work queue, a moment after both ends are up; an
-    interface that can send IPv6 has a link-local address that is not tentative.
-    """
-    if not os.path.isdir("/proc/sys/net/ipv6"):
-        return
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    for name, interfaces in topology.interfaces().items():
-        enter(keeper.network_namespace(name), syscalls.CLONE_NEWNET)
-        wanted = {
-            interface.name
-            for interface in interfaces
-            if (topology.links[interface.link - 1].mtu or MIN_IPV6_MTU) >= MIN_IPV6_MTU
-        }
-        while missing := wanted - _link_local_ready():
-            if time.monotonic() > deadline:
-                raise LinkError("bring up", f"{name} {min(missing)}", None, "it has no carrier")
-            time.sleep(0.0005)
-
-
-def _link_local_ready() -> set[str]:
-    """Interfaces of the calling thread's namespace with a settled link-local address."""
-    ready = set()
-    with open("/proc/thread-self/net/if_inet6") as table:
-        for line in table:
-            address, _, _, _, flags, name = line.split()
-            if address.startswith("fe80") and not int(flags, 16) & IFA_F_TENTATIVE:
-                ready.add(name)
-    return ready

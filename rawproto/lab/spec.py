@@ -7,6 +7,8 @@
     [[links]]                            # link 1
     ends = ["h1", "r1"]                  # the first end has .1 and ::1
     mtu = 1400                           # optional
+    delay = "20ms"                       # optional: impairments.py has them all
+    forward = { loss = "1%" }            # of the first end's packets only
 
     [[links]]                            # link 2
     ends = ["r1", "h2"]
@@ -31,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from rawproto.errors import UsageError
+from rawproto.lab.impairments import DIRECTIONS, KEYS
 from rawproto.lab.topology import (
     Host,
     LinkSpec,
@@ -133,6 +136,7 @@ def to_document(topology: Topology) -> dict[str, Any]:
         "links": [
             {"ends": list(link.ends), "ipv4": link.ipv4 or False, "ipv6": link.ipv6 or False}
             | ({} if link.mtu is None else {"mtu": link.mtu})
+            | _nested(link.impairments)
             for link in topology.links
         ],
         "routes": [
@@ -144,7 +148,7 @@ def to_document(topology: Topology) -> dict[str, Any]:
 
 def _link(number: int, table: Mapping[str, Any]) -> LinkSpec:
     where = f"links[{number}]"
-    _check_keys(where, table, ("ends", "ipv4", "ipv6", "mtu"))
+    _check_keys(where, table, ("ends", "ipv4", "ipv6", "mtu", *KEYS, *DIRECTIONS))
     ends = _strings(f"{where}.ends", table.get("ends", []))
     if len(ends) != 2:
         raise UsageError(f'{where}.ends: wants two hosts, as in ends = ["h1", "r1"]')
@@ -158,7 +162,42 @@ def _link(number: int, table: Mapping[str, Any]) -> LinkSpec:
             # Only a link that wants a number needs one that fits.
             given = getattr(numbered_link(number, ends[0], ends[1]), family)
         networks.append(None if given is False else _string(f"{where}.{family}", given))
-    return LinkSpec(ends=(ends[0], ends[1]), ipv4=networks[0], ipv6=networks[1], mtu=mtu)
+    return LinkSpec(
+        ends=(ends[0], ends[1]),
+        ipv4=networks[0],
+        ipv6=networks[1],
+        mtu=mtu,
+        impairments=_impairments(where, table),
+    )
+
+
+def _impairments(where: str, table: Mapping[str, Any]) -> dict[str, str]:
+    """What a link's table says of impairments, with `forward = { loss = "1%" }` made flat."""
+    found: dict[str, str] = {}
+    for key, value in table.items():
+        if key in KEYS:
+            found[key] = _setting(f"{where}.{key}", value)
+        elif key in DIRECTIONS:
+            if not isinstance(value, dict):
+                raise UsageError(f'{where}.{key}: wants a table, as {{ loss = "1%" }}')
+            for inner, text in value.items():
+                found[f"{key}.{inner}"] = _setting(f"{where}.{key}.{inner}", text)
+    return found
+
+
+def _setting(where: str, value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return _string(where, value)
+
+
+def _nested(impairments: Mapping[str, str]) -> dict[str, Any]:
+    """What `_impairments` makes flat again."""
+    tables: dict[str, Any] = {}
+    for key, text in impairments.items():
+        direction, dot, name = key.rpartition(".")
+        (tables.setdefault(direction, {}) if dot else tables)[name] = text
+    return tables
 
 
 def _route(number: int, table: Mapping[str, Any]) -> Route:

@@ -18,13 +18,14 @@ the end nearer h1 first. A host's interfaces are eth0, eth1, ... in the order of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 from typing import ClassVar
 
 from rawproto.errors import UsageError
+from rawproto.lab.impairments import Change, check, parse_change
 
 __all__ = [
     "Host",
@@ -73,17 +74,26 @@ class LinkSpec:
         ipv4: its network, None for none (`"10.99.1.0/24"`).
         ipv6: likewise (`"fd99:1::/64"`).
         mtu: in bytes, None for the 1500 of Ethernet.
+        impairments: what it does to packets, as `{"delay": "20ms", "forward.loss": "1%"}`;
+            see impairments.py for all that can be said.
     """
 
     ends: tuple[str, str]
     ipv4: str | None
     ipv6: str | None
     mtu: int | None = None
+    impairments: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def networks(self) -> tuple[str, ...]:
         """The networks it has, IPv4 first."""
         return tuple(network for network in (self.ipv4, self.ipv6) if network is not None)
+
+    def changed(self, change: Change) -> LinkSpec:
+        """The same link with other impairments, and perhaps another MTU."""
+        impairments = change.applied(self.impairments)
+        mtu = impairments.pop("mtu", self.mtu)
+        return replace(self, impairments=impairments, mtu=None if mtu is None else int(mtu))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +189,33 @@ class Topology:
         known = ", ".join(host.name for host in self.hosts)
         raise UsageError(f"no host {name!r} in lab {self.name} (there are {known})")
 
+    def check_link_number(self, number: int) -> None:
+        """Raises UsageError if there is no link of that number."""
+        if not 1 <= number <= len(self.links):
+            known = f"they are 1 to {len(self.links)}" if self.links else "there are none"
+            raise UsageError(f"no link {number} in lab {self.name} ({known})")
+
+    def changed(self, *changes: str) -> Topology:
+        """The same lab with other links, each change as `"3:delay=20ms,loss=1%"` or `"all:..."`.
+
+        Raises:
+            UsageError: what is wrong with a change, beginning with its text.
+        """
+        found = self
+        links = list(self.links)
+        for text in changes:
+            change = parse_change(text)
+            if change.link is not None:
+                self.check_link_number(change.link)
+            numbers = range(1, len(links) + 1) if change.link is None else [change.link]
+            for number in numbers:
+                links[number - 1] = links[number - 1].changed(change)
+            try:
+                found = replace(self, links=tuple(links))
+            except UsageError as error:
+                raise UsageError(f"{text}: {error}") from None
+        return found
+
     def interfaces(self) -> dict[str, tuple[Interface, ...]]:
         """Every host's interfaces, in the order of the links; a host without links has none."""
         found: dict[str, tuple[Interface, ...]] = {host.name: () for host in self.hosts}
@@ -213,20 +250,24 @@ def _check_link(where: str, link: LinkSpec, names: set[str]) -> None:
             )
     if link.ends[0] == link.ends[1]:
         raise UsageError(f"{where}.ends: {link.ends[0]!r} is linked to itself")
-    for field, text, version in (("ipv4", link.ipv4, 4), ("ipv6", link.ipv6, 6)):
+    for family, text, version in (("ipv4", link.ipv4, 4), ("ipv6", link.ipv6, 6)):
         if text is None:
             continue
         try:
             network = ip_network(text)
         except ValueError as error:
-            raise UsageError(f"{where}.{field}: {error}") from None
+            raise UsageError(f"{where}.{family}: {error}") from None
         if network.version != version:
-            raise UsageError(f"{where}.{field}: {text} is not an IPv{version} network")
+            raise UsageError(f"{where}.{family}: {text} is not an IPv{version} network")
         if network.num_addresses < 2:
-            raise UsageError(f"{where}.{field}: {text} has no room for two hosts")
+            raise UsageError(f"{where}.{family}: {text} has no room for two hosts")
     least = 68 if link.ipv6 is None else MIN_IPV6_MTU
     if link.mtu is not None and not least <= link.mtu <= 65535:
         raise UsageError(f"{where}.mtu: {link.mtu} is not {least} to 65535")
+    try:
+        check(link.impairments)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _check_route(where: str, route: Route, names: set[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rawproto.errors import PrivilegeError, UsageError
 from rawproto.lab import namespaces, network
-from rawproto.lab.network import host_commands, hosts_file, link_commands
+from rawproto.lab.commands import host_commands, hosts_file, link_commands
 from rawproto.lab.topology import Host, LinkSpec, Topology, chain, diamond, pair
 
 

@@ -120,7 +120,7 @@ def test_file_without_a_name_is_called_as_the_file(tmp_path: Path) -> None:
         ("hosts = ['h1']\n[links]\nends = []", "links: wants tables, each begun with [[links]]"),
         (
             "[[links]]\nend = ['h1']",
-            "links[1]: unknown key 'end' (known are ends, ipv4, ipv6, mtu)",
+            "links[1]: unknown key 'end' (known are ends, ipv4, ipv6, mtu, rate, queue, delay,",
         ),
         ("[[links]]\nends = ['h1']", "links[1].ends: wants two hosts, as in ends = "),
         ("[[links]]\nends = ['a', 'b']\nmtu = 'big'", "links[1].mtu: 'big' is not a whole number"),

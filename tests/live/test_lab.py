@@ -324,7 +324,7 @@ def test_entered_moves_the_calling_thread_alone_and_brings_it_back(chain: lab.Ne
 def test_closing_a_lab_ends_its_programs_and_namespaces() -> None:
     with lab.up(lab.chain(3)) as network:
         namespaces = lab_namespaces(network.keeper.pid)
-        assert len(namespaces) == 2 + 4  # the keeper stays in the last host's network
+        assert len(namespaces) == 2 + 4 + 1  # the hosts' and the emulator's
         h1 = network.host("h1")
         sleeper = h1.popen(["sleep", "600"])
         orphan = h1.run(["sh", "-c", "setsid sleep 600 >/dev/null 2>&1 & echo"]).stdout
@@ -499,7 +499,7 @@ def test_lab_stays_up_until_it_is_taken_down(rawproto: CommandLine) -> None:
     (entry,) = rawproto.labs()
     assert (entry["name"], entry["alive"]) == ("diamond-2", True)
     namespaces = lab_namespaces(entry["pid"])
-    assert len(namespaces) == 2 + 6 + 1  # and the one for the emulator
+    assert len(namespaces) == 2 + 6 + 1  # the hosts' and the emulator's
     assert rawproto("exec", "m1", "sh", "-c", "hostname; exit 5") == (5, "m1\n", "")
     assert rawproto("exec", "h1", "--", "ping", "-c1", "-W5", "h2")[0] == 0
     assert rawproto("exec", "h9", "true") == (
