@@ -3,6 +3,7 @@
     rawproto lab run chain 3 -- ping -c1 h2     build, run on h1, clean up
     rawproto lab up chain 3                     build, and leave it up
     rawproto lab exec r1 tcpdump -n             ... meanwhile, on any host
+    rawproto lab link 2:delay=20ms,loss=1%      change a link while it runs
     rawproto lab down
 
 This only turns words into calls of `rawproto.lab`; the answers go to stdout, complaints
@@ -15,17 +16,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import indent
 from types import FrameType
 from typing import Any, NoReturn
 
+from rawproto.cli.lab_link import describe, link_table, settings, show
 from rawproto.errors import UsageError
+from rawproto.lab.links import choose
 from rawproto.lab.namespaces import become_root
 from rawproto.lab.network import LiveHost, Network, up
 from rawproto.lab.picture import draw, table
@@ -47,6 +51,11 @@ topologies:
   diamond N    h1 -- r1 -- N routers side by side -- r2 -- h2: N equal-cost paths
   star N       h1 ... hN around r1
   FILE.toml    hosts, links and routes of your own (docs/lab.md)
+
+links (--link, repeatable):
+  3:delay=20ms,loss=1%     link 3, both ways; all:... for every link
+  rate=10mbit queue=50 delay= jitter= loss= burst=4 duplicate= reorder= hold= corrupt=
+  mtu=1400 seed=7 by=emulator; forward.loss=5% for one direction only
 
 `chain 12` and `chain:12` are the same. Link i is 10.99.i.0/24 and fd99:i::/64, with
 .1 and ::1 at the end nearer h1. Every host's name resolves on every other.
@@ -92,23 +101,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name,
             help=what,
             description=what[0].upper() + what[1:] + ".",
-            epilog=TOPOLOGIES if name in ("up", "run") else None,
+            epilog=TOPOLOGIES if name in ("up", "run", "link") else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         return made
+
+    def impaired(made: _Parser) -> None:
+        made.add_argument(
+            "--link",
+            action="append",
+            default=[],
+            metavar="LINK:WHAT",
+            help="what a link does to packets; see below",
+        )
 
     def lab_name(made: _Parser) -> None:
         made.add_argument("--name", metavar="LAB", help="which lab, where several are up")
 
     made = action("up", "build a lab and leave it up")
     made.add_argument("topology", nargs="+", metavar="TOPOLOGY", help="as `chain 3`; see below")
+    impaired(made)
     made.add_argument("--name", metavar="LAB", help="its name (otherwise the topology's)")
     made.add_argument("--json", action="store_true", help="describe it as JSON")
 
     made = action("run", "build a lab, run a command on its first host, and clean up")
     made.takes_command = True
-    made.usage = "%(prog)s [-h] TOPOLOGY [N] -- COMMAND ..."
+    made.usage = "%(prog)s [-h] TOPOLOGY [N] [--link LINK:WHAT] -- COMMAND ..."
     made.add_argument("topology", nargs="+", metavar="TOPOLOGY", help="as `chain 3`; see below")
+    impaired(made)
 
     made = action("exec", "run a command on a host of a lab that is up")
     lab_name(made)
@@ -118,6 +138,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made = action("shell", "open a shell on a host of a lab that is up")
     lab_name(made)
     made.add_argument("host", nargs="?", metavar="HOST", help="the first host if not given")
+
+    made = action("link", "show the links of a lab that is up, or change them while they run")
+    lab_name(made)
+    made.add_argument("--json", action="store_true", help="one JSON object a link")
+    made.add_argument(
+        "links",
+        nargs="*",
+        metavar="LINK[:WHAT]",
+        help="`3` shows link 3 and what it has counted, `3:delay=40ms` changes it, "
+        "`all:perfect` makes all as if nothing had been said of them",
+    )
 
     made = action("down", "take a lab down, and all that runs in it")
     which = made.add_mutually_exclusive_group()
@@ -143,6 +174,7 @@ def run(args: argparse.Namespace) -> int:
         "run": _run,
         "exec": _exec,
         "shell": _shell,
+        "link": _link,
         "down": _down,
         "list": _list,
     }
@@ -151,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _up(args: argparse.Namespace) -> int:
     started_ns = time.monotonic_ns()
-    topology = topology_of(args.topology)
+    topology = topology_of(args.topology).changed(*args.link)
     registry = Registry()
     if args.name is not None:
         registry.check_free(args.name)  # before the work; `add` asks again
@@ -165,12 +197,12 @@ def _up(args: argparse.Namespace) -> int:
         print(json.dumps(_description(name, network.keeper.pid, topology)))
     else:
         alone = sum(entry.alive for entry in registry.entries()) == 1
-        _print(_picture(name, topology, took_ms, alone))
+        _print(_picture(name, topology, took_ms, alone, choose(topology)))
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
-    topology = topology_of(args.topology)
+    topology = topology_of(args.topology).changed(*args.link)
     become_root()
     with up(topology) as network:
         return _command(network, _first_host(network), args.command)
@@ -188,6 +220,41 @@ def _shell(args: argparse.Namespace) -> int:
     network = attach(Registry().choose(args.name))
     host = network.host(args.host) if args.host else _first_host(network)
     return _command(network, host, [os.environ.get("SHELL") or "/bin/sh"])
+
+
+def _link(args: argparse.Namespace) -> int:
+    registry = Registry()
+    with registry.locked():  # two who change at once would each undo what the other wrote
+        entry = registry.choose(args.name)
+        network = attach(entry)
+        for text in args.links:
+            if ":" in text:
+                try:
+                    network.change(text)
+                finally:
+                    registry.update(entry, network)
+    numbers = dict.fromkeys(
+        number for text in args.links for number in _numbers(text.partition(":")[0], network)
+    )
+    links = [
+        network.link(number) for number in numbers or range(1, len(network.topology.links) + 1)
+    ]
+    if args.json:
+        for link in links:
+            print(json.dumps(describe(entry.name, link)))
+    elif numbers:
+        print("\n\n".join(map(show, links)))
+    else:
+        print(link_table(links))
+    return 0
+
+
+def _numbers(which: str, network: Network) -> Sequence[int]:
+    if which == "all":
+        return range(1, len(network.topology.links) + 1)
+    if not re.fullmatch("[0-9]{1,6}", which):
+        raise UsageError(f"link {which!r} is neither a number nor `all`")
+    return [int(which)]
 
 
 def _down(args: argparse.Namespace) -> int:
@@ -325,12 +392,23 @@ def _description(
     }
 
 
-def _picture(name: str, topology: Topology, took_ms: float, alone: bool) -> str:
+def _picture(
+    name: str, topology: Topology, took_ms: float, alone: bool, made: Mapping[int, str]
+) -> str:
     """What `up` says: the lab as a picture and a table, and what to try next."""
     import shutil  # here alone, for `run` is to start fast
 
     drawing = draw(topology, shutil.get_terminal_size().columns - 2)
-    blocks = [drawing or "", table(topology) if topology.links else ""]
+    impaired = [
+        f"link {number}: {settings(link.impairments, None)} (by {made[number]})"
+        for number, link in enumerate(topology.links, 1)
+        if link.impairments
+    ]
+    blocks = [
+        drawing or "",
+        table(topology) if topology.links else "",
+        "\n".join(impaired),
+    ]
     names = [host.name for host in topology.hosts]
     first = "h1" if "h1" in names else names[0]
     other = "h2" if "h2" in names else names[-1]

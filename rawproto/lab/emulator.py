@@ -94,7 +94,7 @@ class EmulatedLink:
         told = {
             "seed": self.seed,
             **{
-                direction: asdict(lane.model.statistics)
+                direction: _counts(lane.model.statistics)
                 | {"upkeep": lane.upkeep, "refused": lane.refused}
                 for direction, lane in zip(DIRECTIONS, self.lanes, strict=True)
             },
@@ -202,3 +202,10 @@ def _seed(impairments: Mapping[str, str]) -> int:
     if "seed" in impairments:
         return int(impairments["seed"])
     return int.from_bytes(os.urandom(4), "big")
+
+
+def _counts(statistics: LinkStatistics) -> dict[str, int]:
+    """All but what a model here never counts: the MTU is the interfaces', the heap is ours."""
+    counts = asdict(statistics)
+    del counts["too_big"], counts["overflowed"]
+    return counts

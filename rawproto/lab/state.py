@@ -94,18 +94,25 @@ class Registry:
         Raises:
             UsageError: the name is taken, or can't be one.
         """
+        with self.locked():
+            wanted = self._free_name(network.topology.name) if name is None else name
+            self.check_free(wanted)
+            self._write(wanted, network)
+        return wanted
+
+    def update(self, entry: Entry, network: Network) -> None:
+        """Records that a lab's links have changed. To be called while `locked`."""
+        self._write(entry.name, network)
+
+    def _write(self, name: str, network: Network) -> None:
         document = {
             "pid": network.keeper.pid,
             "started": network.keeper.started,
             "topology": to_document(network.topology),
         }
-        with self._lock():
-            wanted = self._free_name(network.topology.name) if name is None else name
-            self.check_free(wanted)
-            draft = self.directory / DRAFT  # one file changes at a time, and never by halves
-            draft.write_text(json.dumps(document))
-            draft.replace(self._path(wanted))
-        return wanted
+        draft = self.directory / DRAFT  # one file changes at a time, and never by halves
+        draft.write_text(json.dumps(document))
+        draft.replace(self._path(name))
 
     def _free_name(self, base: str) -> str:
         """The topology's name, or the first of name-2, name-3, ... that no running lab has."""
@@ -114,7 +121,8 @@ class Registry:
         return next(name for name in names if name not in taken)
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Nobody else changes what is recorded meanwhile."""
         fd = os.open(self.directory, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)  # released with the descriptor, at the latest by death
