@@ -1,4 +1,4 @@
-"""For the live tests of ping: our command line inside this process, and what it puts on the wire.
+"""For the live tests of verbs: our command line inside this process, and what it puts on the wire.
 
 `say` runs the verb itself, from its words to its exit code, without starting an interpreter:
 what only a process can show (signals, pipes, privileges) is in `test_ping_process.py`.
@@ -56,19 +56,19 @@ class Said:
         return [record for record in found if kind in ("", record["type"])]
 
 
-def say(host: LiveHost, *words: str) -> Said:
-    """Runs `rawproto ping WORDS` on a host, in this thread.
+def say(host: LiveHost, *words: str, verb: str = "ping") -> Said:
+    """Runs `rawproto ping WORDS`, or another verb, on a host, in this thread.
 
     But for one thing it is the real verb: it keeps its privileges, which are the tests' too.
     """
     out, error = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), io.StringIO()
     with ExitStack() as stack:
         stack.enter_context(host.entered())
-        stack.enter_context(patch("rawproto.cli.ping.drop_privileges"))
+        stack.enter_context(patch(f"rawproto.cli.{verb}.drop_privileges"))
         stack.enter_context(redirect_stdout(out))
         stack.enter_context(redirect_stderr(error))
         try:
-            code = main(["ping", *words])
+            code = main([verb, *words])
         except SystemExit as exit_:
             code = int(exit_.code or 0)
     out.seek(0)
@@ -125,12 +125,16 @@ class Wire:
         while self._link.receive_frames(1000):
             pass
 
+    def wanted(self, frame: Frame) -> bool:
+        """Whether a frame counts: echo requests do, and fragments of some."""
+        return _is_request(frame)
+
     def frames(self, count: int) -> list[Frame]:
-        """The echo requests, and fragments of some, that have come since: `count` at least."""
+        """The wanted ones that have come since: `count` at least."""
         found: list[Frame] = []
         deadline = time.monotonic() + PATIENCE_S
         while True:
-            found += [frame for frame in self._link.receive_frames(1000) if _is_request(frame)]
+            found += [frame for frame in self._link.receive_frames(1000) if self.wanted(frame)]
             left_s = deadline - time.monotonic()
             if len(found) >= count or left_s <= 0:
                 assert len(found) >= count, f"{len(found)} packets came, not {count}"
