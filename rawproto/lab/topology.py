@@ -25,6 +25,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from rawproto.errors import UsageError
+from rawproto.lab.behaviour import ALL, PROPER, Behaviour, parse_spec
 from rawproto.lab.impairments import Change, check, parse_change
 
 __all__ = [
@@ -60,8 +61,13 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router(Host):
-    """A host that forwards what is not for itself."""
+    """A host that forwards what is not for itself.
 
+    Attributes:
+        behaviour: what it does beside, that it should not.
+    """
+
+    behaviour: Behaviour = PROPER
     forwards: ClassVar[bool] = True
 
 
@@ -188,6 +194,30 @@ class Topology:
                 return host
         known = ", ".join(host.name for host in self.hosts)
         raise UsageError(f"no host {name!r} in lab {self.name} (there are {known})")
+
+    @property
+    def first_host(self) -> Host:
+        """h1, or in a lab without one the first of all."""
+        return next((host for host in self.hosts if host.name == "h1"), self.hosts[0])
+
+    def misbehaving(self, *specs: str) -> Topology:
+        """The same lab with other routers, each spec as `"r4:silent,icmp-rate=1/s"` or `"all:..."`.
+
+        What a spec says comes beside what was said before, or instead where both say it.
+
+        Raises:
+            UsageError: what is wrong with a spec, beginning with its text.
+        """
+        hosts = list(self.hosts)
+        for text in specs:
+            name, words = parse_spec(text)
+            if name != ALL and not self.host(name).forwards:
+                raise UsageError(f"{text}: {name} is no router")
+            for position, host in enumerate(hosts):
+                if isinstance(host, Router) and name in (ALL, host.name):
+                    behaviour = Behaviour.of(host.behaviour.words() | words)
+                    hosts[position] = replace(host, behaviour=behaviour)
+        return replace(self, hosts=tuple(hosts))
 
     def check_link_number(self, number: int) -> None:
         """Raises UsageError if there is no link of that number."""
