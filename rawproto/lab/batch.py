@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rawproto.errors import LinkError, UsageError
 from rawproto.lab.namespaces import Keeper
@@ -39,9 +39,17 @@ class Batch:
         program: the path of `ip` or `tc`.
         name: what it configures, for the complaint.
         commands: one a line.
+        arguments: what else makes a program read commands from its stdin.
     """
 
-    def __init__(self, keeper: Keeper, program: str, name: str, commands: Iterable[str]) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        program: str,
+        name: str,
+        commands: Iterable[str],
+        arguments: Sequence[str] = ("-batch", "-"),
+    ) -> None:
         self.program = program
         self.name = name
         self.commands = list(commands)
@@ -49,7 +57,7 @@ class Batch:
             script.writelines(f"{command}\n" for command in self.commands)
             script.seek(0)
             self.process = subprocess.Popen(
-                [program, "-batch", "-"],
+                [program, *arguments],
                 stdin=script,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

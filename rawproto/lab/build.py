@@ -37,7 +37,7 @@ from rawproto.lab.keeper import NETNS
 from rawproto.lab.namespaces import Keeper, enter
 from rawproto.lab.topology import MIN_IPV6_MTU, Interface, Topology
 
-__all__ = ["await_links", "configure", "remake_link", "set_mtu", "set_netem"]
+__all__ = ["await_links", "configure", "remake_link", "set_mtu", "set_netem", "write_settings"]
 
 READY_TIMEOUT_S = 5.0
 """Carriers come up in a few milliseconds; this bounds the wait for those that don't."""
@@ -92,9 +92,9 @@ def configure(topology: Topology, made: Mapping[int, str], keeper: Keeper, ip: s
     keeper.enter()
     for host in topology.hosts:
         _enter(host.name)
-        _write_settings((ROUTER_SETTINGS if host.forwards else {}) | SETTINGS)
+        write_settings((ROUTER_SETTINGS if host.forwards else {}) | SETTINGS)
     _enter(EMULATOR_NAMESPACE)
-    _write_settings(EMULATOR_SETTINGS)
+    write_settings(EMULATOR_SETTINGS)
     finish([Batch(keeper, ip, "links", link_commands(topology, emulated))])
     commands = host_commands(topology)
     jobs = [
@@ -199,7 +199,8 @@ def _enter(namespace: str) -> None:
     enter(f"{NETNS}/{namespace}", syscalls.CLONE_NEWNET)
 
 
-def _write_settings(settings: Mapping[str, str]) -> None:
+def write_settings(settings: Mapping[str, str]) -> None:
+    """Writes below /proc/sys/net in the calling thread's network namespace. Raises LinkError."""
     for name, value in settings.items():
         path = f"/proc/sys/net/{name}"
         try:

@@ -16,6 +16,7 @@ __all__ = [
     "host_commands",
     "hosts_file",
     "link_commands",
+    "mac_addr",
     "port_names",
 ]
 
@@ -51,13 +52,19 @@ def port_names(link: int) -> tuple[str, str]:
     return f"{link}a", f"{link}b"
 
 
+def mac_addr(link: int, end: int) -> str:
+    """The MAC address of the first (1) or second (2) end of a link.
+
+    It tells both (02:00:00:00:0c:02 is the second end of link 12), so that captures can
+    be read and come out the same each time.
+    """
+    return (0x02_00_00_00_00_00 | link << 8 | end).to_bytes(6, "big").hex(":")
+
+
 def link_commands(
     topology: Topology, emulated: Collection[int] = (), numbers: Collection[int] | None = None
 ) -> Iterator[str]:
     """What makes links, each end in the namespace where it belongs.
-
-    MAC addresses tell link and end (02:00:00:00:0c:02 is the second end of link 12), so
-    that captures can be read and come out the same each time.
 
     Args:
         topology: the lab.
@@ -70,7 +77,7 @@ def link_commands(
         mtu = topology.links[number - 1].mtu
         ends = []
         for end, interface in enumerate(interfaces, 1):
-            mac = (0x02_00_00_00_00_00 | number << 8 | end).to_bytes(6, "big").hex(":")
+            mac = mac_addr(number, end)
             words = f"name {interface.name} netns {interface.host} address {mac}"
             ends.append(words if mtu is None else f"{words} mtu {mtu}")
         if number not in emulated:
