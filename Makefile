@@ -5,6 +5,9 @@ PY := $(VENV)/bin/python
 # Debian keeps ip, tcpdump and nft where only root's PATH looks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
+# Run as a user would, whatever a container or a session has set.
+unexport PYTHONHOME PYTHONPATH PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
+
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test unit live check docs fuzz bench clean

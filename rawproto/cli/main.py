@@ -78,16 +78,23 @@ def _run(verb: str, words: Sequence[str]) -> int:
         code: int = module.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who read our output has gone; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
     except (RawprotoError, OSError) as error:
         if arguments.debug:
             raise
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
         sys.stderr.write(f"rawproto {verb}: {_words(error)}\n")
         return USAGE_ERROR
     return code
+
+
+def _drop_output() -> None:
+    """What cannot be written goes nowhere, or Python would try and complain again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _words(error: Exception) -> str:
