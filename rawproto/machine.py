@@ -93,8 +93,10 @@ class ICMPError:
         dst_addr: where our packet was going.
         icmp_type: ICMP or ICMPv6 type, by the family of `dst_addr`.
         code: its code.
-        original: what is known of our packet, from its transport or ICMP header on.
+        original: what is known of our packet, from its transport or ICMP header on; of a
+            UDP socket's, from behind the UDP header on.
         received_ns: when it arrived, monotonic.
+        ttl: TTL or hop limit of the error itself on arrival, None where unknown.
         mtu: next-hop MTU of "fragmentation needed" and "packet too big", else None.
         gateway_addr: the next hop that a redirect advises, "" in other errors.
         extensions: the RFC 4884 extension structure, b"" where there is none.
@@ -107,6 +109,7 @@ class ICMPError:
     code: int
     original: bytes
     received_ns: int
+    ttl: int | None = None
     mtu: int | None = None
     gateway_addr: str = ""
     extensions: bytes = b""

@@ -49,6 +49,12 @@ class Quote:
     protocol: int
     data: bytes
 
+    @property
+    def ttl(self) -> int:
+        """The TTL or hop limit that it had left."""
+        header = self.header
+        return header.ttl if isinstance(header, IPv4Header) else header.hop_limit
+
 
 @dataclass(slots=True, kw_only=True)
 class EchoMatch:
@@ -157,6 +163,7 @@ def read_error(datagram: Datagram) -> tuple[ICMPError, Quote] | None:
         code=datagram.data[1],
         original=quote.data,
         received_ns=datagram.received_ns,
+        ttl=datagram.ttl,
         mtu=getattr(message, "next_hop_mtu", None) or getattr(message, "mtu", None),
         gateway_addr=getattr(message, "gateway_addr", ""),
         extensions=extensions.emit() if extensions else b"",
