@@ -2,9 +2,10 @@
 
 Every raw ICMP socket of a host gets every ICMP packet; with a hundred pings
 running each would wake up for all. An identifier tells whose an echo reply is,
-and an ICMP error quotes it in the echo request that it complains about.
+and an ICMP error quotes it in the echo request that it complains about; about UDP
+datagrams and TCP segments it quotes the ports.
 
-What a filter accepts may still be a stranger's who chose the same identifier:
+What a filter accepts may still be a stranger's who chose the same number:
 matching it to a probe is not a filter's business. What is needed to read the
 errors: RFC 792, RFC 4443, and RFC 1812 section 4.3.2.3 for how much they quote.
 """
@@ -17,7 +18,7 @@ from rawproto.errors import UsageError
 from rawproto.filter.assembler import assemble
 from rawproto.filter.instructions import Program
 
-__all__ = ["icmp_probe_filter"]
+__all__ = ["icmp_probe_filter", "quoted_port_filter", "tcp_answer_filter"]
 
 # A raw IPv4 socket sees its packets from the IP header on.
 _IPV4 = """
@@ -33,56 +34,83 @@ _IPV4 = """
         jne #12, drop           ; parameter problem
     error:                      ; quotes an IPv4 packet from X + 8 on
         ldb [x + 17]
-        jne #1, drop            ; its protocol
+        jne #{protocol}, drop   ; its protocol
         ldh [x + 14]
-        jset #0x1fff, drop      ; a later fragment: no ICMP header in it
+        jset #0x1fff, drop      ; a later fragment: no header in it to know it by
         ldb [x + 8]
         and #0xf
         lsh #2
         add x
-        tax                     ; X + 8: where the quoted ICMP header is
+        tax                     ; X + 8: where the quoted packet's next header is
+"""
+_IPV4_ECHO = """
         ldb [x + 8]
         jne #8, drop            ; echo request
-        ldh [x + 12]
+        ldh [x + 12]            ; identifier
         ja check
     reply:
         ldh [x + 4]
         ja check
-    drop:
-        ret #0
-    check:                      ; is the identifier in A one of ours?
+"""
+_IPV4_PORT = """
+        ldh [x + 10]            ; destination port
+        ja check
+    reply:
+"""
+_IPV4_TCP = """
+        ldb [9]                 ; protocol
+        jne #6, drop
+        ldxb 4*([0]&0xf)        ; X: where the TCP header is
+        ldh [x + 0]             ; source port
+        jne #{dst_port}, drop
+        ldh [x + 2]             ; destination port
+        ja check
 """
 
-# A raw ICMPv6 socket sees its packets from the ICMPv6 header on (RFC 3542 section 3).
+# Other raw sockets see their packets from behind the IPv6 headers on (RFC 3542 section 3).
 _IPV6 = """
         ldb [0]                 ; type
         jeq #129, reply         ; echo reply
         jlt #1, drop            ; 1 unreachable, 2 too big, 3 time exceeded, 4 parameter problem
         jgt #4, drop
         ldb [14]                ; next header of the quoted IPv6 packet
-        jeq #58, quoted
+        jeq #{protocol}, quoted
         jeq #0, accept          ; hop-by-hop options
         jeq #43, accept         ; routing
         jeq #44, accept         ; fragment
         jeq #51, accept         ; authentication
         jeq #60, accept         ; destination options
         jmp drop
+    accept:
+        ret #-1
     quoted:
+"""
+_IPV6_ECHO = """
         ldb [48]
         jne #128, drop          ; echo request
-        ldh [52]
+        ldh [52]                ; identifier
         ja check
     reply:
         ldh [4]
         ja check
-    accept:
-        ret #-1
-    drop:
-        ret #0
-    check:                      ; is the identifier in A one of ours?
+"""
+_IPV6_PORT = """
+        ldh [50]                ; destination port
+        ja check
+    reply:
+"""
+_IPV6_TCP = """
+        ldh [0]                 ; source port
+        jne #{dst_port}, drop
+        ldh [2]                 ; destination port
+        ja check
 """
 
-_BY_FAMILY = {4: _IPV4, 6: _IPV6}
+_END = """
+    drop:
+        ret #0
+    check:                      ; is the number in A one of ours?
+"""
 
 
 def icmp_probe_filter(family: int, identifiers: Iterable[int]) -> Program:
@@ -100,11 +128,55 @@ def icmp_probe_filter(family: int, identifiers: Iterable[int]) -> Program:
     Raises:
         UsageError: another family, no identifier, or more than fit into a program.
     """
-    program = _BY_FAMILY.get(family)
-    ours = sorted(set(identifiers))
-    if program is None or not ours or not 0 <= ours[0] <= ours[-1] <= 0xFFFF:
-        raise UsageError(f"no filter for family {family} and identifiers {ours[:5]}")
+    program = {4: _IPV4 + _IPV4_ECHO, 6: _IPV6 + _IPV6_ECHO}.get(family, "")
+    return _program(family, program.format(protocol=58 if family == 6 else 1), identifiers)
+
+
+def quoted_port_filter(family: int, protocol: int, dst_port: int) -> Program:
+    """For a raw ICMP socket: errors about what we send to one port.
+
+    The types are those of `icmp_probe_filter`, and so is what is said of extension
+    headers. Only the destination port is looked at, because a NAT on the way rewrites
+    source ports.
+
+    Args:
+        family: 4 for an IPv4 raw socket, 6 for an ICMPv6 raw socket.
+        protocol: of what we send: 6 for TCP, 17 for UDP.
+        dst_port: 0 to 65535.
+
+    Raises:
+        UsageError: another family, no such protocol or port.
+    """
+    if protocol not in (6, 17):
+        raise UsageError(f"no filter for the ports of protocol {protocol}")
+    program = {4: _IPV4 + _IPV4_PORT, 6: _IPV6 + _IPV6_PORT}.get(family, "")
+    return _program(family, program.format(protocol=protocol), [dst_port])
+
+
+def tcp_answer_filter(family: int, src_port: int, dst_port: int) -> Program:
+    """For a raw TCP socket: segments that answer ours.
+
+    Args:
+        family: 4 or 6.
+        src_port: of our segments, 0 to 65535.
+        dst_port: of our segments, 0 to 65535.
+
+    Raises:
+        UsageError: another family, or no such port.
+    """
+    if not 0 <= dst_port <= 0xFFFF:
+        raise UsageError(f"no filter for port {dst_port}")
+    program = {4: _IPV4_TCP, 6: _IPV6_TCP}.get(family, "")
+    return _program(family, program.format(dst_port=dst_port), [src_port])
+
+
+def _program(family: int, text: str, numbers: Iterable[int]) -> Program:
+    """`text`, which jumps to `check` with a number in A, and what accepts each of `numbers`."""
+    ours = sorted(set(numbers))
+    if not text or not ours or not 0 <= ours[0] <= ours[-1] <= 0xFFFF:
+        raise UsageError(f"no filter for family {family} and numbers {ours[:5]}")
+    text += _END
     # Each has its own `ret`, so that no condition skips further than its byte can say.
-    for identifier in ours:
-        program += f"jne #{identifier}, not_{identifier}\nret #-1\nnot_{identifier}:\n"
-    return assemble(program + "ret #0")
+    for number in ours:
+        text += f"jne #{number}, not_{number}\nret #-1\nnot_{number}:\n"
+    return assemble(text + "ret #0")

@@ -51,9 +51,9 @@ def test_a_thousand_identifiers_fit() -> None:
     ("family", "identifiers", "complaint"),
     [
         (5, [1], "family 5"),
-        (4, [], "identifiers"),
-        (4, [-1], "identifiers"),
-        (6, [65536], "identifiers"),
+        (4, [], "numbers"),
+        (4, [-1], "numbers"),
+        (6, [65536], "numbers"),
         (4, range(5000), "instructions"),
     ],
 )
