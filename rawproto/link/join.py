@@ -25,6 +25,8 @@ class JoinedLink:
     def __init__(self, *links: Link, choose: Callable[[Transmit], int]) -> None:
         self.links = links
         self._choose = choose
+        # What one said while others had something to tell, which comes first.
+        self._failure: LinkError | None = None
         self._epoll = select.epoll()
         for link in links:
             self._epoll.register(link.fileno(), select.EPOLLIN)
@@ -51,13 +53,19 @@ class JoinedLink:
         arrivals: list[Arrival] = []
         for link in self.links:
             if link.fileno() in ready or link.poll_timeout() is not None:
-                arrivals += link.receive(limit)
-        if len(ready) > 1:
-            arrivals.sort(key=arrival_order)
-        return arrivals
+                try:
+                    arrivals += link.receive(limit)
+                except LinkError as error:
+                    self._failure = error
+        if not arrivals and self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return sorted(arrivals, key=arrival_order)
 
     def poll_timeout(self) -> int | None:
-        """The earliest of all."""
+        """The earliest of all; at once where one has failed and the others had more to tell."""
+        if self._failure is not None:
+            return 0
         times = [link.poll_timeout() for link in self.links]
         return min((at for at in times if at is not None), default=None)
 

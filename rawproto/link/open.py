@@ -1,30 +1,34 @@
-"""The link for ICMP that this process may have, one family or both.
+"""The best links that this process may have: for ICMP, and for one flow of UDP or TCP.
 
-Raw sockets where there is privilege, ICMP datagram sockets where there is none but
-the system lets users ping, else an error that says how either could be had.
+Raw sockets where there is privilege, with a filter so that only what is ours is copied
+to us. Where there is none, the kernel's ICMP socket if the system lets users ping, and its
+UDP socket; else an error that says how either could be had.
 """
 
 from __future__ import annotations
 
 import errno
-import select
-from typing import Any, Literal, Self
+import socket
+from typing import TYPE_CHECKING, Any, Literal
 
-from rawproto.errors import LinkError, PrivilegeError
-from rawproto.link.base import Arrival, arrival_order
+from rawproto.errors import PrivilegeError
 from rawproto.link.dgram import DgramLink
+from rawproto.link.join import JoinedLink
 from rawproto.link.raw import RawLink
 from rawproto.link.timestamps import ClockBridge
-from rawproto.machine import Transmit
 from rawproto.wire.address import family_of
 
-__all__ = ["DualLink", "ICMPLink", "open_icmp_link"]
+if TYPE_CHECKING:
+    from rawproto.link.udp import UDPLink
+
+__all__ = ["DualLink", "ICMPLink", "open_flow_link", "open_icmp_link"]
 
 _PROTOCOLS = {4: 1, 6: 58}
+_TCP, _UDP = 6, 17
 
 
-class DualLink:
-    """An IPv4 and an IPv6 link behind one epoll descriptor.
+class DualLink(JoinedLink):
+    """An IPv4 and an IPv6 link behind one descriptor.
 
     Args:
         ipv4: carries what goes to IPv4 addresses; owned from here on.
@@ -35,56 +39,10 @@ class DualLink:
     """
 
     def __init__(self, ipv4: RawLink | DgramLink, ipv6: RawLink | DgramLink) -> None:
+        super().__init__(ipv4, ipv6, choose=lambda transmit: ":" in transmit.dst_addr)
         self.ipv4 = ipv4
         self.ipv6 = ipv6
         self.identifier = ipv4.identifier or ipv6.identifier
-        self._epoll = select.epoll()
-        self._by_descriptor = {link.fileno(): link for link in (ipv4, ipv6)}
-        for descriptor in self._by_descriptor:
-            self._epoll.register(descriptor, select.EPOLLIN)
-
-    @property
-    def dropped(self) -> int:
-        """Packets that this host dropped, of both families."""
-        return self.ipv4.dropped + self.ipv6.dropped
-
-    def fileno(self) -> int:
-        """The epoll descriptor, -1 when closed."""
-        return -1 if self._epoll.closed else self._epoll.fileno()
-
-    def send(self, transmit: Transmit) -> int:
-        """Sends by the link of the address's family; see `link.base.Link.send`."""
-        return (self.ipv6 if ":" in transmit.dst_addr else self.ipv4).send(transmit)
-
-    def receive(self, limit: int = 64) -> list[Arrival]:
-        """What has arrived by either; `limit` holds for each. See `link.base.Link.receive`."""
-        if self._epoll.closed:
-            raise LinkError("receive", "", errno.EBADF)
-        # Asking epoll costs less than a receive that finds nothing.
-        ready = [self._by_descriptor[fd] for fd, _ in self._epoll.poll(0)]
-        for link in (self.ipv4, self.ipv6):
-            if link.poll_timeout() is not None and link not in ready:
-                ready.append(link)
-        if len(ready) == 1:
-            return ready[0].receive(limit)
-        return sorted((each for link in ready for each in link.receive(limit)), key=arrival_order)
-
-    def poll_timeout(self) -> int | None:
-        """The earlier of the two."""
-        times = (self.ipv4.poll_timeout(), self.ipv6.poll_timeout())
-        return min((at for at in times if at is not None), default=None)
-
-    def close(self) -> None:
-        """Gives all three descriptors back."""
-        self._epoll.close()
-        self.ipv4.close()
-        self.ipv6.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 ICMPLink = RawLink | DgramLink | DualLink
@@ -149,3 +107,50 @@ def _filter(family: int, identifier: int) -> bytes | None:
     from rawproto.filter.programs import icmp_probe_filter
 
     return icmp_probe_filter(family, [identifier]).to_bytes()
+
+
+def open_flow_link(
+    reserved: socket.socket, dst_port: int, *, interface: str | None = None
+) -> RawLink | JoinedLink | UDPLink:
+    """Opens the best link for a flow of UDP or TCP that this process may have.
+
+    By it come the ICMP errors about what is sent, and what TCP answers; UDP's answers do
+    only where the link is a `UDPLink`.
+
+    Args:
+        reserved: a socket bound to the flow's source, as `reserve_port` gives it. A
+            `UDPLink` takes it over; for the others it must stay open.
+        dst_port: of the flow.
+        interface: send and receive by this interface only.
+
+    Raises:
+        PrivilegeError: TCP takes raw sockets, which may not be opened.
+        LinkError: no such interface.
+    """
+    from rawproto.filter.programs import quoted_port_filter, tcp_answer_filter
+
+    family: Literal[4, 6] = 6 if reserved.family == socket.AF_INET6 else 4
+    is_tcp = reserved.type == socket.SOCK_STREAM
+    options: dict[str, Any] = {"bridge": ClockBridge(), "interface": interface}
+    bpf = quoted_port_filter(family, _TCP if is_tcp else _UDP, dst_port).to_bytes()
+    try:
+        errors = RawLink(family, _PROTOCOLS[family], bpf=bpf, **options)
+    except PrivilegeError as refused:
+        if is_tcp:
+            remedy = f"{refused.remedy}; UDP would do without"
+            raise PrivilegeError(
+                "send TCP by hand", "", errno.EPERM, refused.capability, remedy
+            ) from None
+        from rawproto.link.udp import UDPLink
+
+        return UDPLink(reserved, **options)
+    if not is_tcp:
+        return errors
+    try:
+        bpf = tcp_answer_filter(family, reserved.getsockname()[1], dst_port).to_bytes()
+        segments = RawLink(family, _TCP, bpf=bpf, **options)
+    except BaseException:
+        errors.close()
+        raise
+    # Everything leaves by the first: a raw socket sends any header that it is given.
+    return JoinedLink(errors, segments, choose=lambda transmit: 0)

@@ -17,6 +17,7 @@ __all__ = [
     "drop_privileges",
     "has_net_raw",
     "icmp_sockets_refused",
+    "net_raw_remedy",
     "ping_group_range",
     "raw_socket_refused",
 ]
@@ -54,9 +55,7 @@ def ping_group_range() -> tuple[int, int] | None:
 
 def raw_socket_refused(operation: str) -> PrivilegeError:
     """The error for a raw or packet socket that may not be opened."""
-    return PrivilegeError(
-        operation, "", errno.EPERM, "CAP_NET_RAW", f"run it with sudo, or once: {_setcap()}"
-    )
+    return PrivilegeError(operation, "", errno.EPERM, "CAP_NET_RAW", net_raw_remedy())
 
 
 def icmp_sockets_refused() -> PrivilegeError:
@@ -68,14 +67,16 @@ def icmp_sockets_refused() -> PrivilegeError:
         "",
         errno.EPERM,
         "CAP_NET_RAW",
-        f"run it with sudo, or once: {_setcap()}, or let your group ping unprivileged{now}: "
+        f"{net_raw_remedy()}, or let your group ping unprivileged{now}: "
         "sudo sysctl -w net.ipv4.ping_group_range='0 2147483647'",
     )
 
 
-def _setcap() -> str:
+def net_raw_remedy() -> str:
+    """How this program would get CAP_NET_RAW, in a line."""
     # A capability belongs to a file: setcap follows no symbolic link, and a script has none.
-    return f"sudo setcap cap_net_raw+ep {os.path.realpath(sys.executable)}"
+    python = os.path.realpath(sys.executable)
+    return f"run it with sudo, or once: sudo setcap cap_net_raw+ep {python}"
 
 
 def drop_privileges() -> None:
