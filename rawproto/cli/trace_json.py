@@ -91,8 +91,8 @@ def _probe(answer: TraceAnswer | None) -> dict[str, object]:
             for each in answer.interfaces
         ]
         or None,
-        "nat": bool(answer.rewritten),
-        "rewritten": list(answer.rewritten),
+        "nat": None if answer.rewritten is None else bool(answer.rewritten),
+        "rewritten": None if answer.rewritten is None else list(answer.rewritten),
         "tx_stamp": answer.tx_stamp,
         "rx_stamp": answer.rx_stamp,
     }

@@ -25,7 +25,7 @@ from rawproto.drivers.blocking import BlockingDriver
 from rawproto.drivers.names import is_address
 from rawproto.drivers.trace_session import TraceOptions, TraceSession
 from rawproto.errors import UsageError
-from rawproto.link.privileges import drop_privileges
+from rawproto.link.privileges import drop_privileges, net_raw_remedy
 from rawproto.machine import Machine
 from rawproto.probe.trace_events import TraceEvent, TraceMethod
 
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from rawproto.cli.trace_text import TextReport
 
 __all__ = ["add_arguments", "run"]
+
+_MISSING = {
+    "udp": "no -T, no NAT seen, no ICMP errors in --pcap, and routers that quote only 8 bytes "
+    "of a probe are asked one by one",
+    "icmp": "no -T, no NAT seen, no ICMP errors in --pcap",
+}
+"""What a trace through a socket of the kernel's own goes without, by its method."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +107,12 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with TraceSession(arguments.host, _options(arguments), pcap=arguments.pcap) as session:
         drop_privileges()
+        method = session.machine.config.method
+        if not session.privileged:
+            sys.stderr.write(
+                f"rawproto traceroute: without CAP_NET_RAW, by the kernel's {method.upper()} "
+                f"socket: {_MISSING[method]}; to have all, {net_raw_remedy()}\n"
+            )
         report: JSONReport | TextReport
         if arguments.json:
             from rawproto.cli.trace_json import JSONReport

@@ -11,7 +11,14 @@ from rawproto.errors import LinkError, UsageError
 from rawproto.link.interfaces import split_scope
 from rawproto.link.routes import Route, lookup
 
-__all__ = ["Destination", "check_range", "find_destination", "is_multicast", "own_source"]
+__all__ = [
+    "Destination",
+    "check_range",
+    "find_destination",
+    "is_multicast",
+    "is_scoped",
+    "own_source",
+]
 
 _THIS_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """What stands for this host where no other address does (RFC 1122 section 3.2.1.3)."""
@@ -62,7 +69,7 @@ def find_destination(
     address = resolve(name, family)
     bare, _, scope = address.partition("%")
     bare = _THIS_HOST.get(bare, bare)
-    if not scope and interface and _is_scoped(bare):
+    if not scope and interface and is_scoped(bare):
         scope = interface
     address = f"{bare}%{scope}" if scope else bare
     route = lookup(address, src_addr=source or None, interface=interface or None, dscp=dscp)
@@ -86,7 +93,7 @@ def own_source(source: str, interface: str) -> tuple[str, str]:
     bare, _, scope = source.partition("%")
     interface = interface or scope
     # Only a link-local one needs an interface; with one, others of this host seem remote.
-    address = f"{bare}%{interface}" if interface and _is_scoped(bare) else bare
+    address = f"{bare}%{interface}" if interface and is_scoped(bare) else bare
     try:
         local = lookup(address).kind == "local"
     except LinkError as error:
@@ -111,6 +118,6 @@ def is_multicast(address: str) -> bool:
     return 224 <= int(address.split(".")[0]) < 240
 
 
-def _is_scoped(address: str) -> bool:
+def is_scoped(address: str) -> bool:
     """Whether it means nothing without an interface (RFC 4007 section 4)."""
     return address.lower().startswith(("fe8", "fe9", "fea", "feb", "ff01", "ff02"))

@@ -6,21 +6,26 @@ import os
 import random
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from rawproto.drivers.target import Destination, check_range, find_destination, own_source
+from rawproto.drivers.target import (
+    Destination,
+    check_range,
+    find_destination,
+    is_scoped,
+    own_source,
+)
 from rawproto.errors import UsageError
 from rawproto.link.base import Link
-from rawproto.link.join import JoinedLink
+from rawproto.link.open import open_flow_link, open_icmp_link
 from rawproto.link.ports import reserve_port
-from rawproto.link.raw import RawLink
+from rawproto.link.unprivileged import UnprivilegedLink
 from rawproto.probe.trace_events import TraceConfig, TraceMethod
 from rawproto.probe.traceroute import Traceroute
 
 __all__ = ["TraceOptions", "TraceSession"]
 
-ICMP, TCP, ICMPV6 = 1, 6, 58
 UDP_PORT, TCP_PORT = 33_434, 80
 DEFAULT_SIZE, DEFAULT_SIZE_V6 = 60, 80
 
@@ -95,6 +100,8 @@ class TraceSession:
         machine: the traceroute machine.
         link: where it sends. May be wrapped.
         destination: the target and the way there.
+        privileged: whether packets go out as laid out, through raw sockets; if not, the
+            kernel shows no header of what is quoted (`TraceAnswer.rewritten` is None).
     """
 
     def __init__(self, name: str, options: TraceOptions, *, pcap: str | None = None) -> None:
@@ -107,30 +114,29 @@ class TraceSession:
         Raises:
             UsageError: a name without address, an option out of range.
             LinkError: no route, no such interface, a port in use.
-            PrivilegeError: raw sockets may not be opened.
+            PrivilegeError: the method needs raw sockets, which may not be opened.
         """
         options.check()
-        source, interface = options.source, options.interface
-        if source:
-            source, interface = own_source(source, interface)
+        if options.source:
+            source, interface = own_source(options.source, options.interface)
+            options = replace(options, source=source, interface=interface)
         self.destination = found = find_destination(
-            name, family=options.family, source=source, interface=interface, dscp=options.tos >> 2
+            name,
+            family=options.family,
+            source=options.source,
+            interface=options.interface,
+            dscp=options.tos >> 2,
         )
         if options.flow_label and ":" not in found.dst_addr:
             raise UsageError("a flow label is a field of IPv6 alone")
         rng = random.Random(int.from_bytes(os.urandom(16), "big"))
         with ExitStack() as opened:
-            self.link = _open_link(opened, options.method, found, interface or None)
-            src_port = rng.randrange(1, 0x10000)
-            if options.method != "icmp":
-                reserved = reserve_port(
-                    options.method,
-                    found.route.src_addr,
-                    options.source_port,
-                    scope=found.route.interface_index,
-                )
-                opened.callback(reserved.close)
-                src_port = reserved.getsockname()[1]
+            self.link: Link
+            if options.method == "icmp":
+                self.link, src_port = _open_icmp(opened, options, found, rng.randrange(1, 0x10000))
+            else:
+                self.link, src_port = _open_flow(opened, options, found)
+            self.privileged = not isinstance(self.link, UnprivilegedLink)
             if pcap is not None:
                 from rawproto.link.record import RecordingLink
 
@@ -151,21 +157,38 @@ class TraceSession:
         self.close()
 
 
-def _open_link(
-    opened: ExitStack, method: TraceMethod, found: Destination, interface: str | None
-) -> Link:
-    """The raw link that errors come by, joined by one for TCP segments where it takes one."""
-    family: Literal[4, 6] = 6 if ":" in found.dst_addr else 4
-    icmp = RawLink(family, ICMPV6 if family == 6 else ICMP, interface=interface)
-    opened.callback(icmp.close)
-    if method != "tcp":
-        return icmp
-    tcp = RawLink(family, TCP, interface=interface, timestamps=False)
-    opened.callback(tcp.close)
-    # Everything leaves by the first: a raw socket sends any header that it is given.
-    joined = JoinedLink(icmp, tcp, choose=lambda transmit: 0)
-    opened.callback(joined.close)
-    return joined
+def _open_icmp(
+    opened: ExitStack, options: TraceOptions, found: Destination, identifier: int
+) -> tuple[Link, int]:
+    """The best link for echoes that there is, and the identifier that it wants."""
+    # The kernel's own socket is told whom to send from, because it would not look.
+    source = found.route.src_addr
+    link = open_icmp_link(
+        6 if ":" in found.dst_addr else 4,
+        identifier=identifier,
+        interface=options.interface or None,
+        src_addr=f"{source}%{found.route.interface}" if is_scoped(source) else source,
+    )
+    opened.callback(link.close)
+    return link, link.identifier or identifier
+
+
+def _open_flow(opened: ExitStack, options: TraceOptions, found: Destination) -> tuple[Link, int]:
+    """The best link for UDP or TCP that there is, and the source port, taken meanwhile."""
+    reserved = reserve_port(
+        "tcp" if options.method == "tcp" else "udp",
+        found.route.src_addr,
+        options.source_port,
+        scope=found.route.interface_index,
+    )
+    opened.callback(reserved.close)
+    link = open_flow_link(reserved, _dst_port(options), interface=options.interface or None)
+    opened.callback(link.close)
+    return link, reserved.getsockname()[1]
+
+
+def _dst_port(options: TraceOptions) -> int:
+    return options.port or (TCP_PORT if options.method == "tcp" else UDP_PORT)
 
 
 def _config(found: Destination, options: TraceOptions, src_port: int) -> TraceConfig:
@@ -180,7 +203,7 @@ def _config(found: Destination, options: TraceOptions, src_port: int) -> TraceCo
         src_addr=found.route.src_addr,
         scope=found.scope,
         src_port=src_port,
-        dst_port=options.port or (TCP_PORT if options.method == "tcp" else UDP_PORT),
+        dst_port=_dst_port(options),
         first_ttl=options.first_ttl,
         max_ttl=options.max_ttl,
         queries=options.queries,

@@ -49,7 +49,8 @@ def traceroute(
     Raises:
         UsageError: an unknown host, a value out of range.
         LinkError: no route, no such interface, a port in use.
-        PrivilegeError: raw sockets may not be opened; its text says what would help.
+        PrivilegeError: the method needs raw sockets, which may not be opened; its text says
+            what would help.
     """
     events: list[TraceEvent] = []
     with TraceSession(host, TraceOptions(**options), pcap=pcap) as session:

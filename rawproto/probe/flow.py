@@ -6,7 +6,8 @@ of a trace keep those, and carry their number where it does no harm, within the
 first 8 bytes, which every ICMP error quotes:
 
     ICMP   number in the sequence number; two bytes of payload hold the checksum still
-    UDP    number in the checksum; two bytes of payload make it so
+    UDP    number in the checksum; two bytes of payload make it so. Two more repeat it, for
+           errors of which the kernel shows what they quote of the payload alone
     TCP    number in the low half of the sequence number
 
 IPv4's identification carries it too, which is how a probe is known whose checksum
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["Flow", "FlowPackets"]
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
-LEAST_MESSAGE = 10
-"""Eight bytes of header and two that balance the checksum."""
+LEAST_MESSAGE = 12
+"""Eight bytes of header, two that balance the checksum, two for UDP's number."""
+CUT = 0
+"""In place of a number: what is quoted ends before it."""
 
 
 class Flow(Protocol):
@@ -52,6 +55,14 @@ class Flow(Protocol):
 
         Args:
             data: from behind the quoted IP header on, at least 8 bytes.
+        """
+        ...
+
+    def reported(self, original: bytes) -> int | None:
+        """Which probe the kernel reports an error about, None for a stranger's.
+
+        Args:
+            original: as in `ICMPError`; where it ends too early the answer is `CUT`.
         """
         ...
 
@@ -88,6 +99,10 @@ class _ICMPFlow:
             return None
         return echo.sequence_number, ()
 
+    def reported(self, original: bytes) -> int | None:
+        found = self.quoted(original)
+        return found and found[0]
+
     def answered(self, datagram: Datagram) -> int | None:
         data = datagram.data
         if datagram.protocol != self.protocol or data[:1] != (b"\x81" if self._v6 else b"\x00"):
@@ -110,8 +125,8 @@ class _UDPFlow:
 
     def message(self, number: int, size: int) -> bytes:
         bare = self._header.emit(bytes(size - 8), **self._addresses)
-        balance = (int.from_bytes(bare[6:8], "big") - number) % 0xFFFF
-        payload = balance.to_bytes(2, "big") + bytes(size - 10)
+        balance = (int.from_bytes(bare[6:8], "big") - 2 * number) % 0xFFFF
+        payload = number.to_bytes(2, "big") + balance.to_bytes(2, "big") + bytes(size - 12)
         return self._header.emit(payload, **self._addresses)
 
     def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
@@ -123,6 +138,10 @@ class _UDPFlow:
             return None
         rewritten = () if header.src_port == self._header.src_port else ("src_port",)
         return header.checksum or 0, rewritten
+
+    def reported(self, original: bytes) -> int | None:
+        # Who quotes less but has extensions to add fills up with zeros (RFC 4884 section 5.1).
+        return int.from_bytes(original[:2], "big") if len(original) > 1 else CUT
 
     def answered(self, datagram: Datagram) -> int | None:
         return None  # a datagram in answer names no probe; the port unreachable does
@@ -161,6 +180,9 @@ class _TCPFlow:
             return None
         rewritten = () if src_port == self._src_port else ("src_port",)
         return sequence_number & 0xFFFF, rewritten
+
+    def reported(self, original: bytes) -> int | None:
+        return None  # it takes a raw socket to send such SYNs, and that hears errors whole
 
     def answered(self, datagram: Datagram) -> int | None:
         if datagram.protocol != TCP:
@@ -243,6 +265,10 @@ class FlowPackets:
             if getattr(header, name) != getattr(self._config, name):
                 rewritten = (name, *rewritten)
         return number, rewritten
+
+    def reported(self, original: bytes) -> int | None:
+        """Which probe the kernel reports an error about: see `Flow.reported`."""
+        return self._flow.reported(original)
 
     def answered(self, datagram: Datagram) -> int | None:
         """Which probe the target itself answers, None for something else."""

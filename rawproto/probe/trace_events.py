@@ -79,8 +79,9 @@ class TraceAnswer:
         mtu: that would fit, of "fragmentation needed" and "packet too big".
         labels: the MPLS label stack that the probe carried (RFC 4950).
         interfaces: what the router told of its interfaces (RFC 5837).
-        quoted_ttl: the TTL of our probe when the router dropped it.
-        rewritten: names of the fields that the quoted packet has otherwise than we sent it.
+        quoted_ttl: the TTL of our probe when the router dropped it, None where unknown.
+        rewritten: names of the fields that the quoted packet has otherwise than we sent it;
+            None where the kernel keeps its header, as it does without privilege.
         tx_stamp: who took the transmit stamp.
         rx_stamp: who took the receive stamp.
     """
@@ -94,7 +95,7 @@ class TraceAnswer:
     labels: tuple[MPLSLabel, ...] = ()
     interfaces: tuple[InterfaceInformation, ...] = ()
     quoted_ttl: int | None = None
-    rewritten: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] | None = ()
     tx_stamp: StampSource = "user"
     rx_stamp: StampSource = "user"
 

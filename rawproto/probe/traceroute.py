@@ -6,6 +6,10 @@ How long to wait is learned: an answer from the same hop, or from a farther one,
 tells how long an answer takes at all; only where nothing is known is the whole
 time-out waited for.
 
+Without privilege the kernel may show nothing of the probe that an error quotes. Such an
+error counts for the only probe that it can be about; where there are several, these are
+asked again, and from then on one probe is sent after the other.
+
 It knows no sockets and no clock, resolves no names and prints nothing.
 """
 
@@ -14,9 +18,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from rawproto.errors import WireError
 from rawproto.machine import Datagram, ICMPError, StampSource, Transmit
-from rawproto.probe.flow import FlowPackets
-from rawproto.probe.match import Quote, read_error
+from rawproto.probe.flow import CUT, FlowPackets
+from rawproto.probe.match import read_error
 from rawproto.probe.trace_events import (
     TraceAnswer,
     TraceConfig,
@@ -27,7 +32,6 @@ from rawproto.probe.trace_events import (
 )
 from rawproto.wire.icmp_ext import ICMPExtensions
 from rawproto.wire.icmp_objects import InterfaceInformation, MPLSLabel, MPLSLabelStack
-from rawproto.wire.ipv4 import IPv4Header
 
 if TYPE_CHECKING:
     import random
@@ -39,10 +43,12 @@ LEAST_WAIT_NS = 100_000_000
 LEAST_MTU, LEAST_MTU_V6 = 68, 1280
 """No smaller one is believed (RFC 791, RFC 8200)."""
 TIME_EXCEEDED, TIME_EXCEEDED_V6 = 11, 3
+ENDINGS, ENDINGS_V6 = {3, 11, 12}, {1, 2, 3, 4}
+"""Types of errors that say that a packet was dropped; it lives on when one redirects it."""
 
 
 class _Probe:
-    __slots__ = ("answer", "done", "number", "sent_ns", "size", "stamp_source", "ttl")
+    __slots__ = ("answer", "done", "number", "sent_ns", "size", "stamp_source", "ttl", "unclear")
 
     def __init__(self, number: int, ttl: int, size: int, sent_ns: int) -> None:
         self.number = number
@@ -52,6 +58,8 @@ class _Probe:
         self.stamp_source: StampSource = "user"
         self.answer: TraceAnswer | None = None
         self.done = False
+        self.unclear = 0
+        """How many errors came that were about this probe or about another, nobody knows."""
 
 
 class Traceroute:
@@ -67,7 +75,7 @@ class Traceroute:
         self.config = config
         self._v6 = ":" in config.dst_addr
         self._packets = FlowPackets(config, rng)
-        self._base = rng.randrange(1, 0xFFFE - config.queries * 256)
+        self._number = rng.randrange(1, 0xFFFF)
         self._probes: dict[int, _Probe] = {}  # by number
         self._hops: dict[int, list[_Probe]] = {}  # by TTL
         self._plan = deque(
@@ -79,6 +87,7 @@ class Traceroute:
         self._last_ttl = config.max_ttl
         self._told_ttl = config.first_ttl - 1
         self._size = config.size
+        self._one_by_one = False
         self._next_ns = start_ns
         self._first_ns: int | None = None
         self._events: deque[TraceEvent] = deque()
@@ -98,7 +107,6 @@ class Traceroute:
                 is_icmp = datagram.protocol in (1, 58)
                 self._on_answer(
                     probe,
-                    datagram,
                     TraceAnswer(
                         src_addr=datagram.src_addr,
                         rtt_ns=max(0, datagram.received_ns - probe.sent_ns),
@@ -110,8 +118,12 @@ class Traceroute:
                     ),
                     last=True,
                 )
-        else:
-            self._on_error(datagram)
+        elif datagram.protocol in (1, 58):
+            found = read_error(datagram)
+            read = found and self._packets.read_quote(found[1])
+            probe = self._probes.get(read[0]) if read else None
+            if found and read and probe:
+                self._on_error(probe, found[0], found[1].ttl, read[1])
         self._tidy(now_ns)
 
     def handle_transmitted(
@@ -123,20 +135,25 @@ class Traceroute:
             probe.stamp_source = stamp_source
 
     def handle_error(self, error: ICMPError, now_ns: int) -> None:
+        number = self._packets.reported(error.original)
+        probe = self._only_one(error) if number == CUT else self._probes.get(number or CUT)
+        if probe is not None:
+            # The kernel does not show how our header looked when it was quoted.
+            self._on_error(probe, error, None, None)
         self._tidy(now_ns)
 
     def handle_timeout(self, now_ns: int) -> None:
         self._tidy(now_ns)
 
     def handle_unsent(self, token: int, error: OSError, now_ns: int) -> None:
-        probe = self._probes.get(token)
+        probe = self._probes.pop(token, None)
         if probe is not None:
             # Nothing will come of it; the hop shows it as unanswered.
             self._close(probe)
             self._tidy(now_ns)
 
     def poll_transmit(self, now_ns: int) -> Transmit | None:
-        if self._finished or len(self._under_way) >= self.config.window or now_ns < self._next_ns:
+        if self._finished or not self._has_room or now_ns < self._next_ns:
             return None
         while self._plan:
             ttl = self._plan.popleft()
@@ -151,7 +168,7 @@ class Traceroute:
         if self._finished:
             return None
         times = [self._deadline_ns(probe) for probe in self._under_way]
-        if self._plan and len(self._under_way) < self.config.window:
+        if self._plan and self._has_room:
             times.append(self._next_ns)
         return min(times, default=self._next_ns)
 
@@ -168,8 +185,13 @@ class Traceroute:
 
     # -- sending -----------------------------------------------------------------------------
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self._under_way) < (1 if self._one_by_one else self.config.window)
+
     def _send(self, ttl: int, now_ns: int) -> Transmit:
-        number = self._base + len(self._probes)
+        number = self._number
+        self._number = number % 0xFFFE + 1
         probe = _Probe(number, ttl, self._size, now_ns)
         self._probes[number] = probe
         self._hops.setdefault(ttl, []).append(probe)
@@ -187,41 +209,62 @@ class Traceroute:
 
     # -- answers -----------------------------------------------------------------------------
 
-    def _on_error(self, datagram: Datagram) -> None:
-        found = read_error(datagram) if datagram.protocol in (1, 58) else None
-        if found is None:
-            return
-        error, quote = found
-        read = self._packets.read_quote(quote)
-        probe = self._probes.get(read[0]) if read else None
-        if read is None or probe is None:
-            return
+    def _on_error(
+        self,
+        probe: _Probe,
+        error: ICMPError,
+        quoted_ttl: int | None,
+        rewritten: tuple[str, ...] | None,
+    ) -> None:
         if error.mtu and self.config.find_mtu:
-            self._shrink(probe, error.mtu, datagram.src_addr)
-            return
-        icmp_type = error.icmp_type
-        exceeded = icmp_type == (TIME_EXCEEDED_V6 if self._v6 else TIME_EXCEEDED)
-        self._on_answer(
-            probe,
-            datagram,
-            _answer_of(probe, datagram, error, quote, read[1]),
-            # Whatever else an error says, no later probe will get farther.
-            last=not exceeded,
-        )
+            self._shrink(probe, error.mtu, error.src_addr)
+        elif error.icmp_type in (ENDINGS_V6 if self._v6 else ENDINGS):
+            self._on_answer(
+                probe,
+                _answer_of(probe, error, quoted_ttl, rewritten),
+                # Whatever else an error says, no later probe will get farther.
+                last=error.icmp_type != (TIME_EXCEEDED_V6 if self._v6 else TIME_EXCEEDED),
+            )
+
+    def _only_one(self, error: ICMPError) -> _Probe | None:
+        """The probe that an error is about which quotes none, where it can be but one."""
+        awaited = self._awaited(error.received_ns)
+        if len(awaited) == 1:
+            return awaited[0]
+        for probe in awaited:
+            probe.unclear += 1
+            self._one_by_one = True
+        return None
+
+    def _awaited(self, at_ns: int) -> list[_Probe]:
+        """The probes whose answers may come at that time, those given up early among them."""
+        since_ns = at_ns - self.config.wait_ns
+        # Those that went past the end are answered by who has been heard to quote more.
+        return [
+            probe
+            for probe in self._probes.values()
+            if probe.answer is None
+            and probe.ttl <= self._last_ttl
+            and since_ns < probe.sent_ns <= at_ns
+        ]
 
     def _shrink(self, probe: _Probe, mtu: int, src_addr: str) -> None:
         """A probe did not fit: it is sent again, and all after it, as large as would."""
         if mtu < self._size:
             self._size = max(mtu, LEAST_MTU_V6 if self._v6 else LEAST_MTU)
             self._events.append(TraceMTU(mtu=mtu, src_addr=src_addr, ttl=probe.ttl))
-        if not probe.done and probe.size > self._size:
+        if probe.size > self._size:
+            self._ask_again(probe)
+
+    def _ask_again(self, probe: _Probe) -> None:
+        """No answer to this probe counts any more; one that was not given up is sent anew."""
+        del self._probes[probe.number]
+        if not probe.done:
             self._close(probe)
             self._hops[probe.ttl].remove(probe)
             self._plan.appendleft(probe.ttl)
 
-    def _on_answer(
-        self, probe: _Probe, datagram: Datagram, answer: TraceAnswer, *, last: bool
-    ) -> None:
+    def _on_answer(self, probe: _Probe, answer: TraceAnswer, *, last: bool) -> None:
         if probe.answer is not None or probe.ttl <= self._told_ttl:
             return
         probe.answer = answer
@@ -242,6 +285,9 @@ class Traceroute:
     def _deadline_ns(self, probe: _Probe) -> int:
         """When to give a probe up, by what answers have told so far."""
         config = self.config
+        if self._one_by_one:
+            # Else a late answer would be taken for one to the next probe.
+            return probe.sent_ns + config.wait_ns
         known_ns = _slowest_ns(self._hops.get(probe.ttl, ())) * config.here_times
         if not known_ns:
             for ttl in range(probe.ttl + 1, self._last_ttl + 1):
@@ -256,9 +302,18 @@ class Traceroute:
     def _tidy(self, now_ns: int) -> None:
         if self._finished:
             return
+        if self._one_by_one:
+            awaited = self._awaited(now_ns)
+            # As many errors as probes: each has been answered, by one of them.
+            if all(probe.unclear >= len(awaited) for probe in awaited):
+                for probe in reversed(awaited):
+                    self._ask_again(probe)
         for probe in list(self._under_way):
             if self._deadline_ns(probe) <= now_ns:
-                self._close(probe)
+                if probe.unclear:
+                    self._ask_again(probe)
+                else:
+                    self._close(probe)
         while self._told_ttl < self._last_ttl:
             probes = self._hops.get(self._told_ttl + 1, [])
             if len(probes) < self._queries_of(probes) or not all(each.done for each in probes):
@@ -311,28 +366,30 @@ def _slowest_ns(probes: list[_Probe] | tuple[()]) -> int:
 
 
 def _answer_of(
-    probe: _Probe, datagram: Datagram, error: ICMPError, quote: Quote, rewritten: tuple[str, ...]
+    probe: _Probe, error: ICMPError, quoted_ttl: int | None, rewritten: tuple[str, ...] | None
 ) -> TraceAnswer:
     labels: tuple[MPLSLabel, ...] = ()
     interfaces: list[InterfaceInformation] = []
-    if error.extensions:
-        for each in ICMPExtensions.parse(error.extensions)[0].objects:
-            if isinstance(each, MPLSLabelStack):
-                labels += each.labels
-            elif isinstance(each, InterfaceInformation):
-                interfaces.append(each)
-    header = quote.header
+    try:
+        objects = ICMPExtensions.parse(error.extensions)[0].objects if error.extensions else ()
+    except WireError:  # the kernel hands over what it has not read
+        objects = ()
+    for each in objects:
+        if isinstance(each, MPLSLabelStack):
+            labels += each.labels
+        elif isinstance(each, InterfaceInformation):
+            interfaces.append(each)
     return TraceAnswer(
-        src_addr=datagram.src_addr,
-        rtt_ns=max(0, datagram.received_ns - probe.sent_ns),
+        src_addr=error.src_addr,
+        rtt_ns=max(0, error.received_ns - probe.sent_ns),
         icmp_type=error.icmp_type,
         code=error.code,
-        reply_ttl=datagram.ttl,
+        reply_ttl=error.ttl,
         mtu=error.mtu,
         labels=labels,
         interfaces=tuple(interfaces),
-        quoted_ttl=header.ttl if isinstance(header, IPv4Header) else header.hop_limit,
+        quoted_ttl=quoted_ttl,
         rewritten=rewritten,
         tx_stamp=probe.stamp_source,
-        rx_stamp=datagram.stamp_source,
+        rx_stamp=error.stamp_source,
     )
