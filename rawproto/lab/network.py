@@ -20,6 +20,7 @@ from rawproto.lab.commands import EMULATOR_NAMESPACE, hosts_file
 from rawproto.lab.impairments import parse_change
 from rawproto.lab.links import LiveLink, begin_emulator, change_link, choose, start_links
 from rawproto.lab.namespaces import Keeper, in_thread
+from rawproto.lab.routers import begin_userspace, misbehave, plan_routers
 from rawproto.lab.topology import Interface, Topology
 
 __all__ = ["LiveHost", "Network", "up"]
@@ -36,18 +37,23 @@ def up(topology: Topology) -> Network:
 
     Raises:
         PrivilegeError: this process may not make namespaces (see `become_root`).
-        UsageError: there is no `ip` on this machine, or a link insists on netem in vain.
+        UsageError: there is no `ip` on this machine, a link insists on netem in vain, or a
+            router can't be as it is wanted.
         LinkError: the kernel or `ip` refused something.
     """
     ip = find_ip()
     made = choose(topology)
+    plan = plan_routers(topology)
     names = [host.name for host in topology.hosts]
     keeper = Keeper.start([*names, EMULATOR_NAMESPACE], hosts_file(topology))
     ends = [end for ends in topology.interfaces().values() for end in ends]
     try:
         # It takes as long to start as all the rest.
         emulator = begin_emulator(keeper) if "emulator" in made.values() else None
+        userspace = begin_userspace(keeper) if plan.userspace else None
         in_thread(lambda: configure(topology, made, keeper, ip))
+        if plan.routers:
+            misbehave(plan, keeper, ip, userspace)
         start_links(topology, made, keeper, emulator)
         in_thread(lambda: await_links(ends, topology, keeper))
     except BaseException:

@@ -85,6 +85,10 @@ class NetlinkSocket:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """Readable while there are notices."""
+        return self._socket.fileno()
+
     def request(self, kind: int, body: bytes, flags: int = 0) -> list[tuple[int, bytes]]:
         """Asks the kernel: its answers, (type, body).
 
