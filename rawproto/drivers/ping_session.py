@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from rawproto.drivers.names import is_address
-from rawproto.drivers.target import check_range, find_destination, is_multicast, own_source
+from rawproto.drivers.target import (
+    check_range,
+    find_destination,
+    is_multicast,
+    own_source,
+    scoped,
+)
 from rawproto.errors import LinkError, UsageError
 from rawproto.link.base import Link
 from rawproto.link.open import open_icmp_link
@@ -134,6 +140,7 @@ class PingSession:
             family,
             identifier=identifier,
             interface=options.interface or None,
+            src_addr=scoped(options.source, options.interface) or None,
             broadcast=options.broadcast,
         )
         self.link: Link = opened

@@ -16,8 +16,8 @@ __all__ = [
     "check_range",
     "find_destination",
     "is_multicast",
-    "is_scoped",
     "own_source",
+    "scoped",
 ]
 
 _THIS_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -69,7 +69,7 @@ def find_destination(
     address = resolve(name, family)
     bare, _, scope = address.partition("%")
     bare = _THIS_HOST.get(bare, bare)
-    if not scope and interface and is_scoped(bare):
+    if not scope and interface and _is_scoped(bare):
         scope = interface
     address = f"{bare}%{scope}" if scope else bare
     route = lookup(address, src_addr=source or None, interface=interface or None, dscp=dscp)
@@ -93,9 +93,8 @@ def own_source(source: str, interface: str) -> tuple[str, str]:
     bare, _, scope = source.partition("%")
     interface = interface or scope
     # Only a link-local one needs an interface; with one, others of this host seem remote.
-    address = f"{bare}%{interface}" if interface and is_scoped(bare) else bare
     try:
-        local = lookup(address).kind == "local"
+        local = lookup(scoped(bare, interface)).kind == "local"
     except LinkError as error:
         if error.errno in (errno.EINVAL, errno.ENODEV):
             raise
@@ -118,6 +117,11 @@ def is_multicast(address: str) -> bool:
     return 224 <= int(address.split(".")[0]) < 240
 
 
-def is_scoped(address: str) -> bool:
+def scoped(address: str, interface: str) -> str:
+    """An address as a socket wants it: with its interface where it means nothing without one."""
+    return f"{address}%{interface}" if interface and _is_scoped(address) else address
+
+
+def _is_scoped(address: str) -> bool:
     """Whether it means nothing without an interface (RFC 4007 section 4)."""
     return address.lower().startswith(("fe8", "fe9", "fea", "feb", "ff01", "ff02"))

@@ -13,8 +13,8 @@ from rawproto.drivers.target import (
     Destination,
     check_range,
     find_destination,
-    is_scoped,
     own_source,
+    scoped,
 )
 from rawproto.errors import UsageError
 from rawproto.link.base import Link
@@ -161,13 +161,11 @@ def _open_icmp(
     opened: ExitStack, options: TraceOptions, found: Destination, identifier: int
 ) -> tuple[Link, int]:
     """The best link for echoes that there is, and the identifier that it wants."""
-    # The kernel's own socket is told whom to send from, because it would not look.
-    source = found.route.src_addr
     link = open_icmp_link(
         6 if ":" in found.dst_addr else 4,
         identifier=identifier,
         interface=options.interface or None,
-        src_addr=f"{source}%{found.route.interface}" if is_scoped(source) else source,
+        src_addr=scoped(found.route.src_addr, found.route.interface),
     )
     opened.callback(link.close)
     return link, link.identifier or identifier
