@@ -16,10 +16,19 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
 
 from rawproto.filter.assembler import assemble, disassemble
+from rawproto.filter.instructions import Program
 from rawproto.filter.interpreter import run
-from rawproto.filter.programs import icmp_probe_filter
+from rawproto.filter.programs import icmp_probe_filter, quoted_port_filter, tcp_answer_filter
 from tests.filter.icmp_packets import OURS, Case, ipv4_cases, ipv6_cases
 from tests.filter.kernel import attach
+from tests.filter.trace_packets import (
+    OUR_PORT,
+    PORT,
+    PROTOCOLS,
+    ipv4_error_cases,
+    ipv6_error_cases,
+    tcp_cases,
+)
 from tests.live.namespaces import namespace
 
 needs_tcpdump = pytest.mark.skipif(
@@ -27,14 +36,18 @@ needs_tcpdump = pytest.mark.skipif(
 )
 
 
-def what_comes_through(family: int, cases: list[Case]) -> list[str]:
+ICMP_OF = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
+
+
+def what_comes_through(
+    program: Program, family: int, protocol: int, cases: list[Case]
+) -> list[str]:
     """Sends the cases to ourselves on a loopback of our own: the names of those received.
 
     By the time that `sendto` returns, a packet on a loopback has been received or dropped.
     """
     address = "127.0.0.1" if family == 4 else "::1"
     kind = socket.AF_INET if family == 4 else socket.AF_INET6
-    protocol = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
     received = []
     with namespace() as host, host.entered():
         # Else an echo request in the cases would bring a reply that is ours.
@@ -42,7 +55,7 @@ def what_comes_through(family: int, cases: list[Case]) -> list[str]:
         sender = socket.socket(kind, socket.SOCK_RAW, protocol)
         receiver = socket.socket(kind, socket.SOCK_RAW, protocol)
     with closing(sender), closing(receiver):
-        assert attach(receiver, icmp_probe_filter(family, OURS))
+        assert attach(receiver, program)
         if family == 4:
             sender.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
         for case in cases:
@@ -59,12 +72,34 @@ def what_comes_through(family: int, cases: list[Case]) -> list[str]:
 
 def test_the_kernel_lets_ipv4_answers_through_that_are_ours() -> None:
     cases = ipv4_cases()
-    assert what_comes_through(4, cases) == [case.name for case in cases if case.wanted]
+    through = what_comes_through(icmp_probe_filter(4, OURS), 4, ICMP_OF[4], cases)
+    assert through == [case.name for case in cases if case.wanted]
 
 
 def test_the_kernel_lets_icmpv6_answers_through_that_are_ours() -> None:
     cases = ipv6_cases()
-    assert what_comes_through(6, cases) == [case.name for case in cases if case.wanted]
+    through = what_comes_through(icmp_probe_filter(6, OURS), 6, ICMP_OF[6], cases)
+    assert through == [case.name for case in cases if case.wanted]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+@pytest.mark.parametrize(("family", "cases_of"), [(4, ipv4_error_cases), (6, ipv6_error_cases)])
+def test_the_kernel_lets_errors_about_our_port_through(
+    family: int, cases_of: Callable[[int], list[Case]], protocol: int
+) -> None:
+    cases = cases_of(protocol)
+    program = quoted_port_filter(family, protocol, PORT)
+    through = what_comes_through(program, family, ICMP_OF[family], cases)
+    assert through == [case.name for case in cases if case.wanted]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_kernel_lets_answers_to_our_segments_through(family: int) -> None:
+    # What is no TCP at all would not come to a raw TCP socket by any filter.
+    cases = [case for case in tcp_cases(family) if "UDP" not in case.name]
+    program = tcp_answer_filter(family, OUR_PORT, PORT)
+    through = what_comes_through(program, family, socket.IPPROTO_TCP, cases)
+    assert through == [case.name for case in cases if case.wanted]
 
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
