@@ -35,7 +35,7 @@ from rawproto.lab.network import LiveHost, Network, up
 from rawproto.lab.picture import draw, table
 from rawproto.lab.spec import topology_of
 from rawproto.lab.state import Entry, Registry, attach, hold
-from rawproto.lab.topology import Topology
+from rawproto.lab.topology import Router, Topology
 
 __all__ = ["add_arguments", "run"]
 
@@ -56,6 +56,11 @@ links (--link, repeatable):
   3:delay=20ms,loss=1%     link 3, both ways; all:... for every link
   rate=10mbit queue=50 delay= jitter= loss= burst=4 duplicate= reorder= hold= corrupt=
   mtu=1400 seed=7 by=emulator; forward.loss=5% for one direction only
+
+routers (--router, repeatable):
+  r4:silent,mtu=1200       r4 misbehaves; all:... for every router
+  silent icmp-rate=1/s answer-from=ADDR drop-ptb mtu=1200 loop balance=flow|packet
+  nat[=addresses|plain] mpls=100/200 interface-info userspace
 
 `chain 12` and `chain:12` are the same. Link i is 10.99.i.0/24 and fd99:i::/64, with
 .1 and ::1 at the end nearer h1. Every host's name resolves on every other.
@@ -114,6 +119,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="LINK:WHAT",
             help="what a link does to packets; see below",
         )
+        made.add_argument(
+            "--router",
+            action="append",
+            default=[],
+            metavar="ROUTER:WHAT",
+            help="how a router misbehaves; see below",
+        )
 
     def lab_name(made: _Parser) -> None:
         made.add_argument("--name", metavar="LAB", help="which lab, where several are up")
@@ -126,7 +138,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     made = action("run", "build a lab, run a command on its first host, and clean up")
     made.takes_command = True
-    made.usage = "%(prog)s [-h] TOPOLOGY [N] [--link LINK:WHAT] -- COMMAND ..."
+    made.usage = (
+        "%(prog)s [-h] TOPOLOGY [N] [--link LINK:WHAT] [--router ROUTER:WHAT] -- COMMAND ..."
+    )
     made.add_argument("topology", nargs="+", metavar="TOPOLOGY", help="as `chain 3`; see below")
     impaired(made)
 
@@ -181,9 +195,14 @@ def run(args: argparse.Namespace) -> int:
     return actions[args.action](args)
 
 
+def _topology(args: argparse.Namespace) -> Topology:
+    """What `up` and `run` are to build."""
+    return topology_of(args.topology).changed(*args.link).misbehaving(*args.router)
+
+
 def _up(args: argparse.Namespace) -> int:
     started_ns = time.monotonic_ns()
-    topology = topology_of(args.topology).changed(*args.link)
+    topology = _topology(args)
     registry = Registry()
     if args.name is not None:
         registry.check_free(args.name)  # before the work; `add` asks again
@@ -202,7 +221,7 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    topology = topology_of(args.topology).changed(*args.link)
+    topology = _topology(args)
     become_root()
     with up(topology) as network:
         return _command(network, _first_host(network), args.command)
@@ -368,6 +387,7 @@ def _description(
             {
                 "name": host.name,
                 "router": host.forwards,
+                "behaviour": host.behaviour.words() if isinstance(host, Router) else {},
                 "interfaces": [
                     {
                         "name": interface.name,
@@ -404,10 +424,17 @@ def _picture(
         for number, link in enumerate(topology.links, 1)
         if link.impairments
     ]
+    misbehaving = [
+        f"{host.name}: {host.behaviour} "
+        f"(by {'our own router' if host.behaviour.needs_userspace else 'the kernel'})"
+        for host in topology.hosts
+        if isinstance(host, Router) and host.behaviour
+    ]
     blocks = [
         drawing or "",
         table(topology) if topology.links else "",
         "\n".join(impaired),
+        "\n".join(misbehaving),
     ]
     names = [host.name for host in topology.hosts]
     first = "h1" if "h1" in names else names[0]

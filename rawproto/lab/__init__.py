@@ -12,6 +12,7 @@ It needs root, or `lab.become_root()` at the start of the program where user nam
 are allowed.
 """
 
+from rawproto.lab.behaviour import Behaviour
 from rawproto.lab.namespaces import become_root, is_privileged
 from rawproto.lab.network import LiveHost, Network, up
 from rawproto.lab.spec import topology_of
@@ -29,6 +30,7 @@ from rawproto.lab.topology import (
 )
 
 __all__ = [
+    "Behaviour",
     "Host",
     "Interface",
     "LinkSpec",

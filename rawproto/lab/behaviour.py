@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from rawproto.errors import EmitError, UsageError
 from rawproto.wire.address import family_of, pack_address
 
-__all__ = ["ALL", "PROPER", "Behaviour", "Rate", "parse_spec"]
+__all__ = ["ALL", "PROPER", "Behaviour", "Rate", "check_word", "parse_spec"]
 
 ALL = "all"
 """The name that means every router."""
@@ -226,14 +226,19 @@ def _field(word: str) -> str:
     return word.replace("-", "_")
 
 
-def _read(word: str, text: str) -> Any:
-    kind = KINDS.get(word)
-    if kind is None:
-        from difflib import get_close_matches  # 10 ms, for those who mistype
+def check_word(word: str) -> None:
+    """Raises UsageError for an unknown word, with the nearest one."""
+    if word not in KINDS:
+        from difflib import get_close_matches  # slow to load, for those alone who mistype
 
         near = get_close_matches(word, KINDS, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(KINDS)}"
         raise UsageError(f"unknown word {word!r} ({hint})")
+
+
+def _read(word: str, text: str) -> Any:
+    check_word(word)
+    kind = KINDS[word]
     try:
         return kind.read(text)
     except (ValueError, EmitError):

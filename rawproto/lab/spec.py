@@ -2,7 +2,7 @@
 
     name = "office"                      # optional, else the file's name
     hosts = ["h1", "h2"]
-    routers = ["r1"]
+    routers = ["r1", { name = "r2", silent = true, mtu = 1400 }]  # behaviour.py has all words
 
     [[links]]                            # link 1
     ends = ["h1", "r1"]                  # the first end has .1 and ::1
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from rawproto.errors import UsageError
+from rawproto.lab.behaviour import Behaviour, check_word
 from rawproto.lab.impairments import DIRECTIONS, KEYS
 from rawproto.lab.topology import (
     Host,
@@ -114,10 +115,12 @@ def from_document(document: Mapping[str, Any], name: str) -> Topology:
     """
     _check_keys("", document, ("name", "hosts", "routers", "links", "routes"))
     hosts = [Host(name=text) for text in _strings("hosts", document.get("hosts", []))]
-    routers = [Router(name=text) for text in _strings("routers", document.get("routers", []))]
+    routers = document.get("routers", [])
+    if not isinstance(routers, list):
+        raise UsageError(f"routers: {routers!r} is not a list of names or tables")
     return Topology(
         name=_string("name", document.get("name", name)),
-        hosts=(*hosts, *routers),
+        hosts=(*hosts, *(_router(number, given) for number, given in enumerate(routers, 1))),
         links=tuple(
             _link(number, table) for number, table in _tables("links", document.get("links", []))
         ),
@@ -132,7 +135,7 @@ def to_document(topology: Topology) -> dict[str, Any]:
     return {
         "name": topology.name,
         "hosts": [host.name for host in topology.hosts if not host.forwards],
-        "routers": [host.name for host in topology.hosts if host.forwards],
+        "routers": [_described(host) for host in topology.hosts if isinstance(host, Router)],
         "links": [
             {"ends": list(link.ends), "ipv4": link.ipv4 or False, "ipv6": link.ipv6 or False}
             | ({} if link.mtu is None else {"mtu": link.mtu})
@@ -144,6 +147,42 @@ def to_document(topology: Topology) -> dict[str, Any]:
             for route in topology.routes
         ],
     }
+
+
+def _router(number: int, given: object) -> Router:
+    """A router by its name alone, or by a table with its name and what it does."""
+    where = f"routers[{number}]"
+    if not isinstance(given, dict):
+        return Router(name=_string(where, given))
+    if "name" not in given:
+        raise UsageError(f"{where}: 'name' is missing")
+    said = {word: value for word, value in given.items() if word != "name"}
+    try:
+        for word in said:
+            check_word(word)
+        behaviour = Behaviour.of(
+            {word: _word(word, value) for word, value in said.items() if value is not False}
+        )
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return Router(name=_string(f"{where}.name", given["name"]), behaviour=behaviour)
+
+
+def _word(where: str, value: object) -> str:
+    """The text of a word's value: `true` is a word alone, a list its parts between slashes."""
+    if value is True:
+        return ""
+    if isinstance(value, list):
+        return "/".join(_setting(where, item) for item in value)
+    return _setting(where, value)
+
+
+def _described(router: Router) -> str | dict[str, Any]:
+    """What `_router` reads back."""
+    if not router.behaviour:
+        return router.name
+    words = router.behaviour.words()
+    return {"name": router.name} | {word: text or True for word, text in words.items()}
 
 
 def _link(number: int, table: Mapping[str, Any]) -> LinkSpec:
