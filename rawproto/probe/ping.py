@@ -166,15 +166,15 @@ class Ping:
                 self._give_up(run, probe)
         if self._finished:
             return
-        late = self._deadline_ns is not None and now_ns >= self._deadline_ns
-        if late or (not self._sending and not self._outbox and now_ns >= self._closing_ns()):
+        done = not self._sending and not self._outbox and now_ns >= self._closing_ns()
+        if done or self._is_late(now_ns):
             self._finish()
 
     def poll_transmit(self, now_ns: int) -> Transmit | None:
         while not self._outbox and not self._finished:
             while self._due and self._is_stale(self._due[0]):
                 heapq.heappop(self._due)
-            if not self._due or self._due[0][0] > now_ns:
+            if not self._due or self._due[0][0] > now_ns or self._is_late(now_ns):
                 return None
             self._send(self._runs[heapq.heappop(self._due)[1]], now_ns)
         return self._outbox.popleft() if self._outbox else None
@@ -220,6 +220,9 @@ class Ping:
         if self.config.count is None or not self._is_done(self._runs[0]):
             return True
         return any(not self._is_done(run) for run in self._runs)
+
+    def _is_late(self, now_ns: int) -> bool:
+        return self._deadline_ns is not None and now_ns >= self._deadline_ns
 
     def _is_done(self, run: Run) -> bool:
         """Whether no more probes go to a target."""

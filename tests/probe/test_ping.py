@@ -436,6 +436,14 @@ def test_deadline_ends_everything_and_count_means_answers() -> None:
     assert (network.now_ns, machine.statistics(H2).sent) == (2500 * MS, 3)
 
 
+def test_no_probe_is_sent_at_the_deadline_that_nobody_would_wait_for() -> None:
+    machine = ping(count=None, interval_ns=500 * MS, deadline_ns=S)
+    network = VirtualNetwork(machine, answering(MS))
+    network.run(until_ns=S - 1)
+    # The clock goes on within a turn: the timer ran before the deadline, sending comes behind it.
+    assert machine.poll_transmit(S + 1) is None
+
+
 def test_unanswered_probe_is_told_before_the_next() -> None:
     network = VirtualNetwork(ping(report_outstanding=True), answering(MS, lost=[1, 3]))
     events = network.run()
