@@ -15,17 +15,21 @@ from rawproto.link.dgram import DgramLink
 from rawproto.link.fault import FaultLink
 from rawproto.link.open import DualLink
 from rawproto.link.packet import PacketLink
+from rawproto.link.ports import reserve_port
 from rawproto.link.raw import RawLink
 from rawproto.link.tap import TapLink
+from rawproto.link.udp import UDPLink
 from rawproto.wire.icmp_echo import ICMPEcho, ICMPv6Echo
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
+from rawproto.wire.udp import UDPHeader
 from tests.link.contract import Bench, each_clause
 from tests.live.namespaces import Namespace, namespace_pair
 
 TEST_PROTOCOL = 253  # RFC 3692
 ADDRESSES = {4: ("10.98.0.1", "10.98.0.2"), 6: ("fd98::1", "fd98::2")}
 ICMP = {4: 1, 6: 58}
+UDP = 17
 
 # Neighbour discovery would come in between.
 ECHO_ONLY = {
@@ -176,6 +180,49 @@ def test_datagram_link_keeps_the_contract(
                 src_addr=src_addr,
                 dst_addr=dst_addr,
                 protocol=ICMP[family],
+                ttl=41,
+                ecn=1,
+            )
+        )
+
+
+def udp(family: int, src_port: int, dst_port: int, number: int) -> tuple[bytes, bytes]:
+    src_addr, dst_addr = ADDRESSES[family]
+    data = UDPHeader(src_port=src_port, dst_port=dst_port).emit(
+        b"datagram %d of the contract" % number, src_addr=src_addr, dst_addr=dst_addr
+    )
+    return ip_packet(family, UDP, number, data), data
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("sends", [True, False], ids=["sends", "receives"])
+@each_clause
+def test_udp_link_keeps_the_contract(
+    hosts: tuple[Namespace, Namespace],
+    clause: Callable[[Bench], None],
+    sends: bool,
+    family: int,
+) -> None:
+    here, there = hosts
+    src_addr, dst_addr = ADDRESSES[family]
+    with ExitStack() as stack:
+        # Where the other host has nothing bound, it would complain.
+        with here.entered():
+            source = stack.enter_context(reserve_port("udp", src_addr))
+        with there.entered():
+            target = stack.enter_context(reserve_port("udp", dst_addr))
+        ports = source.getsockname()[1], target.getsockname()[1]
+        link = stack.enter_context(UDPLink(source if sends else target))
+        with (there if sends else here).entered():
+            raw = stack.enter_context(RawLink(family, UDP))
+        clause(
+            Bench(
+                sender=link if sends else raw,
+                receiver=raw if sends else link,
+                packet=partial(udp, family, *ports),
+                src_addr=src_addr,
+                dst_addr=dst_addr,
+                protocol=UDP,
                 ttl=41,
                 ecn=1,
             )
