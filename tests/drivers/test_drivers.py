@@ -8,7 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from rawproto.errors import LinkError
+from rawproto.link.memory import MemoryLink
+from rawproto.machine import Datagram, Transmit
 from rawproto.probe.ping_events import PingLost, PingReply
+from rawproto.wire.icmp_echo import ICMPEcho, ICMPv6Echo, peek_echo
+from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv6 import IPv6Header
 from tests.drivers.scripted import (
     EchoLink,
     ScriptedLink,
@@ -18,7 +23,7 @@ from tests.drivers.scripted import (
     run_asyncio,
     run_blocking,
 )
-from tests.probe.exchange import H2, MS, S, of, ping
+from tests.probe.exchange import H2, H2_V6, MS, S, of, ping
 
 Run = Callable[..., None]
 
@@ -47,6 +52,38 @@ def test_a_ping_is_pumped_to_its_end_on_its_beat(run: Run, time: VirtualTime) ->
     late = [at - link.sent_at[0] - index * S for index, at in enumerate(link.sent_at)]
     assert len(late) == 4
     assert all(0 <= each < MS for each in late), "lateness does not add up"
+
+
+def test_a_ping_goes_over_a_memory_link_to_a_host_of_our_own_layers(
+    run: Run, time: VirtualTime
+) -> None:
+    here, there = MemoryLink.pair(time)
+    machine, events = ping(H2, H2_V6, count=3), []
+
+    def on_event(event: object) -> None:
+        events.append(event)
+        for arrival in there.receive():
+            if isinstance(arrival, Datagram):
+                there.send(Transmit(data=echoed(arrival), dst_addr=arrival.src_addr, token=0))
+
+    run(machine, here, on_event, time)
+    replies = of(events, PingReply)
+    assert sorted((reply.src_addr, reply.sequence_number) for reply in replies) == [
+        (target.dst_addr, number) for target in (H2, H2_V6) for number in (1, 2, 3)
+    ]
+    assert all(reply.valid and reply.wrong_at is None for reply in replies)
+
+
+def echoed(request: Datagram) -> bytes:
+    """The whole packet that answers an echo request."""
+    here, there, v6 = request.dst_addr, request.src_addr, ":" in request.dst_addr
+    _, identifier, sequence_number = peek_echo(request.data) or (0, 0, 0)
+    echo = {"identifier": identifier, "sequence_number": sequence_number}
+    if v6:
+        reply = IPv6Header(src_addr=here, dst_addr=there) / ICMPv6Echo(icmp_type=129, **echo)
+    else:
+        reply = IPv4Header(src_addr=here, dst_addr=there) / ICMPEcho(icmp_type=0, **echo)
+    return (reply / request.data[8:]).emit()
 
 
 def test_a_machine_that_has_finished_gets_one_turn_and_its_events_are_told(
