@@ -34,7 +34,7 @@ BATCH = 16
 """So many frames are taken or sent before others have their turn."""
 MAX_PENDING = 131_072
 """Frames under way on all links together; of 1,500 bytes they are 200 MB."""
-EARLY_NS = 60_000
+EARLY_NS = 25_000
 """How long before a frame is due to wake."""
 
 

@@ -30,7 +30,11 @@ __all__ = [
     "options",
     "quantile",
     "table",
+    "too_late",
 ]
+
+
+MOST_LATE_MS = 1.0
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -95,6 +99,15 @@ def quantile(values: Sequence[float], share: float) -> float:
 def median_ratio(values: Sequence[float], others: Sequence[float]) -> float:
     """The median of the ratios of two peers, round by round: what slowed a round cancels out."""
     return statistics.median(a / b for a, b in zip(values, others, strict=True))
+
+
+def too_late(max_ms: float) -> bool:
+    """Whether what was measured over emulated links is worth nothing.
+
+    The emulator tells how late it was at most (`LinkReport.lateness["max_ms"]`). Above
+    1 ms, a bench says "invalid" instead of its figure.
+    """
+    return max_ms > MOST_LATE_MS
 
 
 def machine() -> str:

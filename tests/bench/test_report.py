@@ -14,6 +14,7 @@ from tests.bench.report import (
     options,
     quantile,
     table,
+    too_late,
 )
 
 
@@ -87,3 +88,8 @@ def test_quick_comes_from_the_environment_too(
     monkeypatch.setenv("QUICK", value)
     assert options("a bench").parse_args([]).quick is quick
     assert options("a bench").parse_args(["--quick"]).quick
+
+
+def test_links_that_were_late_by_more_than_a_millisecond_are_worth_no_figure() -> None:
+    assert not too_late(1.0)
+    assert too_late(1.000001)
