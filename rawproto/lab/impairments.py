@@ -45,7 +45,7 @@ PERFECT = "perfect"
 ETHERNET_HEADER_BYTES = 14
 UNLIMITED_PACKETS = 1 << 31
 
-QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([A-Za-z%]*)")
+QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([a-z%]*)")
 
 
 class Kind(NamedTuple):
@@ -53,7 +53,7 @@ class Kind(NamedTuple):
 
     Attributes:
         wants: what to ask for where none was given.
-        units: how much each is; a 0 needs none.
+        units: how much each is, in lower case; a 0 needs none.
         least: the smallest that makes sense.
         most: the largest.
     """
@@ -71,7 +71,7 @@ RATE = Kind(
 )
 QUEUE = Kind(
     "packets, as 50, or bytes, as 64KB (B, KB, KiB, MB, MiB)",
-    {"": 1, "B": 1, "KB": 10**3, "KiB": 1 << 10, "MB": 10**6, "MiB": 1 << 20},
+    {"": 1, "b": 1, "kb": 10**3, "kib": 1 << 10, "mb": 10**6, "mib": 1 << 20},
 )
 TIME = Kind(
     "a time, as 20ms (s, ms, us, ns)", {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}, most=10**12
@@ -230,7 +230,7 @@ def _check_setting(key: str, text: str) -> None:
 
 def _quantity(key: str, text: str, kind: Kind) -> float:
     """A value in the smallest unit of its kind: bits a second, bytes, packets, ns, 1."""
-    found = QUANTITY.fullmatch(text)
+    found = QUANTITY.fullmatch(text.lower())
     if found is not None and (found[2] in kind.units or text == "0"):
         value = float(found[1]) * kind.units.get(found[2], 0)
         # There is no half a packet, but in the mean.
