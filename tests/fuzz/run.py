@@ -37,7 +37,7 @@ def main() -> int:
     known.mkdir()
     for seed, data in seeds(name):
         (known / seed).write_bytes(data)
-    print(f"{name}: {seconds} s, findings in {found}")
+    print(f"{name}: {seconds} s, findings in {found}", flush=True)  # the fuzzer ends us by _exit
     arguments = [
         f"-max_total_time={seconds}",
         f"-artifact_prefix={found}/",
