@@ -23,6 +23,8 @@ from rawproto.lab.topology import (
     star,
 )
 
+LINK = "hosts = ['a', 'b']\n[[links]]\nends = ['a', 'b']\n"
+
 OFFICE = """
 name = "office"
 hosts = ["h1", "h2"]
@@ -125,6 +127,14 @@ def test_file_without_a_name_is_called_as_the_file(tmp_path: Path) -> None:
         ("[[links]]\nends = ['h1']", "links[1].ends: wants two hosts, as in ends = "),
         ("[[links]]\nends = ['a', 'b']\nmtu = 'big'", "links[1].mtu: 'big' is not a whole number"),
         ("[[links]]\nends = ['a', 'b']\nmtu = true", "links[1].mtu: True is not a whole number"),
+        (f"{LINK}delay = 20", "links[1]: delay=20: wants a time, as 20ms (s, ms, us, ns)"),
+        (f"{LINK}delay = true", "links[1].delay: True is not a string"),
+        (f"{LINK}loss = inf", "links[1]: loss=inf: wants a share in per cent, as 1%"),
+        (f"{LINK}jitter = '1ms'", "links[1]: jitter: more than the delay"),
+        (f"{LINK}forward = '1%'", 'links[1].forward: wants a table, as { loss = "1%" }'),
+        (f"{LINK}forward = {{ los = '1%' }}", "links[1]: unknown key 'forward.los' (known are"),
+        (f"{LINK}forward = {{ mtu = 1400 }}", "links[1]: forward.mtu: mtu is the same both ways"),
+        (f"{LINK}forward = {{ loss = [] }}", "links[1].forward.loss: [] is not a string"),
         ("[[links]]\nends = ['a', 'b']\nipv4 = 10", "links[1].ipv4: 10 is not a string"),
         ("[[links]]\nends = ['a', 'b']\nipv6 = true", "links[1].ipv6: True is not a string"),
         ("hosts = ['a']\n[[links]]\nends = ['a', 'b']", "links[1].ends: no host 'b' (there are a)"),
@@ -169,12 +179,36 @@ def test_everything_in_a_file_survives_being_written_down(tmp_path: Path) -> Non
     assert from_document(to_document(topology), "other") == topology
 
 
+def test_impairments_stand_beside_the_rest_of_a_link(tmp_path: Path) -> None:
+    path = tmp_path / "slow.toml"
+    path.write_text(
+        f'{LINK}mtu = 1400\ndelay = "20ms"\nseed = 7\nforward = {{ loss = "5%", burst = 3 }}\n'
+        'backward.queue = "64KB"\nbackward.rate = "1mbit"\n'
+    )
+    topology = read(str(path))
+    (link,) = topology.links
+    assert (link.mtu, link.impairments) == (
+        1400,
+        {
+            "delay": "20ms",
+            "seed": "7",
+            "forward.loss": "5%",
+            "forward.burst": "3",
+            "backward.queue": "64KB",
+            "backward.rate": "1mbit",
+        },
+    )
+    assert from_document(json.loads(json.dumps(to_document(topology))), "slow") == topology
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=8,
 )
-KEYS = st.sampled_from(["name", "hosts", "routers", "links", "routes", "ends", "mtu", "to", "via"])
+KEYS = st.sampled_from(
+    ["name", "hosts", "routers", "links", "routes", "ends", "mtu", "to", "via", "loss", "forward"]
+)
 
 
 @given(
