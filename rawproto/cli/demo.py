@@ -131,7 +131,8 @@ def show_ping(page: Page, h1: LiveHost, h2: LiveHost) -> None:
     words = ["ping", "-n", "-c", "3", "-i", "0.2", h2.ipv4, h2.ipv6]
     page.command(f"rawproto {' '.join(words)}", "on h1")
     done = h1.run([sys.executable, "-m", "rawproto.cli.main", *words], timeout=30)
-    page.block(done.stdout.rstrip())
+    for line in done.stdout.splitlines():
+        page.block(textwrap.fill(line, page.width - 2, subsequent_indent="  "))
     if done.returncode:
         raise LinkError("ping", h2.ipv4, None, done.stderr.strip() or "no answer")
 
