@@ -23,9 +23,10 @@ from typing import Any
 from rawproto.errors import LinkError, UsageError
 from rawproto.lab import build, netem
 from rawproto.lab.batch import find_program
+from rawproto.lab.behaviour import PROPER
 from rawproto.lab.commands import EMULATOR_NAMESPACE, ends_of, port_names
 from rawproto.lab.namespaces import Keeper, in_thread, python_command
-from rawproto.lab.topology import Interface, LinkSpec, Topology
+from rawproto.lab.topology import Interface, LinkSpec, Router, Topology
 
 __all__ = ["LinkReport", "LiveLink", "begin_emulator", "change_link", "choose", "start_links"]
 
@@ -178,17 +179,25 @@ def change_link(
         restart: whether its chances begin anew.
 
     Raises:
-        UsageError: it insists on netem, which is not there or can't do that.
+        UsageError: it insists on netem, which is not there or can't do that; or a router
+            that misbehaves would not survive the change.
         LinkError: the lab is down, or something in it refused.
     """
     made, wanted = before.made, _way(number, topology.links[number - 1])
+    remade = made != "emulator" and wanted == "emulator"
+    if remade or topology.links[number - 1].mtu != before.spec.mtu:
+        for host in map(topology.host, before.spec.ends):
+            if isinstance(host, Router) and host.behaviour != PROPER:
+                raise UsageError(
+                    f"link {number}: {host.name} misbehaves by its interfaces as they are: "
+                    f"say --link {number}:by=emulator, and an MTU, when building the lab"
+                )
     if topology.links[number - 1].mtu != before.spec.mtu:
         in_thread(lambda: build.set_mtu(topology, number, keeper, ip))
     if made == "emulator":
         _ask(keeper, _wish(topology, number, restart=restart))
-    elif wanted == "emulator":
-        if not _emulated(keeper):
-            _await_emulator(begin_emulator(keeper))
+    elif remade:
+        _ensure_emulator(keeper)
         in_thread(lambda: build.remake_link(topology, number, keeper, ip))
         _ask(keeper, _wish(topology, number, restart=True))
         in_thread(lambda: build.await_links(before.ends, topology, keeper))
@@ -218,19 +227,42 @@ def _await_emulator(emulator: subprocess.Popen[bytes]) -> None:
             raise LinkError("start emulator", "", None, f"exit {emulator.wait()}")
 
 
+def _ensure_emulator(keeper: Keeper) -> None:
+    """Starts the emulator in a lab that has none. Raises LinkError if it had one, now dead."""
+    try:
+        _dial(keeper).close()
+    except ConnectionRefusedError:
+        if _emulated(keeper):
+            raise _dead() from None
+        _await_emulator(begin_emulator(keeper))
+
+
+def _dead() -> LinkError:
+    return LinkError("ask emulator", "", errno.ECONNREFUSED, "it has died")
+
+
+def _dial(keeper: Keeper) -> socket.socket:
+    """A socket to the emulator. Raises ConnectionRefusedError if there is none."""
+    with keeper.entered(EMULATOR_NAMESPACE):
+        dialled = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        dialled.settimeout(ANSWER_TIMEOUT_S)
+        dialled.bind("")  # to any name, for the answer
+        dialled.connect(f"\0{ADDRESS}")
+    except OSError:
+        dialled.close()
+        raise
+    return dialled
+
+
 def _ask(keeper: Keeper, request: Mapping[str, Any]) -> dict[str, Any]:
     """One request to the emulator, and its answer."""
     try:
-        with keeper.entered(EMULATOR_NAMESPACE):
-            asking = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        with asking:
-            asking.settimeout(ANSWER_TIMEOUT_S)
-            asking.bind("")  # to any name, for the answer
-            asking.connect(f"\0{ADDRESS}")
-            asking.send(json.dumps(request).encode())
-            answer: dict[str, Any] = json.loads(asking.recv(MAX_MESSAGE_BYTES))
+        with _dial(keeper) as dialled:
+            dialled.send(json.dumps(request).encode())
+            answer: dict[str, Any] = json.loads(dialled.recv(MAX_MESSAGE_BYTES))
     except ConnectionRefusedError:
-        raise LinkError("ask emulator", "", errno.ECONNREFUSED, "it has died") from None
+        raise _dead() from None
     except TimeoutError:
         raise LinkError("ask emulator", "", errno.ETIMEDOUT, "it does not answer") from None
     if "error" in answer:
