@@ -65,9 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, words: Sequence[str]) -> int:
     module = importlib.import_module(f"rawproto.cli.{verb}")
+    summary, _, more = (module.__doc__ or "").partition("\n\n")
     parser = _Parser(
         prog=f"rawproto {verb}",
-        description=module.__doc__.partition("\n\n")[0] if module.__doc__ else None,
+        description=summary,
+        epilog=more,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -82,6 +82,10 @@ class Pace:
             earliest_ns = now_ns if self._last_ns is None else self._last_ns + self._floor_ns
             self.next_ns = min(self.next_ns, max(now_ns, earliest_ns))
 
+    def shift(self, by_ns: int) -> None:
+        """Before the first probe: the whole beat begins so much later."""
+        self.next_ns += by_ns
+
     def retry(self, at_ns: int) -> None:
         """The probe just sent never left: it is due again then, and the beat goes on."""
         self._resume_ns = self.next_ns

@@ -100,6 +100,7 @@ class Ping:
         self._open: deque[tuple[int, Run, Probe]] = deque()
         self._outbox: deque[Transmit] = deque()
         self._events: deque[PingEvent] = deque()
+        self._begun = False
         self._finished = not targets
 
     # -- what a driver calls -----------------------------------------------------------------
@@ -242,14 +243,25 @@ class Ping:
         if not self._is_done(run):
             heapq.heappush(self._due, (run.pace.next_ns, run.index))
 
+    def _begin(self, run: Run, now_ns: int) -> None:
+        """The first probe of all is about to leave: the other targets keep their distance."""
+        late_ns = now_ns - run.pace.next_ns
+        for other in self._runs:
+            if other is not run:
+                other.pace.shift(late_ns)
+        self._due = [(other.pace.next_ns, other.index) for other in self._runs if other is not run]
+        if self.config.deadline_ns is not None:
+            self._deadline_ns = now_ns + self.config.deadline_ns
+        self._begun = True
+
     def _send(self, run: Run, now_ns: int) -> None:
+        if not self._begun:
+            self._begin(run, now_ns)
         target, last = run.target, run.newest
         if self.config.report_outstanding and last and last.state in (WAITING, GIVEN_UP):
             self._events.append(
                 PingOutstanding(target=target, sequence_number=last.sequence_number)
             )
-        if self._deadline_ns is None and self.config.deadline_ns is not None:
-            self._deadline_ns = now_ns + self.config.deadline_ns
         probe, forgotten = run.begin(now_ns)
         if forgotten:
             self._give_up(run, forgotten)

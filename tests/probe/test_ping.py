@@ -529,3 +529,10 @@ def test_quoted_fields_are_scapys_too() -> None:
     read = IP(bytes(error))
     assert (read[IPerror].dst, read[ICMPerror].id, read[ICMPerror].seq) == ("10.0.0.2", 0x1234, 1)
     assert UDP not in read
+
+
+def test_several_targets_keep_their_distance_however_late_the_first_turn_comes() -> None:
+    machine = ping(H2, H3, H2_V6, count=2)
+    network = VirtualNetwork(machine, answering(MS), start_ns=60 * MS)
+    network.run()
+    assert [now // MS for now, _ in network.sent] == [60, 61, 62, 1060, 1061, 1062]
