@@ -1,4 +1,4 @@
-"""traceroute beside the topologies that were built: chains and diamonds, all methods, both families."""
+"""traceroute beside the topologies built: chains and diamonds, all methods, both families."""
 
 from __future__ import annotations
 
