@@ -48,7 +48,7 @@ ENDINGS, ENDINGS_V6 = {3, 11, 12}, {1, 2, 3, 4}
 
 
 class _Probe:
-    __slots__ = ("answer", "done", "number", "sent_ns", "size", "stamp_source", "ttl", "unclear")
+    __slots__ = ("answer", "done", "number", "sent_ns", "size", "stamp_source", "ttl")
 
     def __init__(self, number: int, ttl: int, size: int, sent_ns: int) -> None:
         self.number = number
@@ -58,8 +58,6 @@ class _Probe:
         self.stamp_source: StampSource = "user"
         self.answer: TraceAnswer | None = None
         self.done = False
-        self.unclear = 0
-        """How many errors came that were about this probe or about another, nobody knows."""
 
 
 class Traceroute:
@@ -88,6 +86,8 @@ class Traceroute:
         self._told_ttl = config.first_ttl - 1
         self._size = config.size
         self._one_by_one = False
+        self._unclear = 0  # errors about one of these, nobody knows which:
+        self._suspects: dict[int, _Probe] = {}
         self._next_ns = start_ns
         self._first_ns: int | None = None
         self._events: deque[TraceEvent] = deque()
@@ -231,9 +231,10 @@ class Traceroute:
         awaited = self._awaited(error.received_ns)
         if len(awaited) == 1:
             return awaited[0]
-        for probe in awaited:
-            probe.unclear += 1
+        if awaited:
             self._one_by_one = True
+            self._unclear += 1
+            self._suspects.update((probe.number, probe) for probe in awaited)
         return None
 
     def _awaited(self, at_ns: int) -> list[_Probe]:
@@ -247,6 +248,20 @@ class Traceroute:
             and probe.ttl <= self._last_ttl
             and since_ns < probe.sent_ns <= at_ns
         ]
+
+    def _clear_suspects(self) -> None:
+        """Where there are as many errors as probes, each has been answered by one of them."""
+        suspects = [
+            probe
+            for probe in self._suspects.values()
+            if probe.answer is None and probe.ttl <= self._last_ttl
+        ]
+        if self._unclear >= len(suspects):
+            for probe in reversed(suspects):
+                if probe.number in self._probes:
+                    self._ask_again(probe)
+            self._suspects.clear()
+            self._unclear = 0
 
     def _shrink(self, probe: _Probe, mtu: int, src_addr: str) -> None:
         """A probe did not fit: it is sent again, and all after it, as large as would."""
@@ -302,15 +317,11 @@ class Traceroute:
     def _tidy(self, now_ns: int) -> None:
         if self._finished:
             return
-        if self._one_by_one:
-            awaited = self._awaited(now_ns)
-            # As many errors as probes: each has been answered, by one of them.
-            if all(probe.unclear >= len(awaited) for probe in awaited):
-                for probe in reversed(awaited):
-                    self._ask_again(probe)
+        if self._suspects:
+            self._clear_suspects()
         for probe in list(self._under_way):
             if self._deadline_ns(probe) <= now_ns:
-                if probe.unclear:
+                if probe.number in self._suspects:
                     self._ask_again(probe)
                 else:
                     self._close(probe)
