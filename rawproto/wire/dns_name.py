@@ -107,10 +107,13 @@ class NameReader:
         shapes: of the names read so far, in order; None for one without a pointer.
     """
 
-    __slots__ = ("data", "shapes")
+    __slots__ = ("_tails", "data", "shapes")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        # What stands at the targets of pointers: (text, bytes, pointers). A hostile message
+        # has thousands of pointers to one long name.
+        self._tails: dict[int, tuple[str, int, int]] = {}
         self.shapes: list[Shape | None] = []
 
     def read(self, at: int) -> tuple[str, int]:
@@ -120,6 +123,8 @@ class NameReader:
         shape: Shape | None = None
         name_bytes = pointers = behind = 0
         start = at
+        visited: list[tuple[int, int, int, int]] = []  # (target, labels, bytes, pointers before)
+        tail = ""
         while True:
             if at >= size:
                 raise TruncatedError("dns", at, 1, 0)
@@ -139,6 +144,19 @@ class NameReader:
                     raise MalformedError("dns", at, f"more than {MAX_POINTERS} pointers in a name")
                 if shape is None:
                     shape, behind = Shape(len(labels), target), at + 2
+                known = self._tails.get(target)
+                if known is not None:
+                    tail, tail_bytes, tail_pointers = known
+                    name_bytes += tail_bytes
+                    pointers += tail_pointers
+                    if name_bytes >= _MAX_NAME:
+                        raise MalformedError("dns", at, f"a name of more than {_MAX_NAME} bytes")
+                    if pointers > MAX_POINTERS:
+                        raise MalformedError(
+                            "dns", at, f"more than {MAX_POINTERS} pointers in a name"
+                        )
+                    break
+                visited.append((target, len(labels), name_bytes, pointers))
                 at = start = target
                 continue
             if length > _MAX_LABEL:
@@ -152,7 +170,12 @@ class NameReader:
             labels.append(data[at + 1 : end])
             at = end
         self.shapes.append(shape)
-        return join_labels(labels), behind or at + 1
+        for target, skip, bytes_before, pointers_before in visited:
+            text = join_labels(labels[skip:]) if labels[skip:] else ""
+            text += tail
+            self._tails[target] = (text, name_bytes - bytes_before, pointers - pointers_before)
+        text = (join_labels(labels) if labels else "") + tail
+        return text or ".", behind or at + 1
 
 
 class NameWriter:

@@ -32,9 +32,10 @@ def fragment_ipv4(packet: bytes, mtu: int) -> list[bytes]:
         WireError: no IPv4 packet.
         EmitError: the MTU leaves no room for 8 bytes of payload.
     """
+    header, payload = IPv4Header.parse(packet)
+    packet = packet[: header.total_length or None]
     if len(packet) <= mtu:
         return [packet]
-    header, payload = IPv4Header.parse(packet)
     first = header.recomputed()
     later = dataclasses.replace(
         first, options=tuple(option for option in header.options if option.kind & 0x80)

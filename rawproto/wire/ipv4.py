@@ -241,6 +241,10 @@ class IPv4Header(Layer):
     def addresses_within(
         self, src_addr: str | None, dst_addr: str | None
     ) -> tuple[str | None, str | None]:
+        if self.options:
+            from rawproto.wire.ipv4_options import final_addr
+
+            return self.src_addr, final_addr(self.options) or self.dst_addr
         return self.src_addr, self.dst_addr
 
     @staticmethod

@@ -33,6 +33,7 @@ __all__ = [
     "Timestamp",
     "UnknownOption",
     "emit_options",
+    "final_addr",
     "parse_options",
 ]
 
@@ -132,6 +133,8 @@ class Timestamp(IPv4Option):
         return self.entries[: max(0, self.pointer - 5) // (4 if self.flag == 0 else 8)]
 
     def emit(self) -> bytes:
+        if self.flag >> 4:
+            raise EmitError("Timestamp.flag", self.flag, "must be 0 to 15")
         body = b""
         try:
             for address, time in self.entries:
@@ -244,6 +247,17 @@ def parse_options(data: bytes) -> tuple[IPv4Option, ...]:
         options.append(option)
         at += length
     return tuple(options)
+
+
+def final_addr(options: tuple[IPv4Option, ...]) -> str | None:
+    """Where a source route that is not used up leads to, None without one.
+
+    Checksums of the layers inside are computed over it (RFC 1122 section 4.1.3.5 for UDP).
+    """
+    for option in options:
+        if isinstance(option, SourceRoute) and option.pointer <= 4 * len(option.addresses):
+            return option.addresses[-1]
+    return None
 
 
 def emit_options(options: tuple[IPv4Option, ...]) -> bytes:

@@ -218,3 +218,20 @@ def test_no_pointer_leads_beyond_14_bits() -> None:
     writer.write("a.b.")
     writer.write("b.")
     assert writer.data[0x3FFF:] == b"\x01a\x01b\x00" + b"\xff\xff" + b"\x01b\x00"
+
+
+def test_name_behind_many_pointers_is_read_once() -> None:
+    tail = b"".join(bytes((1, 97 + number % 26)) for number in range(120)) + b"\0"
+    data = HEADER + tail + b"\xc0\x0c" * 5000 + b"\x01z\xc0\x0c" + b"\x0f" + bytes(15) + b"\xc0\x0c"
+    names = NameReader(data)
+    whole, at = names.read(12)
+    first, at = names.read(at)
+    assert first == whole
+    # What stands at a pointer's target is remembered: the bytes there are not read again.
+    names.data = data[:12] + bytes(len(tail)) + data[12 + len(tail) :]
+    for _ in range(4999):
+        again, at = names.read(at)
+        assert again == whole
+    assert names.read(at)[0] == f"z.{whole}"
+    with pytest.raises(MalformedError, match="more than 255 bytes"):
+        names.read(at + 4)

@@ -101,3 +101,9 @@ def test_any_chain_ends(next_header: int, data: bytes) -> None:
     assert len(steps) <= 16
     assert all(offset <= len(data) for _, offset in steps)
     upper_layer(next_header, data)
+
+
+def test_what_stands_behind_the_packet_is_no_part_of_it() -> None:
+    whole = bytes(IP(proto=253) / bytes(100))
+    assert fragment_ipv4(whole + bytes(46), 120) == [whole]
+    assert fragment_ipv4(bytes(IP(proto=253)) + bytes(80), 68) == [bytes(IP(proto=253))]

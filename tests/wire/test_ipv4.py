@@ -260,3 +260,8 @@ def test_verify_tells_a_bad_checksum() -> None:
 
 def test_flags_have_the_rfcs_places() -> None:
     assert IPv4Header(flags=DF | MF, fragment_offset=1).emit()[6:8] == b"\x60\x01"
+
+
+def test_timestamp_flag_has_four_bits() -> None:
+    with pytest.raises(EmitError, match="flag"):
+        Timestamp(flag=16).emit()

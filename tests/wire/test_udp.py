@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, UDP, IPOption_LSRR
 from scapy.layers.inet6 import IPv6
 
 from rawproto.errors import EmitError, MalformedError
+from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv4_options import SourceRoute
 from rawproto.wire.udp import UDPHeader
 from tests.wire.contract import assert_parser_is_total, assert_truncated_below
 
@@ -88,3 +90,19 @@ def test_missing_addresses_and_bad_fields_are_named() -> None:
         UDPHeader(src_port=65536, checksum=0).emit()
     with pytest.raises(EmitError, match="65535"):
         UDPHeader(checksum=0).emit(bytes(65528))
+
+
+@pytest.mark.parametrize("pointer", [4, 8, 12])
+def test_checksum_behind_a_source_route_is_over_the_last_address(pointer: int) -> None:
+    route = SourceRoute(addresses=("10.0.0.8", "10.0.0.9"), pointer=pointer)
+    packet = IPv4Header(**ADDRESSES[4], options=(route,)) / UDPHeader(dst_port=9) / b"data"
+    theirs = IP(
+        src="10.0.0.1",
+        dst="10.0.0.2",
+        id=0,
+        options=[IPOption_LSRR(routers=list(route.addresses), pointer=pointer)],
+    ) / UDP(sport=0, dport=9)
+    if pointer <= 8:
+        assert packet.emit()[32 + 6 :][:2] == bytes(theirs / b"data")[32 + 6 :][:2]
+    last = "10.0.0.9" if pointer <= 8 else "10.0.0.2"
+    assert UDPHeader.verify(packet.emit()[32:], src_addr="10.0.0.1", dst_addr=last) is True
