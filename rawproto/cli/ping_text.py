@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TextReport"]
 
+MAX_ROUTES = 1024
+"""How many hosts' last routes are remembered: anybody can answer for many."""
 NAME_WAIT_S = 0.2
-"""How long the first line about an address may wait for its name."""
+"""How long lines may wait for the names of their addresses, all together."""
 
 
 def _ms(ns: float) -> str:
@@ -137,7 +139,10 @@ class TextReport:
         shown = f"{address}%{target.scope}" if target.scope and "fe8" in address[:3] else address
         if self._names is None:
             return shown
+        started = time.monotonic()
         name = self._names.name_of(shown, self._name_wait_s)
+        # All names together may hold up the pump so long, and not each.
+        self._name_wait_s = max(0.0, self._name_wait_s - (time.monotonic() - started))
         return f"{name} ({shown})" if name else shown
 
     def _reply(self, event: PingReply) -> str:
@@ -184,6 +189,8 @@ class TextReport:
             isinstance(option, Timestamp) for option in event.options
         ):
             return "\t(same route)"
+        if len(self._last_options) >= MAX_ROUTES:
+            self._last_options.clear()
         self._last_options[event.src_addr] = event.options
         return "".join(f"\n{line}" for line in lines)
 

@@ -1,6 +1,6 @@
 """Signals as wishes: a handler may interrupt a turn of the machine, so it only leaves a note.
 
-SIGINT and SIGTERM wish for the end, SIGQUIT for a word on how things stand; the
+SIGINT, SIGTERM and SIGHUP wish for the end, SIGQUIT for a word on how things stand; the
 driver grants wishes between two turns.
 """
 
@@ -13,7 +13,8 @@ from types import FrameType
 
 __all__ = ["Wishes"]
 
-_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+_NUMBERS = (*_ENDS, signal.SIGQUIT)
 
 
 class Wishes:
@@ -34,7 +35,7 @@ class Wishes:
         noted, self._noted = self._noted, set()
         if signal.SIGQUIT in noted:
             self._tell()
-        if noted & {signal.SIGINT, signal.SIGTERM}:
+        if noted & _ENDS:
             self._end()
 
     @contextmanager

@@ -114,6 +114,8 @@ class NameFinder:
                 name = socket.getnameinfo((address, 0), socket.NI_NAMEREQD)[0]
             except (OSError, UnicodeError):
                 name = ""
+            if not (name.isascii() and name.isprintable()):
+                name = ""  # whoever runs the reverse zone wrote it: no escapes to our terminal
             with self._found:
                 self._names[address] = name
                 self._found.notify_all()

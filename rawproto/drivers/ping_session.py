@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from rawproto.drivers.names import is_address
 from rawproto.drivers.target import (
@@ -84,6 +84,10 @@ class PingOptions:
 
     def check(self) -> None:
         """Raises UsageError where a value is out of range."""
+        if self.family not in (None, 4, 6):
+            raise UsageError(f"family {self.family}: must be 4, 6 or None")
+        if self.fragmentation not in get_args(Fragmentation):
+            raise UsageError(f"fragmentation {self.fragmentation}: must be do, want, dont or probe")
         check_range("count", self.count, 1, 1 << 48)
         check_range("interval in ms", self.interval_ms, 0, 1e9)
         check_range("timeout in ms", self.timeout_ms, 0.001, 1e9)

@@ -17,6 +17,10 @@ from rawproto.machine import Datagram, Machine
 
 __all__ = ["Pump"]
 
+MAX_SENT = 32
+"""Packets sent in one turn: fewer than are received, so that a machine which always has
+something to send hears its answers and its user all the same."""
+
 E = TypeVar("E")
 
 
@@ -59,7 +63,10 @@ class Pump(Generic[E]):
         due_ns = machine.poll_timeout()
         if due_ns is not None and due_ns <= now_ns:
             machine.handle_timeout(now_ns)
-        while (transmit := machine.poll_transmit(clock())) is not None:
+        for _ in range(MAX_SENT):
+            transmit = machine.poll_transmit(clock())
+            if transmit is None:
+                break
             try:
                 sent_ns = link.send(transmit)
             except LinkError as error:
@@ -68,6 +75,8 @@ class Pump(Generic[E]):
                 machine.handle_transmitted(transmit.token, None, sent_ns, "user")
         while (event := machine.poll_event()) is not None:
             self._on_event(event)
+        if transmit is not None and not machine.finished:
+            return now_ns  # there may be more to send, but others come first
         due_ns, link_ns = machine.poll_timeout(), link.poll_timeout()
         if due_ns is None or (link_ns is not None and link_ns < due_ns):
             return link_ns

@@ -14,12 +14,13 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
 from typing import Any, Self
 
 from rawproto.errors import LinkError
 from rawproto.link.base import Arrival, arrival_order
 from rawproto.link.interfaces import split_scope
-from rawproto.link.options import SO_RXQ_OVFL, SO_TIMESTAMPING, grow_buffers
+from rawproto.link.options import SO_MEMINFO, SO_RXQ_OVFL, SO_TIMESTAMPING, grow_buffers
 from rawproto.link.timestamps import (
     EXTENDED_ERROR,
     ORIGIN_TIMESTAMPING,
@@ -41,6 +42,7 @@ _MAX_ADDRESSES = 4096
 _MAX_ERRORS = 1024  # read from the error queue in one turn, so that a storm starves nobody
 
 _UINT = struct.Struct("@I")
+_MEMINFO_WORDS, _MEMINFO_DROPS = 9, 8  # of SO_MEMINFO: SK_MEMINFO_VARS, SK_MEMINFO_DROPS
 
 
 class SocketLink:
@@ -92,8 +94,12 @@ class SocketLink:
     def dropped(self) -> int:
         """Packets that the kernel dropped for want of room in the receive buffer.
 
-        The kernel tells with the next packet that it queues.
+        The kernel tells with the next packet that it queues, and when it is asked.
         """
+        with suppress(OSError):  # closed, or a kernel older than the option
+            sizes = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * _MEMINFO_WORDS)
+            counted = _UINT.unpack_from(sizes, 4 * _MEMINFO_DROPS)[0]
+            self._dropped = max(self._dropped, counted)
         return self._dropped
 
     def fileno(self) -> int:

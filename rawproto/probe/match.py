@@ -33,6 +33,7 @@ __all__ = [
 
 ICMP = 1
 ICMPV6 = 58
+FRAGMENTATION_NEEDED = 4
 
 
 @dataclass(slots=True, kw_only=True)
@@ -164,12 +165,19 @@ def read_error(datagram: Datagram) -> tuple[ICMPError, Quote] | None:
         original=quote.data,
         received_ns=datagram.received_ns,
         ttl=datagram.ttl,
-        mtu=getattr(message, "next_hop_mtu", None) or getattr(message, "mtu", None),
+        mtu=_mtu_of(message),
         gateway_addr=getattr(message, "gateway_addr", ""),
         extensions=extensions.emit() if extensions else b"",
         stamp_source=datagram.stamp_source,
     )
     return error, quote
+
+
+def _mtu_of(message: Layer) -> int | None:
+    """What would fit, of the two errors that tell (RFC 1191, RFC 4443 section 3.2)."""
+    if getattr(message, "code", None) == FRAGMENTATION_NEEDED:
+        return getattr(message, "next_hop_mtu", None) or None
+    return getattr(message, "mtu", None)
 
 
 def _match_error(datagram: Datagram) -> EchoMatch | None:

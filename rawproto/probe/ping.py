@@ -81,7 +81,10 @@ class Ping:
         self._answer_driven = config.flood or config.adaptive
         interval_ns = max(config.interval_ns, FLOOD_INTERVAL_NS if config.flood else 0)
         spread_ns = min(SPREAD_NS, interval_ns // max(1, len(targets)))
-        remembered = max(1024, min(0xFFFF, 2 * self._timeout_ns // max(interval_ns, 1)))
+        remembered = 0xFFFF
+        if not self._answer_driven:
+            under_way = 2 * self._timeout_ns // max(interval_ns, 1) + 2 * config.preload
+            remembered = max(1024, min(0xFFFF, under_way))
         self._runs = []
         for index, target in enumerate(targets):
             pace = Pace(
@@ -328,7 +331,10 @@ class Ping:
 
     def _on_reply(self, run: Run, probe: Probe, match: EchoMatch, datagram: Datagram) -> None:
         counts = run.statistics
-        rtt_ns = max(0, datagram.received_ns - probe.sent_ns)
+        rtt_ns = datagram.received_ns - probe.sent_ns
+        if rtt_ns < 0:
+            # Looped back before the driver took it (a group's member on this host).
+            rtt_ns = max(0, rtt_ns + (probe.queued_ns or 0))
         wrong_at = self._wrong_at(match.payload)
         counts.corrupted += not match.valid or wrong_at is not None
         counts.ended_ns = max(counts.ended_ns, datagram.received_ns)

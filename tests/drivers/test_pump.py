@@ -98,3 +98,18 @@ def test_a_link_that_is_gone_is_the_callers_to_know(bench: Bench, monkeypatch) -
     with pytest.raises(LinkError) as raised:
         bench.pump.turn()
     assert raised.value is gone
+
+
+def test_machine_that_always_has_something_to_send_hears_its_answers_in_between(
+    bench: Bench,
+) -> None:
+    bench.machine.transmits = [transmit(token) for token in range(100)]
+    bench.link.arrivals = []
+    assert bench.pump.turn() == 50, "the next turn is due at once"
+    assert len(bench.link.sent) == 32
+    bench.link.arrivals = [DATAGRAM]
+    bench.pump.turn()
+    assert ("datagram", DATAGRAM, 50) in bench.machine.calls
+    assert len(bench.link.sent) == 64
+    bench.machine.finished = True
+    assert bench.pump.turn() != 50, "one that has finished is not kept going"

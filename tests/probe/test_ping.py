@@ -536,3 +536,22 @@ def test_several_targets_keep_their_distance_however_late_the_first_turn_comes()
     network = VirtualNetwork(machine, answering(MS), start_ns=60 * MS)
     network.run()
     assert [now // MS for now, _ in network.sent] == [60, 61, 62, 1060, 1061, 1062]
+
+
+def test_preload_is_remembered_whole() -> None:
+    machine = ping(count=1500, preload=1500, payload=b"")
+    VirtualNetwork(machine, answering(100 * MS)).run()
+    counts = machine.statistics(H2)
+    assert (counts.received, counts.loss_pct, counts.late) == (1500, 0.0, 0)
+
+
+def test_mtu_is_believed_of_no_other_unreachable() -> None:
+    machine = ping(count=1)
+    events = VirtualNetwork(
+        machine,
+        lambda transmit, now_ns: [
+            (MS, error_about(transmit, "10.9.9.9", 3, 1, nexthopmtu=600, unused=0))
+        ],
+    ).run()
+    (error,) = of(events, PingError)
+    assert (error.message, error.mtu) == ("Destination Host Unreachable", None)
