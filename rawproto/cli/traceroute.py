@@ -144,7 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _options(arguments: argparse.Namespace) -> TraceOptions:
     try:
         longest, *times = [float(word) for word in arguments.wait.split(",")]
-        here, near, *_ = [*times, *(3.0, 10.0)[len(times) :]]
+        here, near = [*times, *(3.0, 10.0)[len(times) :]]
     except ValueError:
         raise UsageError(f"-w {arguments.wait}: must be MAX[,HERE[,NEAR]]") from None
     interface, source = arguments.interface, arguments.source
