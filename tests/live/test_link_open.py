@@ -16,13 +16,17 @@ import pytest
 from rawproto.errors import LinkError
 from rawproto.link.base import Transmitted
 from rawproto.link.dgram import DgramLink
-from rawproto.link.open import DualLink, open_icmp_link
+from rawproto.link.join import JoinedLink
+from rawproto.link.open import DualLink, open_flow_link, open_icmp_link
+from rawproto.link.ports import reserve_port
 from rawproto.link.privileges import has_net_raw
 from rawproto.link.raw import RawLink
 from rawproto.machine import Datagram, Transmit
 from rawproto.wire.icmp_echo import ICMPEcho, ICMPv6Echo
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
+from rawproto.wire.tcp import ACK, RST, SYN, TCPHeader
+from rawproto.wire.udp import UDPHeader
 from tests.live.namespaces import Namespace, namespace_pair
 
 A, B, A6, B6 = "10.98.0.1", "10.98.0.2", "fd98::1", "fd98::2"
@@ -126,12 +130,84 @@ def test_options_reach_the_sockets(hosts: Hosts) -> None:
             assert [type(each) for each in link.receive()] == [Datagram]
 
 
+CLOSED = 33_434
+FAMILIES = pytest.mark.parametrize(("src_addr", "dst_addr"), [(A, B), (A6, B6)])
+
+
+def segment(src_addr: str, dst_addr: str, header: TCPHeader | UDPHeader, token: int) -> Transmit:
+    """A SYN or an empty datagram, whole."""
+    ip: IPv4Header | IPv6Header
+    if ":" in dst_addr:
+        ip = IPv6Header(src_addr=src_addr, dst_addr=dst_addr)
+    else:
+        ip = IPv4Header(src_addr=src_addr, dst_addr=dst_addr, identification=token)
+    return Transmit(data=(ip / header).emit(), dst_addr=dst_addr, token=token)
+
+
+@FAMILIES
+def test_flow_of_udp_hears_complaints_about_its_own_port_only(
+    hosts: Hosts, src_addr: str, dst_addr: str
+) -> None:
+    with (
+        hosts[0].entered(),
+        reserve_port("udp", src_addr) as reserved,
+        open_flow_link(reserved, CLOSED) as link,
+    ):
+        assert isinstance(link, RawLink)
+        src_port = reserved.getsockname()[1]
+        for token, dst_port in ((1, CLOSED + 1), (2, CLOSED)):
+            header = UDPHeader(src_port=src_port, dst_port=dst_port)
+            link.send(segment(src_addr, dst_addr, header, token))
+        arrivals = link.receive()
+    assert [type(each) for each in arrivals] == [Transmitted, Transmitted, Datagram]
+    quoted = arrivals[-1].data[-8:]  # type: ignore[union-attr]
+    assert (int.from_bytes(quoted[:2], "big"), int.from_bytes(quoted[2:4], "big")) == (
+        src_port,
+        CLOSED,
+    )
+
+
+@FAMILIES
+def test_flow_of_tcp_hears_what_answers_it_only(hosts: Hosts, src_addr: str, dst_addr: str) -> None:
+    with hosts[0].entered():
+        reserved = reserve_port("tcp", src_addr)
+        link = open_flow_link(reserved, CLOSED)
+    with reserved, link:
+        assert isinstance(link, JoinedLink)
+        src_port = reserved.getsockname()[1]
+        for token, ports in enumerate(
+            [(src_port, CLOSED + 1), (src_port + 1, CLOSED), (src_port, CLOSED)], 1
+        ):
+            header = TCPHeader(
+                src_port=ports[0], dst_port=ports[1], sequence_number=77, flags=SYN, window=1
+            )
+            link.send(segment(src_addr, dst_addr, header, token))
+        arrivals = link.receive()
+    assert [type(each) for each in arrivals] == [Transmitted] * 3 + [Datagram]
+    answer = arrivals[-1]
+    assert isinstance(answer, Datagram)
+    read = TCPHeader.parse(answer.data)[0]
+    assert (read.src_port, read.dst_port, read.flags) == (CLOSED, src_port, RST | ACK)
+    assert read.acknowledgment_number == 78
+    assert (answer.src_addr, answer.protocol, answer.stamp_source) == (dst_addr, 6, "kernel")
+
+
+def test_flow_link_leaves_no_socket_open_that_it_could_not_use(hosts: Hosts) -> None:
+    with hosts[0].entered(), reserve_port("tcp", A) as reserved:
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(LinkError) as refused:
+            open_flow_link(reserved, CLOSED, interface="nope")
+        assert set(os.listdir("/proc/self/fd")) == before
+    assert refused.value.errno == errno.ENODEV
+
+
 PREAMBLE = """
 import json, os, sys
 from rawproto.errors import PrivilegeError
 from rawproto.link.dgram import DgramLink
-from rawproto.link.open import DualLink, open_icmp_link
+from rawproto.link.open import DualLink, open_flow_link, open_icmp_link
 from rawproto.link.packet import PacketLink
+from rawproto.link.ports import reserve_port
 from rawproto.link.privileges import drop_privileges, has_net_raw
 from rawproto.link.raw import RawLink
 from tests.live.test_link_open import ping
@@ -183,6 +259,24 @@ def test_without_privilege_datagram_sockets_do_where_groups_may_ping(hosts: Host
         assert (number, capability) == (errno.EPERM, "CAP_NET_RAW")
         python = os.path.realpath(sys.executable)
         assert remedy == f"run it with sudo, or once: sudo setcap cap_net_raw+ep {python}"
+
+
+def test_without_privilege_udp_has_a_link_and_tcp_has_a_reason(strict_hosts: Hosts) -> None:
+    seen = run_in(
+        strict_hosts[0],
+        f"""
+        drop_privileges()
+        print(json.dumps([
+            told(lambda: open_flow_link(reserve_port(kind, address), 80))
+            for kind in ("udp", "tcp") for address in ("{A}", "{A6}")
+        ]))
+        """,
+    )
+    assert seen[:2] == ["UDPLink", "UDPLink"]
+    for text, number, capability, remedy in seen[2:]:
+        assert text.startswith("send TCP by hand: Operation not permitted (needs CAP_NET_RAW); ")
+        assert (number, capability) == (errno.EPERM, "CAP_NET_RAW")
+        assert remedy.endswith("UDP would do without")
 
 
 def test_without_privilege_nor_ping_group_the_remedies_are_named(strict_hosts: Hosts) -> None:
