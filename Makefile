@@ -10,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit live check docs fuzz bench clean
+.PHONY: help setup demo test tools unit live check docs fuzz bench clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,10 +46,14 @@ demo: $(RUN)  ## two hosts on this machine, and packets between them
 	@.ci/setup tools ip=iproute2 unshare=util-linux
 	@$(VENV)/bin/rawproto demo
 
-test: unit live  ## everything that there is to trust this checkout by: unit, property, live
+test: tools unit live  ## everything that there is to trust this checkout by: unit, property, live
 
 PYTEST := $(PY) -m pytest
 CORES := $(shell nproc)
+
+# First of all, so that nobody waits a minute to hear that a package is missing.
+tools: $(DEV)
+	@.ci/setup live true
 
 unit: $(DEV)  ## the tests that need no network
 	@$(PYTEST) -n $(CORES) -m "not live"
