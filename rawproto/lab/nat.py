@@ -7,8 +7,8 @@ until others need its room::
     inside (protocol, 10.99.1.1, 40001)  <-->  outside (protocol, 10.99.4.1, 40001)
 
 The identifier is the source port of TCP and UDP, or that of an ICMP echo; it stays as it
-is while nobody else has it. Other protocols have none: there the last one that sent is
-the one who gets the answers.
+is while nobody else has it. Other protocols have none, nor have later fragments: there the
+last one that sent is the one who gets the answers.
 
 An ICMP error quotes a packet as it was beyond the NAT. What becomes of the quote is what
 tools find a NAT by, and NATs differ::
@@ -17,7 +17,7 @@ tools find a NAT by, and NATs differ::
     addresses   addresses and identifiers, but no checksum in the quote
     plain       nothing: the quote is of a packet that nobody inside has sent
 
-It keeps no fragments: of those that come in from outside only the first finds its way.
+It puts no fragments together, and forgets no mapping by time.
 """
 
 from __future__ import annotations
@@ -90,8 +90,6 @@ class NAT:
         at = error_at(packet, upper)
         if at is not None:
             return self._error_outbound(packet, address, upper, at)
-        if not upper.whole:
-            return rewritten(packet, SRC, address, upper, None)
         key = (upper.protocol, source(packet), read_identifier(packet, upper), address)
         identifier = self._out.pop(key, None)
         if identifier is None:
@@ -117,7 +115,7 @@ class NAT:
         inside = self._back.get(
             (upper.protocol, destination(packet), read_identifier(packet, upper))
         )
-        if inside is None or not upper.whole:
+        if inside is None:
             return packet
         return rewritten(packet, DST, inside[0], upper, inside[1])
 
@@ -151,7 +149,7 @@ class NAT:
     def _free_identifier(self, key: tuple[int, bytes, int, bytes]) -> int | None:
         """What an endpoint is to be known by outside: its own identifier, or the next free one."""
         protocol, _, wanted, address = key
-        if protocol not in _CHECKSUM_AT or (protocol, address, wanted) not in self._back:
+        if not wanted or (protocol, address, wanted) not in self._back:
             return wanted
         for identifier in range(FIRST_IDENTIFIER, 0x10000):
             if (protocol, address, identifier) not in self._back:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -143,18 +141,31 @@ def test_udp_without_checksum_stays_without() -> None:
     assert parsed(site.out(request) or b"")[UDP].chksum == 0
 
 
-@given(st.integers(0, 0xFFFF))
-def test_udp_checksum_is_never_mended_to_none(word: int) -> None:
+@pytest.mark.parametrize(("kind", "checksum"), [(UDP, 0xFFFF), (TCP, 0)])
+def test_checksum_of_zero_is_written_as_each_protocol_writes_it(
+    kind: type[Packet], checksum: int
+) -> None:
     site = Site("ipv4")
-    packet = IP(src=site.inside, dst=site.server) / UDP(sport=1, dport=2) / word.to_bytes(2, "big")
-    assert site.sent(packet)[UDP].chksum != 0
+
+    def packet(src: str, word: int) -> Packet:
+        return IP(src=src, dst=site.server) / kind(sport=1, dport=2) / word.to_bytes(2, "big")
+
+    # What the checksum outside would be, as a word of the data, makes it 0.
+    word = parsed(bytes(packet(site.outside, 0)))[kind].chksum
+    assert site.sent(packet(site.inside, word))[kind].chksum == checksum
 
 
-def test_later_fragments_go_out_under_the_same_address() -> None:
+def test_later_fragments_have_no_port_and_go_by_their_addresses() -> None:
     site = Site("ipv4")
-    later = IP(src=site.inside, dst=site.server, frag=10, proto=17) / Raw(b"\x9c\x40" * 10)
-    sent = site.sent(later)
-    assert (sent.src, bytes(sent[Raw])) == (site.outside, b"\x9c\x40" * 10)
+    site.sent(site.request(site.inside))
+    like_ports = b"\x9c\x40" * 10  # 40000, which somebody has
+    for sender in (site.inside, site.other):
+        later = IP(src=sender, dst=site.server, frag=10, proto=17) / Raw(like_ports)
+        sent = site.sent(later)
+        assert (sent.src, bytes(sent[Raw])) == (site.outside, like_ports)
+    later = IP(src=site.server, dst=site.outside, frag=10, proto=17) / Raw(like_ports)
+    came = site.came(later)
+    assert (came.dst, bytes(came[Raw])) == (site.other, like_ports)
 
 
 def test_extension_headers_stand_before_what_is_translated() -> None:
@@ -167,13 +178,13 @@ def test_extension_headers_stand_before_what_is_translated() -> None:
 
 def test_mappings_are_bounded_and_the_idle_ones_go_first() -> None:
     site = Site("ipv4")
-    site.sent(site.request(site.inside, sport=1))
-    for number in range(MAX_MAPPINGS):
-        site.out(site.request(site.inside, sport=10000 + number))
-        site.out(site.request(site.inside, sport=1))
-    assert site.came(site.answer(1)).dst == site.inside
-    idle = bytes(site.answer(10000))
-    assert site.nat.inbound(idle) == idle
+    busy, idle = 1, 10000
+    for sport in (busy, *range(idle, idle + MAX_MAPPINGS - 1), busy, 9, 10):
+        site.out(site.request(site.inside, sport=sport))
+    assert site.came(site.answer(busy)).dst == site.inside
+    for sport in (idle, idle + 1):
+        forgotten = bytes(site.answer(sport))
+        assert site.nat.inbound(forgotten) == forgotten
 
 
 # --- errors and what they quote -----------------------------------------------------------------

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rawproto.errors import UsageError
-from rawproto.lab.routers import plan_routers
+from rawproto.lab.routers import plan_routers, router_config
 from rawproto.lab.routes import routes_of
 from rawproto.lab.rules import ip_commands, nft_rules, settings
 from rawproto.lab.tables import TableEntry, table_of
-from rawproto.lab.topology import LinkSpec, Router, Topology, chain, diamond, star
+from rawproto.lab.topology import LinkSpec, Route, Router, Topology, chain, diamond, star
 
 
 def table(topology: Topology, name: str) -> tuple[TableEntry, ...]:
@@ -148,6 +148,19 @@ def test_balance_gives_each_way_a_table_with_one_gateway() -> None:
     assert "route replace fd99:8::/64 via fd99:4::2 table 1001" in commands(topology, "r1", 6)
 
 
+def test_ways_are_so_many_that_every_gateway_is_on_equally_many() -> None:
+    plain = diamond(3)
+    two = ("10.99.2.2", "10.99.4.2")
+    route = Route(host="r1", destination="203.0.113.0/24", gateways=two)
+    mixed = Topology(name="mixed", hosts=plain.hosts, links=plain.links, routes=(route,))
+    topology = mixed.misbehaving("r1:balance=packet")
+    assert "meta mark set numgen inc mod 6 offset 1" in rules(topology, "r1")
+    lines = commands(topology, "r1", 4)
+    for gateway in two:
+        words = f"route replace 203.0.113.0/24 via {gateway} table"
+        assert len([line for line in lines if line.startswith(words)]) == 3
+
+
 def test_balance_by_flow_looks_at_the_first_four_bytes_behind_the_header() -> None:
     lines = rules(diamond(2).misbehaving("r1:balance=flow"), "r1")
     assert [line for line in lines if "jhash" in line] == [
@@ -186,3 +199,16 @@ def test_routes_are_made_to_misbehave_again_without_their_rules() -> None:
     again = ip_commands(router(topology, "r1"), table(topology, "r1"), rules=False)
     assert all(line.startswith("route replace") for line in again[4] + again[6])
     assert len(again[4]) == len(commands(topology, "r1", 4)) - 2
+
+
+def test_frames_of_our_own_router_go_from_its_end_of_a_link_to_the_other() -> None:
+    plan = plan_routers(chain(3).misbehaving("r2:userspace"))
+    config = router_config(plan.topology, plan.routers[0], plan.tables["r2"])
+    assert [port.mac_addresses.hex(":", 6) for port in config.ports] == [
+        "020000000201:020000000202",
+        "020000000302:020000000301",
+    ]
+    assert [(port.addresses, port.peers) for port in config.ports] == [
+        (("10.99.2.2", "fd99:2::2"), ("10.99.2.1", "fd99:2::1")),
+        (("10.99.3.1", "fd99:3::1"), ("10.99.3.2", "fd99:3::2")),
+    ]
