@@ -57,7 +57,7 @@ payload = bytes(1472)
 now = due = time.monotonic()
 end = now + seconds
 while now < end:
-    while due <= now:
+    while due <= now and due < end:
         sender.sendto(payload, (address, 9))
         due += gap
     time.sleep(max(0, due - now))
