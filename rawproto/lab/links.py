@@ -23,7 +23,6 @@ from typing import Any
 from rawproto.errors import LinkError, UsageError
 from rawproto.lab import build, netem
 from rawproto.lab.batch import find_program
-from rawproto.lab.behaviour import PROPER
 from rawproto.lab.commands import EMULATOR_NAMESPACE, ends_of, port_names
 from rawproto.lab.namespaces import Keeper, in_thread, python_command
 from rawproto.lab.topology import Interface, LinkSpec, Router, Topology
@@ -180,17 +179,17 @@ def change_link(
 
     Raises:
         UsageError: it insists on netem, which is not there or can't do that; or a router
-            that misbehaves would not survive the change.
+            in userspace would not survive the change.
         LinkError: the lab is down, or something in it refused.
     """
     made, wanted = before.made, _way(number, topology.links[number - 1])
     remade = made != "emulator" and wanted == "emulator"
     if remade or topology.links[number - 1].mtu != before.spec.mtu:
         for host in map(topology.host, before.spec.ends):
-            if isinstance(host, Router) and host.behaviour != PROPER:
+            if isinstance(host, Router) and host.behaviour.needs_userspace:
                 raise UsageError(
-                    f"link {number}: {host.name} misbehaves by its interfaces as they are: "
-                    f"say --link {number}:by=emulator, and an MTU, when building the lab"
+                    f"link {number}: {host.name} runs in userspace and goes by its interfaces as "
+                    f"they are: say --link {number}:by=emulator, and an MTU, when building the lab"
                 )
     if topology.links[number - 1].mtu != before.spec.mtu:
         in_thread(lambda: build.set_mtu(topology, number, keeper, ip))

@@ -22,7 +22,6 @@ from rawproto import lab, ping
 from rawproto.errors import LinkError, UsageError
 from rawproto.impair.model import LinkModel
 from rawproto.lab.impairments import link_model
-from rawproto.lab.topology import Behaviour
 from tests.live.test_lab import (
     BOUND_S,
     RAWPROTO,
@@ -374,15 +373,11 @@ def test_wrong_change_leaves_all_as_it_was() -> None:
             network.link(2)
 
 
-def test_link_of_a_router_that_misbehaves_is_not_made_anew() -> None:
-    topology = lab.chain(2)
-    hosts = tuple(
-        lab.Router(name=host.name, behaviour=Behaviour(silent=True)) if host.forwards else host
-        for host in topology.hosts
-    )
-    with lab.up(lab.Topology(name="lab", hosts=hosts, links=topology.links)) as network:
-        with pytest.raises(UsageError, match="link 1: r1 misbehaves by its interfaces as they are"):
-            network.change("1:delay=10ms")
+def test_link_of_a_router_in_userspace_is_not_made_anew() -> None:
+    with lab.up(lab.chain(2).misbehaving("r1:userspace")) as network:
+        for change in ("1:delay=10ms", "1:mtu=1400"):
+            with pytest.raises(UsageError, match="link 1: r1 runs in userspace and goes by its"):
+                network.change(change)
         assert network.link(1).made == "veth"
 
 
