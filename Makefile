@@ -43,7 +43,7 @@ setup: $(DEV)  ## make the virtual environment (.venv) with all that development
 # --- what a user runs ----------------------------------------------------------------------------
 
 demo: $(RUN)  ## two hosts on this machine, and packets between them
-	@.ci/setup tools ip=iproute2 unshare=util-linux
+	@.ci/setup tools ip=iproute2 nft=nftables unshare=util-linux
 	@$(VENV)/bin/rawproto demo
 
 test: tools unit live  ## everything that there is to trust this checkout by: unit, property, live

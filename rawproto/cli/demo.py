@@ -19,7 +19,7 @@ from pathlib import Path
 from rawproto.capture import CapturedPacket, Writer, open_writer
 from rawproto.cli.render import Style
 from rawproto.errors import LinkError, UsageError
-from rawproto.lab import LiveHost, become_root, is_privileged, pair, up
+from rawproto.lab import LiveHost, become_root, chain, is_privileged, pair, up
 from rawproto.lab.picture import draw, table
 from rawproto.link.packet import Frame, PacketLink
 from rawproto.link.raw import RawLink
@@ -81,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     save(frames, capture, h1.interfaces[0].name)
     show_capture(page, frames, arguments.file)
     show_headers(page, frames)
+    show_trace(page)
     show_what_next(page, arguments.file, privileged)
     return 0
 
@@ -135,6 +136,24 @@ def show_ping(page: Page, h1: LiveHost, h2: LiveHost) -> None:
         page.block(textwrap.fill(line, page.width - 2, subsequent_indent="  "))
     if done.returncode:
         raise LinkError("ping", h2.ipv4, None, done.stderr.strip() or "no answer")
+
+
+def show_trace(page: Page) -> None:
+    """A longer way, with a slow link and a router that says nothing."""
+    page.title("A path of five hops, traced")
+    page.say(
+        "Another lab: h1 and h2 with four routers between them. The third link takes 10 ms "
+        "each way, and r2 forwards but never answers. All hops are probed at once, over one flow."
+    )
+    print()
+    with up(chain(5).changed("3:delay=10ms").misbehaving("r2:silent")) as network:
+        h1, h2 = network.host("h1"), network.host("h2")
+        words = ["traceroute", "-q", "1", h2.ipv4]
+        page.command(f"rawproto {' '.join(words)}", "on h1")
+        done = h1.run([sys.executable, "-m", "rawproto.cli.main", *words], timeout=30)
+        page.block(done.stdout.rstrip())
+        if done.returncode:
+            raise LinkError("trace to", h2.ipv4, None, done.stderr.strip() or "no answer")
 
 
 def show_exchange(page: Page, h1: LiveHost, h2: LiveHost) -> None:
