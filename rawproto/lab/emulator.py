@@ -175,10 +175,12 @@ class Emulator:
         self._links[number] = link
 
     def _make_room(self, mtu: int) -> None:
-        # The slots of a ring have one size for good. What comes meanwhile is lost.
+        """Takes in packets of that size. What has come in and was not looked at yet is lost."""
         if mtu > self._trunk.mtu:
+            wider = Trunk(mtu=mtu)  # the slots of a ring have one size for good
+            self._pump.overrun += self._trunk.dropped
             self._trunk.close()
-            self._trunk = self._pump.trunk = Trunk(mtu=mtu)
+            self._trunk = self._pump.trunk = wider
 
 
 def main() -> None:

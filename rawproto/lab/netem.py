@@ -63,7 +63,7 @@ def command(interface: str, wanted: Impairment) -> str:
     limit = UNLIMITED_PACKETS if wanted.rate_bps is None else wanted.queue_packets
     words = [f"qdisc replace dev {interface} root netem limit {limit}"]
     if wanted.delay_ns:
-        words.append(f"delay {wanted.delay_ns}ns")
+        words.append(f"delay {wanted.delay_ns / 1000:.3f}us")  # not every `tc` knows ns
     if wanted.loss:
         words.append(f"loss random {_percent(wanted.loss)}")
     if wanted.burst_loss is not None:

@@ -55,7 +55,7 @@ def test_netem_is_told_each_direction() -> None:
     settings |= {"duplicate": "2%", "corrupt": "3%"}
     told = [netem.command("eth1", impairment(settings, way)) for way in ("forward", "backward")]
     assert told == [
-        "qdisc replace dev eth1 root netem limit 1000000 delay 20000000ns"
+        "qdisc replace dev eth1 root netem limit 1000000 delay 20000.000us"
         f" loss random {share} duplicate 2% corrupt 3%"
         for share in ("1%", "0.05%")
     ]

@@ -21,7 +21,8 @@ import pytest
 from rawproto import lab, ping
 from rawproto.errors import LinkError, UsageError
 from rawproto.impair.model import LinkModel
-from rawproto.lab.impairments import link_model
+from rawproto.lab import netem
+from rawproto.lab.impairments import impairment, link_model
 from tests.live.test_lab import (
     BOUND_S,
     RAWPROTO,
@@ -401,6 +402,25 @@ def test_no_end_of_a_link_has_offloads() -> None:
             for name in on
             if "checksum" in name or "segmentation" in name or "gro" in name or "receive" in name
         ] == []
+
+
+def test_tc_understands_what_netem_is_told() -> None:
+    said = [
+        {"delay": "20ms", "loss": "1%", "duplicate": "0.5%", "corrupt": "0.0001%"},
+        {"rate": "10mbit", "queue": "50", "loss": "1%", "burst": "4"},
+        {"delay": "1500ns"},
+        {"loss": "100%"},
+        {},
+    ]
+    with lab.up(lab.pair()) as network:
+        for impairments in said:
+            words = netem.command("eth0", impairment(impairments, "forward")).split()
+            done = network.host("h1").run(["tc", *words])
+            # It reads all of it before it asks the kernel, which may have no netem.
+            assert (done.returncode, done.stderr) in (
+                (0, ""),
+                (2, "Error: Specified qdisc kind is unknown.\n"),
+            )
 
 
 def emulator_of(network: lab.Network) -> int:
