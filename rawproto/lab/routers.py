@@ -146,7 +146,8 @@ def restore_routes(topology: Topology, hosts: Collection[str], keeper: Keeper, i
     """
     plan = plan_routers(topology)
     routers = [router for router in plan.routers if router.name in hosts]
-    in_thread(lambda: _configure(plan, routers, keeper, ip, first=False))
+    if routers:
+        in_thread(lambda: _configure(plan, routers, keeper, ip, first=False))
 
 
 def _configure(
