@@ -55,6 +55,7 @@ _PKTINFO = struct.Struct("@I4s4s")
 _RFC4884 = struct.Struct("@HBx")
 _UINT = struct.Struct("@I")
 _RFC4884_INVALID = 1
+_MAX_ATTEMPTS = 64
 
 _new = object.__new__
 
@@ -171,24 +172,35 @@ class UnprivilegedLink(SocketLink):
             address = (address[0], port)
         else:
             address = (address[0], port, flow_label, address[3])
-        entered_ns = self._bridge.sample()
         try:
             if self.family == 4:
                 self._set_df(transmit.data[6] & 0x40)
-            try:
-                self._socket.sendmsg((message,), ancillary, 0, address)
-            except OSError:
-                # An ICMP error about an earlier packet is told to whichever call comes
-                # next. It is in the error queue too; this call deserves another try.
-                if not self._collect_errors():
-                    raise
-                entered_ns = self._bridge.sample()
-                self._socket.sendmsg((message,), ancillary, 0, address)
+            entered_ns = self._send_message(message, ancillary, address)
         except OSError as error:
             raise self._refused(error, transmit) from None
         if self._timestamps:
             self._stamps.sent(transmit.token, entered_ns)
         return entered_ns
+
+    def _send_message(self, message: bytes, ancillary: Ancillary, address: tuple[Any, ...]) -> int:
+        """Sends what is not refused for another packet's sake; raises OSError.
+
+        An ICMP error about an earlier packet is told to whichever call comes next, once. It
+        stands in the error queue too, a moment before, and may have been read from there: a
+        refusal is believed when it comes twice and the queue holds nothing new.
+        """
+        fruitless = 0
+        for _ in range(_MAX_ATTEMPTS):
+            entered_ns = self._bridge.sample()
+            try:
+                self._socket.sendmsg((message,), ancillary, 0, address)
+                return entered_ns
+            except OSError as error:
+                refusal = error
+            fruitless = 0 if self._collect_errors() else fruitless + 1
+            if fruitless == 2:
+                break
+        raise refusal
 
     def _set_df(self, df: int) -> None:
         """DF is an option of the socket; probes seldom change theirs."""
@@ -198,13 +210,12 @@ class UnprivilegedLink(SocketLink):
             self._df = df
 
     def _collect_errors(self) -> bool:
-        """Reads the error queue ahead: whether ICMP errors were in it."""
+        """Reads the error queue ahead after a failed send: whether ICMP errors were in it."""
         known = len(self._early)
         self._read_error_queue(self._early)
-        found = any(isinstance(arrival, ICMPError) for arrival in self._early[known:])
-        if found and self._timestamps:
+        if self._timestamps:
             self._restart_stamps()
-        return found
+        return any(isinstance(arrival, ICMPError) for arrival in self._early[known:])
 
     def _read_ipv4(self, transmit: Transmit) -> Ancillary:
         """An IPv4 header's fields as control messages."""

@@ -340,3 +340,40 @@ def test_an_error_about_one_packet_spoils_no_other(
     assert sorted(each.token for each in stamps) == [*range(20)]
     assert link.receive() == []
     assert link.poll_timeout() is None
+
+
+class Refusing:
+    """A socket whose next sends are refused, as they are when the kernel has an error to tell."""
+
+    def __init__(self, sock: socket.socket, times: int) -> None:
+        self._sock = sock
+        self._times = times
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._sock, name)
+
+    def sendmsg(self, *arguments: object) -> int:
+        if self._times:
+            self._times -= 1
+            raise OSError(errno.EHOSTUNREACH, "No route to host")
+        return self._sock.sendmsg(*arguments)  # type: ignore[arg-type]
+
+
+def test_refusal_whose_error_was_read_before_it_was_told_is_not_believed(
+    hosts: Hosts, stack: ExitStack
+) -> None:
+    link, other = open_udp(stack, hosts[0]), open_udp(stack, hosts[1], B)
+    link.send(packet(link, dst_port=other.src_port, data=b"\0\0"))
+    link._socket = Refusing(link._socket, 1)  # type: ignore[assignment]
+    link.send(packet(link, dst_port=other.src_port, data=b"\0\1"))
+    assert [each.data[9] for each in await_arrivals(other, Datagram, 2)] == [0, 1]  # type: ignore[union-attr]
+    assert [each.token for each in await_arrivals(link, Transmitted, 2)] == [0, 1]  # type: ignore[union-attr]
+
+
+def test_refusal_that_is_told_twice_is_believed(hosts: Hosts, stack: ExitStack) -> None:
+    link = open_udp(stack, hosts[0])
+    link._socket = Refusing(link._socket, 2)  # type: ignore[assignment]
+    with pytest.raises(LinkError) as refused:
+        link.send(packet(link))
+    assert refused.value.errno == errno.EHOSTUNREACH
+    link.send(packet(link))
