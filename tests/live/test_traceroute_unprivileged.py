@@ -171,6 +171,10 @@ def test_capture_holds_the_probes(h1: lab.LiveHost, tmp_path: Path) -> None:
     assert [packet.ttl for packet in rdpcap(str(file))] == [1, 2]
 
 
+PATIENTLY = ["-w", "5,100000,100000"]
+"""Answers are waited for to the end, because a thread of a busy test may be slow to give them."""
+
+
 class ShortQuoter:
     """While its `with` block lasts, a router that quotes 8 bytes of UDP, as RFC 792 has it.
 
@@ -230,7 +234,7 @@ def test_router_that_quotes_8_bytes_is_told_from_the_others(
     h1: lab.LiveHost, network: lab.Network
 ) -> None:
     with ShortQuoter(network.host("r2"), "10.99.2.2"):
-        said = traced(h1, "--json", target(4, LINKS))
+        said = traced(h1, "--json", *PATIENTLY, target(4, LINKS))
     assert path_of(said) == chain_path(4, LINKS)
     assert all(len(hop["probes"]) == 3 for hop in said.records("hop"))
 
@@ -243,5 +247,5 @@ def test_routers_that_all_quote_8_bytes_are_told_apart(
         ShortQuoter(network.host("r2"), "10.99.2.2"),
         ShortQuoter(network.host("r3"), "10.99.3.2"),
     ):
-        said = traced(h1, "--json", target(4, LINKS))
+        said = traced(h1, "--json", *PATIENTLY, target(4, LINKS))
     assert path_of(said) == chain_path(4, LINKS)
