@@ -34,8 +34,8 @@ class JSONReport:
                 "hop",
                 {
                     "ttl": event.ttl,
-                    "rate_limited": event.rate_limited,
                     "probes": [_probe(answer) for answer in event.answers],
+                    "rate_limited": event.rate_limited,
                 },
             )
         elif isinstance(event, TraceMTU):

@@ -26,9 +26,10 @@ __all__ = ["TextReport"]
 LAST_NAMES_S = 1.0
 """How long the end of a trace waits for the names that are still missing."""
 
-_MARKS = {0: "!N", 1: "!H", 2: "!P", 5: "!S", 6: "!U", 7: "!W", 8: "!I", 9: "!A", 10: "!Z"}
-_MARKS |= {11: "!Q", 12: "!T", 13: "!X", 14: "!V", 15: "!C"}
-_MARKS_V6 = {0: "!N", 1: "!X", 2: "!B", 3: "!H", 5: "!X", 6: "!X"}
+# Codes of "destination unreachable" as traceroute on Linux sums them up; --json has the codes.
+_MARKS = {0: "!N", 1: "!H", 2: "!P", 5: "!S", 6: "!N", 7: "!H", 8: "!N", 9: "!X", 10: "!X"}
+_MARKS |= {11: "!N", 12: "!H", 13: "!X", 14: "!V", 15: "!C"}
+_MARKS_V6 = {0: "!N", 1: "!X", 2: "!H", 3: "!H", 5: "!X", 6: "!X"}
 
 
 class TextReport:
@@ -50,6 +51,7 @@ class TextReport:
         self._numeric = numeric
         self._names: NameFinder | None = None
         self._untold: deque[TraceHop] = deque()
+        self._rewritten: tuple[str, ...] = ()
         self._narrowings: list[TraceMTU] = []
         self._summary: TraceSummary | None = None
 
@@ -91,74 +93,78 @@ class TextReport:
             self._names.await_all(LAST_NAMES_S)
         while self._untold:
             self._print(self._untold.popleft())
-        if self._summary is not None and self._summary.mtu is not None:
-            limits = ", ".join(f"{each.mtu} by {each.src_addr}" for each in self._narrowings)
-            self._stream.write(
-                f"path MTU {self._summary.mtu}"
-                + (f" (limited to {limits})" if limits else "")
-                + "\n"
-            )
+        if self._summary is not None and self._config.find_mtu:
+            self._stream.write(self._mtu_line(self._summary) + "\n")
 
     def _is_settled(self, hop: TraceHop) -> bool:
         names = self._names
         return names is None or all(names.is_settled(each) for each in _addresses(hop))
 
     def _print(self, hop: TraceHop) -> None:
+        """One line, spaced as traceroute spaces it: one before an address, two before a time."""
         cells = [f"{hop.ttl:2d} "]
-        shown: str | None = None
-        told: TraceAnswer | None = None
+        shown: tuple[str, list[str]] | None = None
         for answer in hop.answers:
             if answer is None:
-                cells.append("*")
+                cells.append(" *")
                 continue
-            if answer.src_addr != shown:
-                cells.append(self._label(answer.src_addr) + " ")
-                shown = answer.src_addr
-            cells.append(f"{answer.rtt_ns / 1e6:.3f} ms{self._mark(answer)} ")
-            if told is None or answer.labels != told.labels or answer.rewritten != told.rewritten:
-                cells += [f"{note} " for note in _notes(answer)]
-            told = answer
+            notes = self._notes(answer)
+            if (answer.src_addr, notes) != shown:
+                shown = answer.src_addr, notes
+                cells += [f" {word}" for word in (self._label(answer.src_addr), *notes)]
+            cells.append(f"  {answer.rtt_ns / 1e6:.3f} ms{self._mark(answer)}")
         if hop.rate_limited:
-            cells.append("[rate limited]")
-        self._stream.write(" ".join(cells).rstrip() + "\n")
+            cells.append("  [rate limited]")
+        self._rewritten = next((p.rewritten or () for p in hop.answers if p), self._rewritten)
+        self._stream.write("".join(cells) + "\n")
 
     def _label(self, address: str) -> str:
         if self._names is None:
             return address
-        return f"{self._names.name_of(address) or address} ({address})"
+        return f"{_plain(self._names.name_of(address) or address)} ({address})"
+
+    def _notes(self, answer: TraceAnswer) -> list[str]:
+        """What a router told besides: labels, interfaces, and what it got otherwise than we sent.
+
+        A NAT rewrites for all who come behind it; it is noted where it first shows.
+        """
+        notes = []
+        if answer.labels:
+            stack = "/".join(
+                f"L={each.label},E={each.exp},S={int(each.bottom_of_stack)},T={each.ttl}"
+                for each in answer.labels
+            )
+            notes.append(f"<MPLS:{stack}>")
+        notes += [_interface(each) for each in answer.interfaces]
+        if answer.rewritten and answer.rewritten != self._rewritten:
+            notes.append(f"[NAT: {', '.join(answer.rewritten)}]")
+        return notes
 
     def _mark(self, answer: TraceAnswer) -> str:
-        """How an unreachable is marked; the target's own port unreachable is an arrival."""
+        """What an error says beyond expiry; the target's own port unreachable is an arrival."""
         v6 = ":" in answer.src_addr
-        code = answer.code or 0
-        if answer.icmp_type == (1 if v6 else 3):
-            if code == (4 if v6 else 3):
-                return "" if answer.src_addr == self._config.dst_addr else " !p"
-            if code == 4 and not v6:
-                return f" !F-{answer.mtu}" if answer.mtu else " !F"
-            return " " + (_MARKS_V6 if v6 else _MARKS).get(code, f"!<{code}>")
-        if v6 and answer.icmp_type == 2:
-            return f" !F-{answer.mtu}"
-        return ""
+        kind, code = answer.icmp_type, answer.code
+        if kind is None or code is None or kind in ((129, 3) if v6 else (0, 11)):
+            return ""
+        if kind == 2 if v6 else (kind, code) == (3, 4):
+            return f" !F-{answer.mtu}" if answer.mtu else " !F"
+        if kind != (1 if v6 else 3):
+            return f" !<{kind}-{code}>"
+        if code == (4 if v6 else 3):
+            return "" if answer.src_addr == self._config.dst_addr else " !p"
+        return " " + (_MARKS_V6 if v6 else _MARKS).get(code, f"!<{code}>")
+
+    def _mtu_line(self, summary: TraceSummary) -> str:
+        if summary.mtu is None:
+            line = f"path MTU unknown: no answer from {self._config.dst_addr}"
+        else:
+            line = f"path MTU {summary.mtu}"
+        limits = [f"{each.mtu} by {each.src_addr} (hop {each.ttl})" for each in self._narrowings]
+        return line + (f", limited to {', then '.join(limits)}" if limits else "")
 
 
 def _addresses(hop: TraceHop) -> set[str]:
     return {answer.src_addr for answer in hop.answers if answer is not None}
-
-
-def _notes(answer: TraceAnswer) -> list[str]:
-    """What a router told besides: labels, interfaces, and what it quoted otherwise."""
-    notes = []
-    if answer.labels:
-        stack = "/".join(
-            f"L={each.label},E={each.exp},S={int(each.bottom_of_stack)},T={each.ttl}"
-            for each in answer.labels
-        )
-        notes.append(f"<MPLS:{stack}>")
-    notes += [_interface(each) for each in answer.interfaces]
-    if answer.rewritten:
-        notes.append(f"[NAT: {', '.join(answer.rewritten)}]")
-    return notes
 
 
 def _interface(information: InterfaceInformation) -> str:
@@ -173,4 +179,9 @@ def _interface(information: InterfaceInformation) -> str:
         )
         if value is not None
     ]
-    return f"<{role}: {','.join(parts)}>"
+    return _plain(f"<{role}: {','.join(parts)}>")
+
+
+def _plain(text: str) -> str:
+    """What strangers call themselves may not steer a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in text)
