@@ -7,15 +7,16 @@ examples:
   rawproto traceroute --mtu host            where the path is narrow
   rawproto traceroute --json host | jq .
 
-marks behind a time: !H !N !P !X !S !F !A host, network, protocol unreachable, prohibited,
-source route failed, fragmentation needed, administratively prohibited; !<code> any other
+marks behind a time: !H !N !P !X !S !F-MTU host, network, protocol unreachable, prohibited,
+source route failed, too big; !p port unreachable by another than the target; !<code> others
 
-exit code: 0 traced, 2 error
+exit code: 0 traced, 2 error, 130 Ctrl-C (after what is known by then)
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, get_args
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from rawproto.cli.trace_text import TextReport
 
 __all__ = ["add_arguments", "run"]
+
+INTERRUPTED = 130
+"""As a traceroute ends that Ctrl-C kills, so that a loop around it ends too."""
 
 _MISSING = {
     "udp": "no -T, no NAT seen, no ICMP errors in --pcap, and routers that quote only 8 bytes "
@@ -83,17 +87,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pace.add_argument("-m", dest="last", type=int, default=30, metavar="TTL", help="last hop (30)")
     pace.add_argument("-q", dest="queries", type=int, default=3, metavar="N", help="a hop (3)")
     pace.add_argument(
-        "-N", dest="window", type=int, default=16, metavar="N", help="probes under way (16)"
+        "-N", dest="window", type=int, default=32, metavar="N", help="probes under way (32)"
     )
     pace.add_argument(
         "-w",
         dest="wait",
-        default="5,3,10",
+        default="5,3,2",
         metavar="MAX,HERE,NEAR",
         help="seconds to wait when nothing is known; round trips of the same, of a farther hop",
     )
     pace.add_argument(
-        "-z", dest="gap", type=float, default=0.0, metavar="SECONDS", help="between probes (0)"
+        "-z",
+        dest="gap",
+        type=float,
+        default=0.0,
+        metavar="GAP",
+        help="between probes, seconds; above 10, ms (0)",
     )
 
     output = parser.add_argument_group("output")
@@ -125,7 +134,14 @@ def run(arguments: argparse.Namespace) -> int:
                 sys.stdout, session.machine, arguments.host, numeric=arguments.numeric
             )
         machine: Machine[TraceEvent] = session.machine
-        wishes = Wishes(end=lambda: session.machine.stop(time.monotonic_ns()), tell=report.refresh)
+        code = 0
+
+        def end() -> None:
+            nonlocal code
+            code = INTERRUPTED
+            session.machine.stop(time.monotonic_ns())
+
+        wishes = Wishes(end=end, tell=report.refresh)
 
         def look() -> None:
             wishes.grant()
@@ -138,13 +154,15 @@ def run(arguments: argparse.Namespace) -> int:
             report.begin(driver.wake)
             driver.run()
             report.end()
-    return 0
+        if session.machine.failure is not None:
+            raise session.machine.failure
+    return code
 
 
 def _options(arguments: argparse.Namespace) -> TraceOptions:
     try:
-        longest, *times = [float(word) for word in arguments.wait.split(",")]
-        here, near = [*times, *(3.0, 10.0)[len(times) :]]
+        longest, *times = [float(word) for word in re.split("[,/]", arguments.wait)]
+        here, near = [*times, *(3.0, 2.0)[len(times) :]]
     except ValueError:
         raise UsageError(f"-w {arguments.wait}: must be MAX[,HERE[,NEAR]]") from None
     interface, source = arguments.interface, arguments.source
@@ -160,7 +178,8 @@ def _options(arguments: argparse.Namespace) -> TraceOptions:
         wait_ms=longest * 1e3,
         here_times=here,
         near_times=near,
-        send_gap_ms=arguments.gap * 1e3,
+        # As traceroute has it: nobody waits for more than ten seconds between two probes.
+        send_gap_ms=arguments.gap * (1 if arguments.gap > 10 else 1e3),
         port=arguments.port,
         source_port=arguments.sport,
         source=source,

@@ -40,7 +40,7 @@ class TraceOptions:
         first_ttl: where to begin, 1 to 255.
         max_ttl: where to stop if nothing else does, 1 to 255.
         queries: probes to each hop, 1 to 10.
-        window: probes under way at once, 1 to 1000.
+        window: probes under way at once, overdue ones not counted, 1 to 1000.
         wait_ms: after which a probe is given up when nothing is known.
         here_times: ... or after so many round trips of an answer from the same hop,
         near_times: ... or of one from a farther hop.
@@ -60,10 +60,10 @@ class TraceOptions:
     first_ttl: int = 1
     max_ttl: int = 30
     queries: int = 3
-    window: int = 16
+    window: int = 32
     wait_ms: float = 5000.0
     here_times: float = 3.0
-    near_times: float = 10.0
+    near_times: float = 2.0
     send_gap_ms: float = 0.0
     port: int | None = None
     source_port: int = 0

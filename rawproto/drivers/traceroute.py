@@ -48,7 +48,7 @@ def traceroute(
 
     Raises:
         UsageError: an unknown host, a value out of range.
-        LinkError: no route, no such interface, a port in use.
+        LinkError: no route, no such interface, a port in use; this host refuses to send.
         PrivilegeError: the method needs raw sockets, which may not be opened; its text says
             what would help.
     """
@@ -83,6 +83,8 @@ def _collector(events: list[TraceEvent], on_event: OnEvent | None) -> OnEvent:
 
 
 def _result(session: TraceSession, events: list[TraceEvent]) -> TraceResult:
+    if session.machine.failure is not None:
+        raise session.machine.failure
     (summary,) = [event for event in events if isinstance(event, TraceSummary)]
     return TraceResult(
         name=session.destination.name,

@@ -10,12 +10,13 @@ first 8 bytes, which every ICMP error quotes:
            errors of which the kernel shows what they quote of the payload alone
     TCP    number in the low half of the sequence number
 
-IPv4's identification carries it too, which is how a probe is known whose checksum
-a NAT has rewritten on the way.
+A NAT rewrites UDP's checksum. The number is then known by the payload, or where a router
+quotes none of that, by IPv4's identification, which carries it too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING, Protocol
 
 from rawproto.errors import WireError
@@ -50,11 +51,12 @@ class Flow(Protocol):
         """A probe of `size` bytes from behind its IP header on; `number` is 1 to 65534."""
         ...
 
-    def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
+    def quoted(self, data: bytes, identification: int) -> tuple[int, tuple[str, ...]] | None:
         """Which probe an error quotes: (number, fields rewritten), None for a stranger's.
 
         Args:
             data: from behind the quoted IP header on, at least 8 bytes.
+            identification: of that header, `CUT` where it has none that could be ours.
         """
         ...
 
@@ -88,7 +90,7 @@ class _ICMPFlow:
             return echo.emit(payload, **self._addresses)
         return ICMPEcho(identifier=self._identifier, sequence_number=number).emit(payload)
 
-    def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
+    def quoted(self, data: bytes, identification: int) -> tuple[int, tuple[str, ...]] | None:
         if data[:1] != (b"\x80" if self._v6 else b"\x08"):
             return None
         try:
@@ -100,7 +102,7 @@ class _ICMPFlow:
         return echo.sequence_number, ()
 
     def reported(self, original: bytes) -> int | None:
-        found = self.quoted(original)
+        found = self.quoted(original, CUT)
         return found and found[0]
 
     def answered(self, datagram: Datagram) -> int | None:
@@ -129,15 +131,21 @@ class _UDPFlow:
         payload = number.to_bytes(2, "big") + balance.to_bytes(2, "big") + bytes(size - 12)
         return self._header.emit(payload, **self._addresses)
 
-    def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
+    def quoted(self, data: bytes, identification: int) -> tuple[int, tuple[str, ...]] | None:
         try:
             header = UDPHeader.parse(data)[0]
         except WireError:
             return None
         if header.dst_port != self._header.dst_port:
             return None
-        rewritten = () if header.src_port == self._header.src_port else ("src_port",)
-        return header.checksum or 0, rewritten
+        # Eight bytes of header, then the number again; RFC 792 asks for no more than the first.
+        number = int.from_bytes(data[8:10], "big") or identification or header.checksum or CUT
+        rewritten: tuple[str, ...] = ()
+        if header.checksum != number:
+            rewritten += ("checksum",)
+        if header.src_port != self._header.src_port:
+            rewritten += ("src_port",)
+        return number, rewritten
 
     def reported(self, original: bytes) -> int | None:
         # Who quotes less but has extensions to add fills up with zeros (RFC 4884 section 5.1).
@@ -171,7 +179,7 @@ class _TCPFlow:
         data = bytes(max(0, size - 20)) if self._fills else b""
         return header.emit(data, **self._addresses)
 
-    def quoted(self, data: bytes) -> tuple[int, tuple[str, ...]] | None:
+    def quoted(self, data: bytes, identification: int) -> tuple[int, tuple[str, ...]] | None:
         if len(data) < 8:
             return None
         src_port, dst_port = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big")
@@ -247,20 +255,22 @@ class FlowPackets:
             dst_addr=config.dst_addr,
         ).emit(message)
 
-    def read_quote(self, quote: Quote) -> tuple[int, tuple[str, ...]] | None:
-        """Which probe a quote is of: (number, fields rewritten), None for a stranger's."""
+    def read_quote(self, quote: Quote, known: Container[int]) -> tuple[int, tuple[str, ...]] | None:
+        """Which probe a quote is of: (number, fields rewritten), None for a stranger's.
+
+        Args:
+            quote: of any packet.
+            known: numbers of probes that were sent. Firewalls that rewrite identifications
+                leave none of these.
+        """
         if quote.protocol != self._flow.protocol:
             return None
-        found = self._flow.quoted(quote.data)
+        header = quote.header
+        identification = header.identification if isinstance(header, IPv4Header) else CUT
+        found = self._flow.quoted(quote.data, identification if identification in known else CUT)
         if found is None:
             return None
         number, rewritten = found
-        header = quote.header
-        if isinstance(header, IPv4Header) and header.identification != number:
-            # A NAT rewrites checksums, and nobody rewrites identifications.
-            if self._config.method == "udp":
-                rewritten = ("checksum", *rewritten)
-            number = header.identification
         for name in ("dst_addr", "src_addr"):
             if getattr(header, name) != getattr(self._config, name):
                 rewritten = (name, *rewritten)

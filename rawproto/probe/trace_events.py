@@ -35,7 +35,7 @@ class TraceConfig:
         first_ttl: where to begin.
         max_ttl: where to stop if nothing else does.
         queries: probes to each hop.
-        window: probes under way at once.
+        window: probes under way at once, overdue ones not counted.
         wait_ns: after which a probe is given up when nothing is known.
         here_times: ... or after so many round trips of an answer from the same hop,
         near_times: ... or of one from a farther hop.
@@ -55,10 +55,10 @@ class TraceConfig:
     first_ttl: int = 1
     max_ttl: int = 30
     queries: int = 3
-    window: int = 16
+    window: int = 32
     wait_ns: int = 5_000_000_000
     here_times: float = 3.0
-    near_times: float = 10.0
+    near_times: float = 2.0
     send_gap_ns: int = 0
     size: int = 60
     find_mtu: bool = False
@@ -123,7 +123,8 @@ class TraceMTU:
     Attributes:
         mtu: in bytes.
         src_addr: of the router.
-        ttl: of the probe that found out; its hop or a nearer one is the router's.
+        ttl: its distance; where it answers from no address that is known from a hop, the
+            farthest that it can have.
     """
 
     mtu: int
@@ -139,7 +140,7 @@ class TraceSummary:
         reached: whether the target itself answered.
         hops: distance of the last hop told.
         duration_ns: from the first probe to the end.
-        mtu: of the largest probe that got through, where it was looked for.
+        mtu: of the path, where it was looked for and the target answered.
     """
 
     reached: bool

@@ -1,10 +1,9 @@
-"""The traceroute machine: one flow of probes, all hops at once, told in order.
+"""The traceroute machine: one flow of probes, many hops at once, told in order.
 
-Probes go out in rounds, one to each hop before a second to any, because the first
-round finds out how far the target is. Within the window all are under way at once.
-How long to wait is learned: an answer from the same hop, or from a farther one,
-tells how long an answer takes at all; only where nothing is known is the whole
-time-out waited for.
+Probes go out hop by hop, all of a hop's together, as many as the window holds: those to
+nearer hops are first everywhere, so what is sent past a target takes nothing away from
+what was meant for it. A probe that is overdue makes room for another, and is still
+waited for; `trace_hops` says how long, and `flow` how one probe is told from the next.
 
 Without privilege the kernel may show nothing of the probe that an error quotes. Such an
 error counts for the only probe that it can be about; where there are several, these are
@@ -15,6 +14,7 @@ It knows no sockets and no clock, resolves no names and prints nothing.
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ from rawproto.probe.trace_events import (
     TraceMTU,
     TraceSummary,
 )
+from rawproto.probe.trace_hops import Hops, Probe
+from rawproto.wire.checksum import internet_checksum
 from rawproto.wire.icmp_ext import ICMPExtensions
 from rawproto.wire.icmp_objects import InterfaceInformation, MPLSLabel, MPLSLabelStack
 
@@ -38,26 +40,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Traceroute"]
 
-LEAST_WAIT_NS = 100_000_000
-"""However fast other answers came, a router may take so long to answer."""
 LEAST_MTU, LEAST_MTU_V6 = 68, 1280
 """No smaller one is believed (RFC 791, RFC 8200)."""
+PLATEAUS = (32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)
+"""What to try where a router tells no MTU (RFC 1191 section 7)."""
+MOST_NARROWINGS = 64
+"""Nobody tells of more without meaning harm: every one has probes sent again."""
+RETRY_NS, MOST_RETRIES = 5_000_000, 1000
+"""How soon to try again while this host has no room for a packet, and how often in a trace."""
+ICMP = 1
 TIME_EXCEEDED, TIME_EXCEEDED_V6 = 11, 3
+TOO_BIG, TOO_BIG_V6 = (3, 4), 2
 ENDINGS, ENDINGS_V6 = {3, 11, 12}, {1, 2, 3, 4}
 """Types of errors that say that a packet was dropped; it lives on when one redirects it."""
-
-
-class _Probe:
-    __slots__ = ("answer", "done", "number", "sent_ns", "size", "stamp_source", "ttl")
-
-    def __init__(self, number: int, ttl: int, size: int, sent_ns: int) -> None:
-        self.number = number
-        self.ttl = ttl
-        self.size = size
-        self.sent_ns = sent_ns
-        self.stamp_source: StampSource = "user"
-        self.answer: TraceAnswer | None = None
-        self.done = False
 
 
 class Traceroute:
@@ -74,24 +69,31 @@ class Traceroute:
         self._v6 = ":" in config.dst_addr
         self._packets = FlowPackets(config, rng)
         self._number = rng.randrange(1, 0xFFFF)
-        self._probes: dict[int, _Probe] = {}  # by number
-        self._hops: dict[int, list[_Probe]] = {}  # by TTL
+        self._probes: dict[int, Probe] = {}  # by number
+        self._hops = Hops(config)
         self._plan = deque(
             ttl
-            for _ in range(config.queries)
             for ttl in range(config.first_ttl, config.max_ttl + 1)
+            for _ in range(config.queries)
         )
-        self._under_way: list[_Probe] = []
+        self._under_way: list[Probe] = []
         self._last_ttl = config.max_ttl
         self._told_ttl = config.first_ttl - 1
+        self._settled_ns = 0
+        self._look_ns: int | None = None
         self._size = config.size
+        self._narrowings: deque[TraceMTU] = deque()
+        self._narrowed = 0
+        self._retries = 0
         self._one_by_one = False
         self._unclear = 0  # errors about one of these, nobody knows which:
-        self._suspects: dict[int, _Probe] = {}
+        self._suspects: dict[int, Probe] = {}
         self._next_ns = start_ns
         self._first_ns: int | None = None
         self._events: deque[TraceEvent] = deque()
         self._finished = False
+        self.failure: OSError | None = None
+        """Why this host sends no more probes, where it does not."""
 
     # -- what a driver calls -----------------------------------------------------------------
 
@@ -100,6 +102,8 @@ class Traceroute:
         return self._finished
 
     def handle_datagram(self, datagram: Datagram, now_ns: int) -> None:
+        if datagram.protocol == ICMP and internet_checksum(datagram.data):
+            return  # damaged on the way; the kernel judges ICMPv6 alone before raw sockets get it
         number = self._packets.answered(datagram)
         if number is not None:
             probe = self._probes.get(number)
@@ -120,7 +124,7 @@ class Traceroute:
                 )
         elif datagram.protocol in (1, 58):
             found = read_error(datagram)
-            read = found and self._packets.read_quote(found[1])
+            read = found and self._packets.read_quote(found[1], self._probes)
             probe = self._probes.get(read[0]) if read else None
             if found and read and probe:
                 self._on_error(probe, found[0], found[1].ttl, read[1])
@@ -146,14 +150,22 @@ class Traceroute:
         self._tidy(now_ns)
 
     def handle_unsent(self, token: int, error: OSError, now_ns: int) -> None:
-        probe = self._probes.pop(token, None)
-        if probe is not None:
-            # Nothing will come of it; the hop shows it as unanswered.
-            self._close(probe)
-            self._tidy(now_ns)
+        probe = self._probes.get(token)
+        if probe is None or probe.done:
+            return
+        self._ask_again(probe)
+        if error.errno in (errno.EAGAIN, errno.ENOBUFS) and self._retries < MOST_RETRIES:
+            self._retries += 1
+            self._next_ns = max(self._next_ns, now_ns + RETRY_NS)
+        else:
+            # The next would fare no better. What is under way may still be answered.
+            self.failure = self.failure or error
+            self._plan.clear()
+            self._last_ttl = min(self._last_ttl, self._hops.farthest)
+        self._tidy(now_ns)
 
     def poll_transmit(self, now_ns: int) -> Transmit | None:
-        if self._finished or not self._has_room or now_ns < self._next_ns:
+        if self._finished or now_ns < max(self._next_ns, self._room_ns()):
             return None
         while self._plan:
             ttl = self._plan.popleft()
@@ -168,8 +180,10 @@ class Traceroute:
         if self._finished:
             return None
         times = [self._deadline_ns(probe) for probe in self._under_way]
-        if self._plan and self._has_room:
-            times.append(self._next_ns)
+        if self._plan:
+            times.append(max(self._next_ns, self._room_ns()))
+        if self._look_ns is not None:
+            times.append(self._look_ns)
         return min(times, default=self._next_ns)
 
     # -- what its user calls -----------------------------------------------------------------
@@ -178,23 +192,27 @@ class Traceroute:
         """Ends it now: hops are told as far as they are known."""
         if not self._finished:
             self._plan.clear()
-            self._last_ttl = min(self._last_ttl, max(self._hops, default=0))
+            self._last_ttl = min(self._last_ttl, self._hops.farthest)
             for probe in list(self._under_way):
                 self._close(probe)
             self._tidy(now_ns)
 
     # -- sending -----------------------------------------------------------------------------
 
-    @property
-    def _has_room(self) -> bool:
-        return len(self._under_way) < (1 if self._one_by_one else self.config.window)
+    def _room_ns(self) -> int:
+        """When the window has room for one more."""
+        if self._one_by_one:
+            return self._deadline_ns(self._under_way[-1]) if self._under_way else 0
+        if len(self._under_way) < self.config.window:
+            return 0
+        return self._under_way[-self.config.window].sent_ns + self._hops.overdue_ns
 
     def _send(self, ttl: int, now_ns: int) -> Transmit:
         number = self._number
         self._number = number % 0xFFFE + 1
-        probe = _Probe(number, ttl, self._size, now_ns)
+        probe = Probe(number, ttl, self._size, now_ns)
         self._probes[number] = probe
-        self._hops.setdefault(ttl, []).append(probe)
+        self._hops.add(probe)
         self._under_way.append(probe)
         self._next_ns = now_ns + self.config.send_gap_ns
         if self._first_ns is None:
@@ -211,22 +229,25 @@ class Traceroute:
 
     def _on_error(
         self,
-        probe: _Probe,
+        probe: Probe,
         error: ICMPError,
         quoted_ttl: int | None,
         rewritten: tuple[str, ...] | None,
     ) -> None:
-        if error.mtu and self.config.find_mtu:
-            self._shrink(probe, error.mtu, error.src_addr)
-        elif error.icmp_type in (ENDINGS_V6 if self._v6 else ENDINGS):
+        icmp_type = error.icmp_type
+        too_big = icmp_type == TOO_BIG_V6 if self._v6 else (icmp_type, error.code) == TOO_BIG
+        if too_big and self.config.find_mtu and self._narrowed < MOST_NARROWINGS:
+            mtu = error.mtu or next(size for size in (*PLATEAUS, 0) if size < probe.size)
+            self._narrow(probe, mtu, error.src_addr)
+        elif icmp_type in (ENDINGS_V6 if self._v6 else ENDINGS):
             self._on_answer(
                 probe,
                 _answer_of(probe, error, quoted_ttl, rewritten),
                 # Whatever else an error says, no later probe will get farther.
-                last=error.icmp_type != (TIME_EXCEEDED_V6 if self._v6 else TIME_EXCEEDED),
+                last=icmp_type != (TIME_EXCEEDED_V6 if self._v6 else TIME_EXCEEDED),
             )
 
-    def _only_one(self, error: ICMPError) -> _Probe | None:
+    def _only_one(self, error: ICMPError) -> Probe | None:
         """The probe that an error is about which quotes none, where it can be but one."""
         awaited = self._awaited(error.received_ns)
         if len(awaited) == 1:
@@ -237,7 +258,7 @@ class Traceroute:
             self._suspects.update((probe.number, probe) for probe in awaited)
         return None
 
-    def _awaited(self, at_ns: int) -> list[_Probe]:
+    def _awaited(self, at_ns: int) -> list[Probe]:
         """The probes whose answers may come at that time, those given up early among them."""
         since_ns = at_ns - self.config.wait_ns
         # Those that went past the end are answered by who has been heard to quote more.
@@ -263,26 +284,35 @@ class Traceroute:
             self._suspects.clear()
             self._unclear = 0
 
-    def _shrink(self, probe: _Probe, mtu: int, src_addr: str) -> None:
-        """A probe did not fit: it is sent again, and all after it, as large as would."""
-        if mtu < self._size:
-            self._size = max(mtu, LEAST_MTU_V6 if self._v6 else LEAST_MTU)
-            self._events.append(TraceMTU(mtu=mtu, src_addr=src_addr, ttl=probe.ttl))
-        if probe.size > self._size:
+    def _narrow(self, probe: Probe, mtu: int, src_addr: str) -> None:
+        """A probe did not fit: it is sent again, with all that go as far, as large as would."""
+        size = max(mtu, LEAST_MTU_V6 if self._v6 else LEAST_MTU)
+        if size < self._size:
+            self._size = size
+            self._narrowed += 1
+            self._narrowings.append(TraceMTU(mtu=mtu, src_addr=src_addr, ttl=probe.ttl))
+        elif self._narrowings and probe.size > size == self._size:
+            # The nearer the probe, the better is known where the router is.
+            self._narrowings[-1].ttl = min(self._narrowings[-1].ttl, probe.ttl)
+        for each in reversed(self._under_way[:]):
+            if each.ttl >= probe.ttl and each.size > self._size:
+                self._ask_again(each)
+        if probe.number in self._probes and probe.size > self._size:
             self._ask_again(probe)
 
-    def _ask_again(self, probe: _Probe) -> None:
+    def _ask_again(self, probe: Probe) -> None:
         """No answer to this probe counts any more; one that was not given up is sent anew."""
         del self._probes[probe.number]
         if not probe.done:
             self._close(probe)
-            self._hops[probe.ttl].remove(probe)
+            self._hops.remove(probe)
             self._plan.appendleft(probe.ttl)
 
-    def _on_answer(self, probe: _Probe, answer: TraceAnswer, *, last: bool) -> None:
+    def _on_answer(self, probe: Probe, answer: TraceAnswer, *, last: bool) -> None:
         if probe.answer is not None or probe.ttl <= self._told_ttl:
             return
         probe.answer = answer
+        self._hops.learn(probe.ttl, answer.rtt_ns)
         self._close(probe)
         if last:
             self._last_ttl = min(self._last_ttl, probe.ttl)
@@ -290,94 +320,89 @@ class Traceroute:
                 if other.ttl > self._last_ttl:
                     self._close(other)
 
-    def _close(self, probe: _Probe) -> None:
+    def _close(self, probe: Probe) -> None:
         probe.done = True
         if probe in self._under_way:
             self._under_way.remove(probe)
 
     # -- waiting and telling -----------------------------------------------------------------
 
-    def _deadline_ns(self, probe: _Probe) -> int:
+    def _deadline_ns(self, probe: Probe) -> int:
         """When to give a probe up, by what answers have told so far."""
-        config = self.config
         if self._one_by_one:
             # Else a late answer would be taken for one to the next probe.
-            return probe.sent_ns + config.wait_ns
-        known_ns = _slowest_ns(self._hops.get(probe.ttl, ())) * config.here_times
-        if not known_ns:
-            for ttl in range(probe.ttl + 1, self._last_ttl + 1):
-                slowest_ns = _slowest_ns(self._hops.get(ttl, ()))
-                if slowest_ns:
-                    known_ns = slowest_ns * config.near_times
-                    break
-        if not known_ns:
-            return probe.sent_ns + config.wait_ns
-        return probe.sent_ns + min(config.wait_ns, max(LEAST_WAIT_NS, round(known_ns)))
+            return probe.sent_ns + self.config.wait_ns
+        return probe.sent_ns + self._hops.wait_ns(probe.ttl)
 
     def _tidy(self, now_ns: int) -> None:
         if self._finished:
             return
         if self._suspects:
             self._clear_suspects()
-        for probe in list(self._under_way):
+        for probe in self._under_way[:]:
             if self._deadline_ns(probe) <= now_ns:
                 if probe.number in self._suspects:
                     self._ask_again(probe)
                 else:
                     self._close(probe)
         while self._told_ttl < self._last_ttl:
-            probes = self._hops.get(self._told_ttl + 1, [])
-            if len(probes) < self._queries_of(probes) or not all(each.done for each in probes):
-                return
-            rate_limited = self._is_rate_limited(self._told_ttl + 1, probes)
-            if rate_limited is None:
+            if not self._is_settled(self._told_ttl + 1, now_ns):
                 return
             self._told_ttl += 1
-            self._events.append(
-                TraceHop(
-                    ttl=self._told_ttl,
-                    answers=tuple(each.answer for each in probes),
-                    rate_limited=rate_limited,
-                )
+            self._settled_ns = 0
+            self._tell(self._told_ttl, now_ns)
+        self._finish(now_ns)
+
+    def _is_settled(self, ttl: int, now_ns: int) -> bool:
+        """Whether nothing more will be learned of a hop."""
+        probes = self._hops.at(ttl)
+        # Fewer where it was stopped.
+        if (self._plan and len(probes) < self.config.queries) or not all(p.done for p in probes):
+            return False
+        self._settled_ns = self._settled_ns or now_ns
+        self._look_ns = self._hops.awaited_ns(ttl, self._last_ttl, self._settled_ns, now_ns)
+        return self._look_ns is None
+
+    def _tell(self, ttl: int, now_ns: int) -> None:
+        while self._narrowings and self._narrowings[0].ttl <= ttl:
+            self._tell_narrowing(self._narrowings.popleft())
+        self._events.append(
+            TraceHop(
+                ttl=ttl,
+                answers=tuple(each.answer for each in self._hops.at(ttl)),
+                rate_limited=self._hops.is_rate_limited(ttl, self._last_ttl, now_ns),
             )
+        )
+
+    def _tell_narrowing(self, narrowing: TraceMTU) -> None:
+        """Now that all nearer hops are told it is known which of them it was."""
+        narrowing.ttl -= 1
+        for ttl in range(narrowing.ttl, 0, -1):
+            if narrowing.src_addr in {p.answer.src_addr for p in self._hops.at(ttl) if p.answer}:
+                narrowing.ttl = ttl
+                break
+        self._events.append(narrowing)
+
+    def _finish(self, now_ns: int) -> None:
+        while self._narrowings:
+            self._tell_narrowing(self._narrowings.popleft())
+        reached = any(
+            each.answer is not None and each.answer.src_addr == self.config.dst_addr
+            for each in self._hops.at(self._last_ttl)
+        )
         self._finished = True
         self._events.append(
             TraceSummary(
-                reached=any(
-                    each.answer is not None and each.answer.src_addr == self.config.dst_addr
-                    for each in self._hops.get(self._last_ttl, ())
-                ),
+                reached=reached,
                 hops=self._told_ttl,
-                mtu=self._size if self.config.find_mtu else None,
+                mtu=self._size if self.config.find_mtu and reached else None,
                 duration_ns=0 if self._first_ns is None else now_ns - self._first_ns,
             )
         )
 
-    def _queries_of(self, probes: list[_Probe]) -> int:
-        """How many probes a hop gets in all; fewer once it was stopped."""
-        return self.config.queries if self._plan else len(probes)
-
-    def _is_rate_limited(self, ttl: int, probes: list[_Probe]) -> bool | None:
-        """Whether a hop lost only its own answers; None while farther hops may still tell."""
-        lost = sum(each.answer is None for each in probes)
-        if not lost or lost == len(probes):
-            return False
-        farther = [
-            each
-            for other in range(ttl + 1, self._last_ttl + 1)
-            for each in self._hops.get(other, ())
-        ]
-        if not all(each.done for each in farther):
-            return None
-        return bool(farther) and all(each.answer is not None for each in farther)
-
-
-def _slowest_ns(probes: list[_Probe] | tuple[()]) -> int:
-    return max((each.answer.rtt_ns for each in probes if each.answer), default=0)
-
 
 def _answer_of(
-    probe: _Probe, error: ICMPError, quoted_ttl: int | None, rewritten: tuple[str, ...] | None
+    probe: Probe, error: ICMPError, quoted_ttl: int | None, rewritten: tuple[str, ...] | None
 ) -> TraceAnswer:
     labels: tuple[MPLSLabel, ...] = ()
     interfaces: list[InterfaceInformation] = []

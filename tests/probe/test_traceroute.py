@@ -7,49 +7,25 @@ from typing import get_args
 
 import pytest
 from scapy.contrib.mpls import MPLS
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest
+from scapy.utils import checksum
 
 from rawproto.machine import Datagram
-from rawproto.probe.trace_events import TraceConfig, TraceHop, TraceMethod, TraceMTU, TraceSummary
+from rawproto.probe.trace_events import TraceConfig, TraceMethod, TraceSummary
 from rawproto.probe.traceroute import Traceroute
 from rawproto.wire.icmp_ext import ICMPExtensions
 from rawproto.wire.icmp_objects import InterfaceInformation, MPLSLabel, MPLSLabelStack
-from tests.probe.topology import MS, Node, Path
+from tests.probe.judge import flow_of, judged_probe
+from tests.probe.topology import MS, Node, Path, S, addresses, chain, machine_for, trace
 from tests.probe.virtual import VirtualNetwork
 
 METHODS = get_args(TraceMethod)
-S = 1000 * MS
 
 
-def chain(hops: int, v6: bool = False, **fields) -> Path:
-    name = "fd00:{}::1" if v6 else "10.0.{}.1"
-    return Path([Node(name.format(hop), **fields) for hop in range(1, hops + 1)])
-
-
-def trace(path: Path, method: TraceMethod = "udp", **fields) -> tuple[list[TraceHop], TraceSummary]:
-    """Runs a trace of `path`: its hops and its end."""
-    target = path.nodes[-1].addr
-    config = TraceConfig(
-        **{
-            "method": method,
-            "dst_addr": target,
-            "src_addr": "fd00::9" if ":" in target else "10.0.0.9",
-            "src_port": 50_000,
-            "dst_port": 33_434,
-            **fields,
-        }
-    )
-    network = VirtualNetwork(Traceroute(config, 0, random.Random(3)), path)
-    *hops, summary = network.run()
-    assert all(isinstance(hop, TraceHop) for hop in hops)
-    assert isinstance(summary, TraceSummary)
-    assert network.machine.poll_timeout() is None
-    return hops, summary
-
-
-def addresses(hops: list[TraceHop]) -> list[set[str | None]]:
-    return [{answer and answer.src_addr for answer in hop.answers} for hop in hops]
+def sound(icmp: bytes) -> bytes:
+    """An ICMP message, or what begins like one, with the checksum that belongs there."""
+    if len(icmp) < 4:
+        return icmp
+    return icmp[:2] + checksum(icmp[:2] + b"\0\0" + icmp[4:]).to_bytes(2, "big") + icmp[4:]
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["IPv4", "IPv6"])
@@ -70,23 +46,23 @@ def test_traced_path_is_the_path(method: TraceMethod, v6: bool) -> None:
 def test_all_probes_are_of_one_flow_and_sound(method: TraceMethod, v6: bool) -> None:
     path = chain(6, v6)
     trace(path, method, dscp=8, flow_label=0x12345 if v6 else 0)
-    flows = set()
     for packet in path.sent:
-        again = packet.copy()
-        for layer in (UDP, TCP, ICMP, ICMPv6EchoRequest, IP):
-            if layer in again:
-                delattr(again[layer], "cksum" if layer is ICMPv6EchoRequest else "chksum")
-        assert bytes(again) == bytes(packet), "scapy computes the same checksums"
-        header = 40 if v6 else 20
-        assert len(packet) == (60 if method != "tcp" else header + 20)
-        flows.add((packet.src, packet.dst, bytes(packet)[header : header + 4]))
+        judged_probe(bytes(packet))
+        assert len(packet) == (60 if method != "tcp" else (40 if v6 else 20) + 20)
         if v6:
             assert (packet.fl, packet.tc) == (0x12345, 32)
         else:
             assert packet.flags == "DF"
-    assert len(flows) == 1
-    numbers = [bytes(packet) for packet in path.sent]
-    assert len(set(numbers)) == len(numbers)
+    assert len({flow_of(packet) for packet in path.sent}) == 1
+    assert len({bytes(packet) for packet in path.sent}) == len(path.sent)
+
+
+def test_all_probes_of_a_hop_go_out_before_those_to_the_next() -> None:
+    path = chain(12)
+    trace(path, window=16)
+    assert [packet.ttl for packet in path.sent[:16]] == [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3 + [
+        5
+    ] * 3 + [6]
 
 
 def test_silent_hops_cost_no_more_than_the_others_have_taught() -> None:
@@ -99,13 +75,66 @@ def test_silent_hops_cost_no_more_than_the_others_have_taught() -> None:
     assert summary.duration_ns < 500 * MS
 
 
+def test_silent_hop_is_waited_for_by_what_the_next_one_takes() -> None:
+    path = chain(4, rtt_ms=400)
+    path.nodes[1].addr = ""
+    _, summary = trace(path, near_times=2.0)
+    assert summary.duration_ns == 800 * MS
+    _, summary = trace(path, near_times=5.0)
+    assert summary.duration_ns == 2000 * MS
+    _, summary = trace(path, near_times=50.0, wait_ns=3 * S)
+    assert summary.duration_ns == 3 * S, "never more than the whole time-out"
+    path = chain(4, rtt_ms=1)
+    path.nodes[1].addr = ""
+    _, summary = trace(path)
+    assert summary.duration_ns == 201 * MS, "a router may take a while, however near it is"
+
+
 def test_target_that_never_answers_is_waited_for_to_the_last_hop() -> None:
     path = chain(5)
     path.target_answers = False
     hops, summary = trace(path, max_ttl=8)
     assert not summary.reached
     assert [not any(hop.answers) for hop in hops] == [False] * 4 + [True] * 4
-    assert 5 * S <= summary.duration_ns < 16 * S
+    assert 5 * S <= summary.duration_ns < 5.5 * S
+
+
+def test_silent_end_holds_up_neither_the_hops_before_it_nor_the_probes_behind_it() -> None:
+    path = chain(5)
+    path.target_answers = False
+    network = VirtualNetwork(machine_for(path, max_ttl=30), path)
+    network.run(until_ns=10 * MS)
+    assert [hop.ttl for hop in network.events] == [1, 2, 3, 4]
+    *_, summary = network.run()
+    assert summary.hops == 30
+    assert len(path.sent) == 90
+    assert summary.duration_ns < 6.5 * S, "one time-out, and a little for each windowful"
+
+
+def test_window_holds_all_but_overdue_probes() -> None:
+    path = chain(6, rtt_ms=30)
+    path.target_answers = False
+    network = VirtualNetwork(machine_for(path, window=4, max_ttl=12), path)
+    network.run()
+    answered_ns = {n: at + 30 * MS for n, (at, t) in enumerate(network.sent) if t.ttl < 6}
+    for number, (sent_ns, _) in enumerate(network.sent):
+        under_way = [
+            other
+            for other, (before_ns, _) in enumerate(network.sent[:number])
+            # Overdue: 200 ms behind what other answers took, a second where there is none.
+            if sent_ns < answered_ns.get(other, before_ns + 230 * MS)
+        ]
+        assert len(under_way) < 4
+
+
+def test_nothing_known_at_all_makes_probes_overdue_after_a_second() -> None:
+    path = Path([Node() for _ in range(9)])
+    path.nodes[-1].addr = "10.0.9.1"
+    path.target_answers = False
+    network = VirtualNetwork(machine_for(path, window=9, max_ttl=9), path)
+    *_, summary = network.run()
+    assert [at for at, _ in network.sent] == [0] * 9 + [S] * 9 + [2 * S] * 9
+    assert summary.duration_ns == 7 * S
 
 
 def test_answer_from_the_target_ends_the_trace_and_farther_probes_do_not_count() -> None:
@@ -134,36 +163,26 @@ def test_rate_limit_is_told_from_loss_on_the_path() -> None:
     assert not any(hop.rate_limited for hop in hops), "what is lost farther on too is loss"
 
 
-def test_nat_is_found_by_what_the_quote_has_otherwise() -> None:
-    def masquerade(packet: IP) -> IP:
-        packet.src = "192.0.2.1"
-        del packet.chksum
-        if UDP in packet:
-            del packet[UDP].chksum
-        return IP(bytes(packet))
-
-    path = chain(5)
-    path.nodes[1].rewrite = masquerade
-    hops, summary = trace(path)
-    assert addresses(hops) == [{node.addr} for node in path.nodes]
-    assert [answer.rewritten for hop in hops for answer in hop.answers[:1]][:4] == [
-        (),
-        (),
-        ("src_addr", "checksum"),
-        ("src_addr", "checksum"),
-    ]
-    assert summary.reached
-
-
-def test_nat_that_mends_all_but_the_checksum_is_found_too() -> None:
-    def masquerade(packet: IP) -> IP:
-        packet[UDP].chksum = (packet[UDP].chksum + 77) & 0xFFFF
-        return packet
-
-    path = chain(4)
-    path.nodes[0].rewrite = masquerade
+def test_every_router_may_limit_its_rate() -> None:
+    path = chain(12)
+    for node in path.nodes[:-1]:
+        node.answers = lambda count: count < 1
     hops, _ = trace(path)
-    assert [hop.answers[0].rewritten for hop in hops][:3] == [(), ("checksum",), ("checksum",)]
+    assert [hop.rate_limited for hop in hops] == [True] * 11 + [False]
+
+
+def test_lossy_hop_is_told_without_waiting_for_a_silent_end() -> None:
+    path = chain(5)
+    path.nodes[1].answers = lambda count: count < 1
+    path.target_answers = False
+    network = VirtualNetwork(machine_for(path), path)
+    network.run(until_ns=500 * MS)
+    assert [(hop.ttl, hop.rate_limited) for hop in network.events] == [
+        (1, False),
+        (2, True),
+        (3, False),
+        (4, False),
+    ]
 
 
 def test_labels_and_interfaces_are_told() -> None:
@@ -230,22 +249,12 @@ def test_slow_hop_is_waited_for_as_long_as_it_was_slow_before() -> None:
 def test_strangers_packets_change_nothing() -> None:
     rng = random.Random(9)
     path = chain(4)
-    machine = Traceroute(
-        TraceConfig(
-            method="udp",
-            dst_addr="10.0.4.1",
-            src_addr="10.0.0.9",
-            src_port=50_000,
-            dst_port=33_434,
-        ),
-        0,
-        rng,
-    )
+    machine = machine_for(path)
     network = VirtualNetwork(machine, path)
     network.turn()
     for _ in range(3000):
         head = rng.choice([b"\x0b\0\0\0\0\0\0\0\x45\0", b"\x03\x03", b"", b"\0"])
-        data = head + rng.randbytes(rng.randrange(60))
+        data = sound(head + rng.randbytes(rng.randrange(60)))
         machine.handle_datagram(
             Datagram(
                 data=data,
@@ -276,40 +285,3 @@ def test_stop_tells_what_is_known() -> None:
     assert [hop.ttl for hop in hops] == list(range(1, len(hops) + 1)), "none that was not probed"
     assert all(hop.answers for hop in hops)
     assert len(hops) == max(packet.ttl for packet in path.sent) == summary.hops
-
-
-@pytest.mark.parametrize("method", ["icmp", "udp"])
-def test_mtu_shrinks_with_each_narrower_link_and_every_hop_is_still_told(
-    method: TraceMethod,
-) -> None:
-    narrow = {2: 1400, 4: 1300}
-    path = chain(6)
-
-    def answer(transmit, now_ns):
-        packet = IP(transmit.data)
-        for ttl, mtu in narrow.items():
-            if packet.ttl > ttl and len(packet) > mtu:
-                node = path.nodes[ttl - 1]
-                quote = bytes(packet)[:28]
-                data = bytes(ICMP(type=3, code=4, nexthopmtu=mtu) / quote)
-                return [(MS, Datagram(data=data, src_addr=node.addr, protocol=1, received_ns=0))]
-        return path(transmit, now_ns)
-
-    config = TraceConfig(
-        method=method,
-        dst_addr="10.0.6.1",
-        src_addr="10.0.0.9",
-        src_port=50_000,
-        dst_port=33_434,
-        size=1500,
-        find_mtu=True,
-        queries=1,
-    )
-    network = VirtualNetwork(Traceroute(config, 0, random.Random(3)), answer)
-    events = network.run()
-    told = [event for event in events if isinstance(event, TraceMTU)]
-    assert [(each.mtu, each.src_addr) for each in told] == [(1400, "10.0.2.1"), (1300, "10.0.4.1")]
-    hops = [event for event in events if isinstance(event, TraceHop)]
-    assert addresses(hops) == [{node.addr} for node in path.nodes]
-    assert events[-1].mtu == 1300
-    assert events[-1].reached

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -110,8 +111,8 @@ def test_where_all_quote_too_little_probes_follow_one_another(quoted_bytes: int)
     hops, summary = trace(path)
     assert addresses(hops) == [{node.addr} for node in path.nodes]
     assert summary.reached
-    # The first sixteen at once, and then one at a time.
-    assert len(path.sent) == 16 + 36
+    # The first windowful at once, and then one at a time.
+    assert len(path.sent) == 32 + 36
     assert summary.duration_ns == MS + 36 * MS
 
 
@@ -157,16 +158,11 @@ def test_late_answer_is_not_taken_for_the_next_hops() -> None:
     path.nodes[1].rtt_ms = 2500
     path.nodes[1].answers = lambda count: count > 0
     hops, _ = trace(path, window=1, send_gap_ns=300 * MS)
-    assert addresses(hops) == [{node.addr} for node in path.nodes[:1]] + [
-        {None, "10.0.2.1"},
-        {"10.0.3.1"},
-        {"10.0.4.1"},
-        {"10.0.5.1"},
-    ]
+    assert addresses(hops) == [{node.addr} for node in path.nodes]
 
 
 def test_error_is_about_no_probe_that_left_after_it_had_come() -> None:
-    machine = Traceroute(a_config(send_gap_ns=10 * MS), 0, random.Random(3))
+    machine = Traceroute(a_config(send_gap_ns=10 * MS, queries=1), 0, random.Random(3))
     network = VirtualNetwork(machine, lambda transmit, now_ns: [])
     network.run(until_ns=11 * MS)
     assert [transmit.ttl for _, transmit in network.sent] == [1, 2]
@@ -189,14 +185,14 @@ def test_answers_that_the_target_kept_back_hold_nothing_up() -> None:
 
 def test_probe_that_was_never_sent_is_not_suspected() -> None:
     path = chain(5, quoted_bytes=8)
-    refused = [OSError("no room")]
+    refused = [OSError(errno.ENOBUFS, "no room")]
     network = VirtualNetwork(
         Traceroute(a_config(dst_addr="10.0.5.1", window=1), 0, random.Random(3)),
         as_told_by_the_kernel(path, "udp"),
         refuse=lambda transmit, now_ns: refused.pop() if transmit.ttl == 3 and refused else None,
     )
     *hops, summary = network.run()
-    assert [None in hop.answers for hop in hops] == [False, False, True, False, False]
+    assert addresses(hops) == [{node.addr} for node in path.nodes]
     assert summary.duration_ns < 50 * MS
 
 
@@ -260,7 +256,7 @@ def test_no_hop_is_ever_wrong(rtts_ms: tuple[int, ...], seed: int) -> None:
             node.answers = [rng.random() < 0.6 for _ in range(1000)].__getitem__
         elif rng.random() < 0.2 and node is not path.nodes[-1]:
             node.addr = ""
-    hops, summary = trace(path, max_ttl=12, window=rng.choice([1, 3, 16]))
+    hops, summary = trace(path, max_ttl=12, window=rng.choice([1, 3, 16]), near_times=10.0)
     for hop in hops:
         node = path.nodes[min(hop.ttl, len(path.nodes)) - 1]
         for answer in hop.answers:
@@ -288,7 +284,7 @@ def test_mtu_is_found_by_what_the_kernel_tells() -> None:
     network = VirtualNetwork(Traceroute(config, 0, random.Random(3)), limited)
     events = network.run()
     (narrowed,) = [event for event in events if isinstance(event, TraceMTU)]
-    assert (narrowed.mtu, narrowed.src_addr, narrowed.ttl) == (1400, "10.0.2.1", 3)
+    assert (narrowed.mtu, narrowed.src_addr, narrowed.ttl) == (1400, "10.0.2.1", 2)
     hops = [event for event in events if isinstance(event, TraceHop)]
     assert addresses(hops) == [{node.addr} for node in path.nodes]
     assert events[-1].mtu == 1400

@@ -6,6 +6,7 @@ a good router would.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,9 +21,12 @@ from scapy.layers.inet6 import (
 from scapy.packet import Packet
 
 from rawproto.machine import Datagram, Transmit
-from tests.probe.virtual import Answer
+from rawproto.probe.trace_events import TraceConfig, TraceHop, TraceMethod, TraceSummary
+from rawproto.probe.traceroute import Traceroute
+from tests.probe.virtual import Answer, VirtualNetwork
 
 MS = 1_000_000
+S = 1000 * MS
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Node:
         extensions: an RFC 4884 structure behind the quote.
         rewrite: what it does to a packet that it forwards (a NAT).
         quoted_bytes: how much of the packet it quotes behind the IP header.
+        payload: what a target answers an echo with, None for what it was sent.
+        flags: how a target answers a SYN.
     """
 
     addr: str = ""
@@ -46,6 +52,8 @@ class Node:
     extensions: bytes = b""
     rewrite: Callable[[Packet], Packet] = lambda packet: packet
     quoted_bytes: int = 8
+    payload: bytes | None = None
+    flags: str = "RA"
     seen: int = field(default=0)
 
 
@@ -103,16 +111,18 @@ class Path:
     def _target(self, packet: Packet, node: Node) -> Datagram:
         if ICMPv6EchoRequest in packet:
             echo = packet[ICMPv6EchoRequest]
-            reply = ICMPv6EchoReply(id=echo.id, seq=echo.seq, data=echo.data)
+            payload = echo.data if node.payload is None else node.payload
+            reply = ICMPv6EchoReply(id=echo.id, seq=echo.seq, data=payload)
             data = bytes(IPv6(src=node.addr, dst=packet.src) / reply)[40:]
             return self._datagram(data, node.addr, 58, 60)
         if ICMP in packet:
             echo = packet[ICMP]
-            reply = ICMP(type=0, id=echo.id, seq=echo.seq) / bytes(echo.payload)
+            payload = bytes(echo.payload) if node.payload is None else node.payload
+            reply = ICMP(type=0, id=echo.id, seq=echo.seq) / payload
             return self._datagram(bytes(reply), node.addr, 1, 60)
         if TCP in packet:
             syn = packet[TCP]
-            ack = TCP(sport=syn.dport, dport=syn.sport, flags="RA", ack=syn.seq + 1)
+            ack = TCP(sport=syn.dport, dport=syn.sport, flags=node.flags, ack=syn.seq + 1)
             outer = (IPv6 if IPv6 in packet else IP)(src=node.addr, dst=packet.src)
             data = bytes(outer / ack)[len(bytes(outer)) :]
             return self._datagram(data, node.addr, 6, 60)
@@ -130,3 +140,38 @@ class Path:
             received_ns=0,
             stamp_source="kernel",
         )
+
+
+def chain(hops: int, v6: bool = False, **fields) -> Path:
+    name = "fd00:{}::1" if v6 else "10.0.{}.1"
+    return Path([Node(name.format(hop), **fields) for hop in range(1, hops + 1)])
+
+
+def machine_for(path: Path, method: TraceMethod = "udp", seed: int = 3, **fields) -> Traceroute:
+    """A machine that is to trace `path`."""
+    target = path.nodes[-1].addr
+    config = TraceConfig(
+        **{
+            "method": method,
+            "dst_addr": target,
+            "src_addr": "fd00::9" if ":" in target else "10.0.0.9",
+            "src_port": 50_000,
+            "dst_port": 33_434,
+            **fields,
+        }
+    )
+    return Traceroute(config, 0, random.Random(seed))
+
+
+def trace(path: Path, method: TraceMethod = "udp", **fields) -> tuple[list[TraceHop], TraceSummary]:
+    """Runs a trace of `path`: its hops and its end."""
+    network = VirtualNetwork(machine_for(path, method, **fields), path)
+    *hops, summary = network.run()
+    assert all(isinstance(hop, TraceHop) for hop in hops)
+    assert isinstance(summary, TraceSummary)
+    assert network.machine.poll_timeout() is None
+    return hops, summary
+
+
+def addresses(hops: list[TraceHop]) -> list[set[str | None]]:
+    return [{answer and answer.src_addr for answer in hop.answers} for hop in hops]
