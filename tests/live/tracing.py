@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.layers.inet import IP
 from scapy.packet import Packet
 
 from rawproto.lab import LiveHost
 from rawproto.link.packet import ETH_P_IP, ETH_P_IPV6, Frame
 from tests.live.pinging import Said, Wire, say
+from tests.probe.judge import judged_probe
 
 METHODS = ("icmp", "udp", "tcp")
 FAMILIES = (4, 6)
-
-CHECKSUMS = {IP: "chksum", UDP: "chksum", TCP: "chksum", ICMP: "chksum", ICMPv6EchoRequest: "cksum"}
 
 
 def traced(host: LiveHost, *words: str) -> Said:
@@ -75,28 +73,6 @@ class ProbeWire(Wire):
         frames = self.frames(count)
         assert len(frames) == count
         return [judged_probe(frame.data[14:]) for frame in frames]
-
-
-def judged_probe(data: bytes) -> Packet:
-    """A probe as scapy reads it, after scapy has computed the same lengths and checksums."""
-    packet = (IP if data[0] >> 4 == 4 else IPv6)(data)
-    again = packet.copy()
-    for layer, name in CHECKSUMS.items():
-        if layer in again:
-            delattr(again[layer], name)
-    if IP in again:
-        del again[IP].len
-    else:
-        del again[IPv6].plen
-    assert bytes(again) == data
-    return packet
-
-
-def flow_of(packet: Packet) -> tuple[str, str, int, bytes]:
-    """What a router that balances by flow looks at (for IPv6 the flow label too)."""
-    if IP in packet:
-        return packet.src, packet.dst, packet.proto, bytes(packet)[20:24]
-    return packet.src, packet.dst, packet.fl, bytes(packet)[40:44]
 
 
 def hops_of(packets: list[Packet]) -> list[int]:
