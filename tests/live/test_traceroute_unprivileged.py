@@ -28,13 +28,13 @@ from tests.live.pinging import Said
 from tests.live.tracing import (
     FAMILIES,
     chain_path,
-    flow_of,
     hops_of,
     path_of,
     probes_at,
     summary_of,
     target,
 )
+from tests.probe.judge import flow_of
 
 LINKS = 4
 NARROW = 1400
