@@ -154,12 +154,13 @@ def main() -> None:
     except OSError as error:
         print(f"{config.host}: {error}", flush=True)
         return
-    print("ready", flush=True)
+    *others, last = routers
+    mine = next((router for router in others if os.fork() == 0), last)
+    if mine is last:
+        print("ready", flush=True)
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    *others, last = routers
-    mine = next((router for router in others if os.fork() == 0), last)
     set_process_name(f"rawproto-{mine.host}")
     _enter(mine.host)
     mine.run()
