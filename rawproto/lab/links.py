@@ -25,7 +25,7 @@ from rawproto.lab import build, netem
 from rawproto.lab.batch import find_program
 from rawproto.lab.commands import EMULATOR_NAMESPACE, ends_of, port_names
 from rawproto.lab.namespaces import Keeper, in_thread, python_command
-from rawproto.lab.topology import Interface, LinkSpec, Router, Topology
+from rawproto.lab.topology import Interface, LinkSpec, Topology
 
 __all__ = ["LinkReport", "LiveLink", "begin_emulator", "change_link", "choose", "start_links"]
 
@@ -178,19 +178,11 @@ def change_link(
         restart: whether its chances begin anew.
 
     Raises:
-        UsageError: it insists on netem, which is not there or can't do that; or a router
-            in userspace would not survive the change.
+        UsageError: it insists on netem, which is not there or can't do that.
         LinkError: the lab is down, or something in it refused.
     """
     made, wanted = before.made, _way(number, topology.links[number - 1])
     remade = made != "emulator" and wanted == "emulator"
-    if remade or topology.links[number - 1].mtu != before.spec.mtu:
-        for host in map(topology.host, before.spec.ends):
-            if isinstance(host, Router) and host.behaviour.needs_userspace:
-                raise UsageError(
-                    f"link {number}: {host.name} runs in userspace and goes by its interfaces as "
-                    f"they are: say --link {number}:by=emulator, and an MTU, when building the lab"
-                )
     if topology.links[number - 1].mtu != before.spec.mtu:
         in_thread(lambda: build.set_mtu(topology, number, keeper, ip))
     if made == "emulator":

@@ -374,14 +374,6 @@ def test_wrong_change_leaves_all_as_it_was() -> None:
             network.link(2)
 
 
-def test_link_of_a_router_in_userspace_is_not_made_anew() -> None:
-    with lab.up(lab.chain(2).misbehaving("r1:userspace")) as network:
-        for change in ("1:delay=10ms", "1:mtu=1400"):
-            with pytest.raises(UsageError, match="link 1: r1 runs in userspace and goes by its"):
-                network.change(change)
-        assert network.link(1).made == "veth"
-
-
 # --- how it is made, and how it ends -----------------------------------------------------------
 
 
