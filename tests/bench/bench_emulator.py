@@ -12,8 +12,10 @@ left they are "invalid". Needs no peer but `ip`.
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
 
@@ -52,7 +54,6 @@ except PermissionError:
     pass
 address, gap, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sender.bind(("", 9))  # nobody reads what comes, but nobody complains either
 payload = bytes(1472)
 now = due = time.monotonic()
 end = now + seconds
@@ -114,8 +115,12 @@ def main() -> int:
 
 def measure(settings: str, bps: float, seconds: float) -> Round:
     """One round on a pair of its own."""
-    with lab.up(lab.pair().changed(f"1:{settings}")) as network:
+    with lab.up(lab.pair().changed(f"1:{settings}")) as network, ExitStack() as sinks:
         hosts = [network.host("h1"), network.host("h2")]
+        for host in hosts:  # nobody reads what comes, but nobody complains either
+            with host.entered():
+                sink = sinks.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sink.bind(("", 9))
         hosts[0].run(["ping", "-c1", "-W5", hosts[1].ipv4], check=True)
         network.link(1).report(clear=True)
         before = [received_bytes(host) for host in hosts]
