@@ -13,6 +13,7 @@ are allowed.
 """
 
 from rawproto.lab.behaviour import Behaviour
+from rawproto.lab.links import LinkReport, LiveLink
 from rawproto.lab.namespaces import become_root, is_privileged
 from rawproto.lab.network import LiveHost, Network, up
 from rawproto.lab.spec import topology_of
@@ -33,8 +34,10 @@ __all__ = [
     "Behaviour",
     "Host",
     "Interface",
+    "LinkReport",
     "LinkSpec",
     "LiveHost",
+    "LiveLink",
     "Network",
     "Route",
     "Router",
