@@ -230,21 +230,20 @@ class TextReport:
         rtt = counts.rtt
         if not rtt.count:
             return line
+        # Ours come before the line that everybody's scripts take from the end.
+        p50, p95, p99 = rtt.percentiles_ns((50, 95, 99))
+        line += f"rtt p50/p95/p99/jitter = {_ms(p50)}/{_ms(p95)}/{_ms(p99)}/{_ms(rtt.jitter_ns)} ms"
+        if counts.stamped:
+            mean, longest = _ms(counts.queued_mean_ns), _ms(counts.queued_max_ns)
+            line += f"\nqueued in this host avg/max = {mean}/{longest} ms"
         line += (
-            f"rtt min/avg/max/mdev = {_ms(rtt.min_ns)}/{_ms(rtt.mean_ns)}/{_ms(rtt.max_ns)}"
+            f"\nrtt min/avg/max/mdev = {_ms(rtt.min_ns)}/{_ms(rtt.mean_ns)}/{_ms(rtt.max_ns)}"
             f"/{_ms(rtt.mdev_ns)} ms"
         )
         config = self._machine.config
         if (config.flood or config.adaptive) and counts.sent > 1:
             gap = counts.sending_ns / (counts.sent - 1)
             line += f", ipg/ewma {_ms(gap)}/{_ms(rtt.smoothed_ns)} ms"
-        p50, p95, p99 = rtt.percentiles_ns((50, 95, 99))
-        line += f"\nrtt p50/p95/p99 = {_ms(p50)}/{_ms(p95)}/{_ms(p99)} ms"
-        line += f", jitter {_ms(rtt.jitter_ns)} ms"
-        if counts.stamped:
-            line += (
-                f", queued here avg/max {_ms(counts.queued_mean_ns)}/{_ms(counts.queued_max_ns)} ms"
-            )
         return line + "\n"
 
 

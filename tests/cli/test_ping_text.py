@@ -61,9 +61,9 @@ def test_a_plain_ping_reads_as_iputils_writes_it() -> None:
         "\n"
         "--- h2 ping statistics ---\n"
         "3 packets transmitted, 3 received, 0% packet loss, time 2000ms\n"
+        "rtt p50/p95/p99/jitter = 0.195/0.295/0.295/0.012 ms\n"
+        "queued in this host avg/max = 0.005/0.005 ms\n"
         "rtt min/avg/max/mdev = 0.095/0.195/0.295/0.082 ms\n"
-        "rtt p50/p95/p99 = 0.195/0.295/0.295 ms, jitter 0.012 ms,"
-        " queued here avg/max 0.005/0.005 ms\n"
     )
 
 

@@ -30,7 +30,7 @@ THEIRS = (
     (r", pipe \d+$", ""),
     (r"^pipe \d+$", ""),
 )
-OURS = (r"^rtt p50/",)
+OURS = (r"^rtt p50/", r"^queued in this host ")
 
 
 def words_of(out: str) -> list[str]:
