@@ -69,7 +69,7 @@ class Departure(NamedTuple):
 
 
 class Peeked(NamedTuple):
-    """What of an IP header decides where a packet goes."""
+    """What of an IP header decides where a packet goes; no IPv6 packet is cut on its way."""
 
     version: int
     length: int
@@ -94,14 +94,13 @@ class Forwarder:
         self.ports = list(config.ports)
         self._own = {pack_address(one) for port in config.ports for one in port.addresses}
         self._peers = {pack_address(one) for port in config.ports for one in port.peers}
+        tables: dict[tuple[int, int], dict[int, Entry]] = {}
+        for entry in config.entries:
+            bits, length = _BITS[len(entry.network)], entry.prefix_length
+            prefix = int.from_bytes(entry.network, "big") >> bits - length
+            tables.setdefault((length, bits), {}).setdefault(prefix, entry)
         # Longest first: the first table that has the destination's prefix is right.
-        self._tables: list[tuple[int, int, dict[int, Entry]]] = []
-        for entry in sorted(config.entries, key=lambda entry: -entry.prefix_length):
-            bits = _BITS[len(entry.network)]
-            if not self._tables or self._tables[-1][:2] != (bits, entry.prefix_length):
-                self._tables.append((bits, entry.prefix_length, {}))
-            prefix = int.from_bytes(entry.network, "big") >> bits - entry.prefix_length
-            self._tables[-1][2].setdefault(prefix, entry)
+        self._tables = sorted(tables.items(), key=lambda item: item[0], reverse=True)
         self._found: dict[bytes, Entry | None] = {}
         self._turn = 0
         self._nat = NAT(config.nat) if config.nat is not None else None
@@ -136,7 +135,7 @@ class Forwarder:
             return self._complain(Complaint.TIME_EXCEEDED, arrived, incoming)
         outgoing = self._choose(entry, packet)
         mtu = self._mtu(outgoing, seen.version)
-        if seen.length > mtu and (seen.dont_fragment or seen.version == 6):
+        if seen.length > mtu and seen.dont_fragment:
             return self._complain(Complaint.TOO_BIG, arrived, incoming, mtu)
         if self._nat is not None and incoming == INSIDE and outgoing != INSIDE:
             address = self.ports[outgoing].address(seen.version)
@@ -162,7 +161,7 @@ class Forwarder:
 
     def _search(self, dst: bytes) -> Entry | None:
         bits, value = _BITS[len(dst)], int.from_bytes(dst, "big")
-        for width, length, table in self._tables:
+        for (length, width), table in self._tables:
             if width == bits and (entry := table.get(value >> bits - length)) is not None:
                 return entry
         return None

@@ -61,6 +61,7 @@ def _from_captures() -> dict[str, tuple[bytes, ...]]:
                 found.setdefault(_TARGETS[layer.layer], []).append(data[begin:])
                 if layer.layer in {"ipv4", "ipv6"}:
                     found.setdefault("fragment", []).append(b"\x00\x60" + data[begin:])
+                    found.setdefault("router", []).append(b"\x00" + data[begin:])
                 extensions = getattr(layer, "extensions", None)
                 if extensions is not None:
                     found.setdefault("icmp_ext", []).append(extensions.emit())

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from io import BytesIO
 
 from rawproto.capture.files import read
 from rawproto.errors import EmitError, UsageError, WireError
 from rawproto.filter.assembler import assemble, disassemble
 from rawproto.filter.interpreter import run
+from rawproto.lab.forwarding import Forwarder
+from rawproto.lab.routers import plan_routers, router_config
+from rawproto.lab.topology import Route, Topology, chain
 from rawproto.wire.arp import ARPMessage
+from rawproto.wire.checksum import internet_checksum
 from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
 from rawproto.wire.diagram import diagram
 from rawproto.wire.dissect import LINK_TYPES, Dissection, checksums, dissect
@@ -227,3 +232,46 @@ def filter_program(data: bytes) -> None:
     again = assemble(listing)
     assert disassemble(again) == listing
     assert 0 <= run(program, packet) == run(again, packet) < 1 << 32
+
+
+def admitted(packet: bytes) -> bytes:
+    """A packet with the length and the header checksum that let it into a router."""
+    data = bytearray(packet)
+    end = (data[0] & 0x0F) * 4 if data else 0
+    if data[:1] and data[0] >> 4 == 4 and 20 <= end <= len(data) < 1 << 16:
+        data[2:4] = len(data).to_bytes(2, "big")
+        data[10:12] = bytes(2)
+        data[10:12] = internet_checksum(bytes(data[:end])).to_bytes(2, "big")
+    elif 40 <= len(data) < 1 << 16:
+        data[4:6] = (len(data) - 40).to_bytes(2, "big")
+    return bytes(data)
+
+
+@cache
+def _routers() -> list[Forwarder]:
+    """Our own router, with all that it can do to packets, and a route to everywhere."""
+    plain = chain(4)
+    routes = tuple(
+        Route(host=name, destination=everywhere, gateways=(gateway,))
+        for name, link in (("r1", 2), ("r2", 3))
+        for everywhere, gateway in (
+            ("0.0.0.0/0", f"10.99.{link}.2"),
+            ("::/0", f"fd99:{link}::2"),
+        )
+    )
+    lab = Topology(name="fuzz", hosts=plain.hosts, links=plain.links, routes=routes).misbehaving(
+        "r1:nat=addresses,mtu=600,drop-ptb", "r2:nat,mpls=1/2,interface-info,balance=packet"
+    )
+    plan = plan_routers(lab)
+    return [Forwarder(router_config(lab, one, plan.tables[one.name])) for one in plan.routers]
+
+
+@target
+def router(data: bytes) -> None:
+    """The port that it comes in by, then a packet, as it is and as it gets in."""
+    for one in _routers():
+        for packet in (data[1:], admitted(data[1:])):
+            for leaving in one.handle(packet, (data or b"\0")[0] & 1):
+                assert leaving.port < 2
+                assert len(leaving.packet) <= 1500
+                assert leaving.packet[0] >> 4 == packet[0] >> 4
