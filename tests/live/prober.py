@@ -87,12 +87,12 @@ class Prober:
         self._out.sendto(packet, (self.dst, 0))
 
     def heard(self) -> Iterator[Packet]:
-        """What comes in, ours and neighbour discovery left out, until nothing does for long."""
+        """What comes in, ours and what keeps the link running left out, until nothing does for long."""
         while True:
             while self._frames:
                 frame = self._frames.popleft()
                 packet = (IP if self.family == "ipv4" else IPv6)(frame.data[14:])
-                if frame.direction == "in" and not _is_discovery(packet):
+                if frame.direction == "in" and not _keeps_link_running(packet):
                     yield packet
             assert select.select([self._in], [], [], PATIENCE_S)[0], "nothing comes any more"
             self._frames += self._in.receive_frames()
@@ -134,8 +134,12 @@ class Prober:
         return self.routers(*(self.udp(ttl=ttl) for ttl in range(1, hops + 1)))
 
 
-def _is_discovery(packet: Packet) -> bool:
-    return packet.version == 6 and packet.nh == 58 and packet.payload.type in range(133, 138)
+def _keeps_link_running(packet: Packet) -> bool:
+    """Neighbour discovery and group memberships, which come when they like."""
+    if packet.version == 4:
+        return packet.proto == 2
+    groups = packet.dst.startswith("ff")
+    return groups or (packet.nh == 58 and packet.payload.type in range(133, 138))
 
 
 def quote_of(packet: Packet) -> bytes:
