@@ -20,7 +20,7 @@ from rawproto.lab.commands import EMULATOR_NAMESPACE, hosts_file
 from rawproto.lab.impairments import parse_change
 from rawproto.lab.links import LiveLink, begin_emulator, change_link, choose, start_links
 from rawproto.lab.namespaces import Keeper, in_thread
-from rawproto.lab.routers import begin_userspace, misbehave, plan_routers, restore_routes
+from rawproto.lab.routers import begin_userspace, misbehave, plan_routers, restore
 from rawproto.lab.topology import Interface, Topology
 
 __all__ = ["LiveHost", "Network", "up"]
@@ -210,7 +210,7 @@ class Network(AbstractContextManager["Network"]):
                 restart="seed" in change.settings,
             )
             self.topology = replace(self.topology, links=tuple(links))
-            restore_routes(self.topology, wanted.links[number - 1].ends, self.keeper, ip)
+            restore(self.topology, number, self.keeper, ip)
 
     def close(self) -> None:
         """Takes the lab down: programs, interfaces and namespaces. May be called twice."""

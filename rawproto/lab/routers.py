@@ -8,15 +8,18 @@ and nftables rules (rules.py), and a process where the kernel does not forward
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address, ip_network
 
 from rawproto.errors import LinkError, UsageError
 from rawproto.lab import syscalls
 from rawproto.lab.batch import Batch, find_program, finish
-from rawproto.lab.build import write_settings
+from rawproto.lab.build import READY_TIMEOUT_S, write_settings
 from rawproto.lab.commands import ends_of, mac_addr
 from rawproto.lab.keeper import NETNS
 from rawproto.lab.namespaces import Keeper, enter, in_thread, python_command
@@ -24,9 +27,9 @@ from rawproto.lab.router_config import Entry, Port, RouterConfig
 from rawproto.lab.routes import routes_of
 from rawproto.lab.rules import ip_commands, nft_rules, settings
 from rawproto.lab.tables import TableEntry, table_of
-from rawproto.lab.topology import Router, Topology
+from rawproto.lab.topology import Interface, Router, Topology
 
-__all__ = ["RouterPlan", "begin_userspace", "misbehave", "plan_routers", "restore_routes"]
+__all__ = ["RouterPlan", "begin_userspace", "misbehave", "plan_routers", "restore"]
 
 ETHERNET_MTU = 1500
 
@@ -138,16 +141,43 @@ def misbehave(
             raise LinkError("start routers", "", None, answer or "they died")
 
 
-def restore_routes(topology: Topology, hosts: Collection[str], keeper: Keeper, ip: str) -> None:
-    """Makes the routes of routers misbehave again, after some have gone with an interface.
+def restore(topology: Topology, number: int, keeper: Keeper, ip: str) -> None:
+    """Has the routers at the ends of a link misbehave again, which may have been made anew.
+
+    Args:
+        topology: the lab.
+        number: of the link.
+        keeper: what holds the lab.
+        ip: where that program is.
 
     Raises:
-        LinkError: the kernel or `ip` refused something.
+        LinkError: the kernel or `ip` refused something, or our own router does not follow.
     """
     plan = plan_routers(topology)
-    routers = [router for router in plan.routers if router.name in hosts]
+    ends = ends_of(topology)[number - 1]
+    routers = [router for router in plan.routers if router.name in (end.host for end in ends)]
     if routers:
         in_thread(lambda: _configure(plan, routers, keeper, ip, first=False))
+    for end in ends:
+        if end.host in (router.name for router in plan.userspace):
+            in_thread(partial(_await_packet_socket, end, keeper))
+
+
+def _await_packet_socket(end: Interface, keeper: Keeper) -> None:
+    """Returns when somebody takes packets from an interface, as our own router does.
+
+    For a thread of its own, which it leaves inside the lab. See /proc/net/packet, proc(5).
+    """
+    enter(keeper.network_namespace(end.host), syscalls.CLONE_NEWNET)
+    index = str(socket.if_nametoindex(end.name))
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        with open("/proc/thread-self/net/packet") as table:
+            if index in (line.split()[4] for line in table):
+                return
+        if time.monotonic() > deadline:
+            raise LinkError("restore router", f"{end.host} {end.name}", None, "it has died")
+        time.sleep(0.0005)
 
 
 def _configure(

@@ -17,6 +17,7 @@ says `ready` on stdout, or what went wrong. It dies with the lab.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import select
@@ -27,7 +28,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from rawproto.errors import LinkError
-from rawproto.lab.forwarding import ITSELF, Forwarder
+from rawproto.lab.forwarding import ITSELF, Departure, Forwarder
 from rawproto.lab.keeper import NETNS
 from rawproto.lab.router_config import RouterConfig
 from rawproto.lab.syscalls import CLONE_NEWNET, set_process_name, setns
@@ -71,6 +72,7 @@ class UserspaceRouter:
         self._forwarder = Forwarder(config)
         self._notices = NetlinkSocket(RTMGRP_LINK)
         self._links: dict[int, PacketLink] = {}
+        self._poll = select.poll()
         self._look_at_interfaces()
         self._raw = {
             version: RawLink(4 if version == 4 else 6, RECEIVES_NONE, timestamps=False)
@@ -80,40 +82,39 @@ class UserspaceRouter:
 
     def run(self) -> None:
         """Forwards for good."""
-        poll = select.poll()
-        poll.register(self._notices, select.POLLIN)
-        for link in self._links.values():
-            poll.register(link, select.POLLIN)
+        self._poll.register(self._notices, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in self._poll.poll()}
             for port, link in self._links.items():
                 if link.fileno() in ready:
                     self._take(port, link)
             if self._notices.fileno() in ready:
-                for link in self._links.values():
-                    poll.unregister(link)
+                for _ in self._notices.notices(NOTICE_S):
+                    pass  # whatever they say, only what is true by now counts
                 self._look_at_interfaces()
-                for link in self._links.values():
-                    poll.register(link, select.POLLIN)
 
     def _look_at_interfaces(self) -> None:
         """Follows what has become of the interfaces: another MTU, or made anew."""
-        for _ in self._notices.notices(NOTICE_S):
-            pass  # whatever it says, only what is true by now counts
         ports = self._forwarder.ports
         for number, port in enumerate(ports):
             try:
                 device = interface(port.name)
                 if device.index != port.if_index:
                     link = PacketLink(port.name, timestamps=False, ignore_outgoing=True)
-                    if number in self._links:
-                        self._links[number].close()
-                    self._links[number] = link
+                    self._replace(number, link)
             except LinkError:
                 if not port.if_index:
                     raise
                 continue  # gone, and perhaps to come again
             ports[number] = replace(port, if_index=device.index, mtu=device.mtu)
+
+    def _replace(self, port: int, link: PacketLink) -> None:
+        old = self._links.get(port)
+        if old is not None:
+            self._poll.unregister(old)
+            old.close()
+        self._links[port] = link
+        self._poll.register(link, select.POLLIN)
 
     def _take(self, port: int, link: PacketLink) -> None:
         try:
@@ -124,11 +125,22 @@ class UserspaceRouter:
 
     def _pass_on(self, port: int, frames: Iterable[Frame]) -> None:
         for frame in frames:
-            if frame.packet_type == TO_US and frame.ethertype in (ETH_P_IP, ETH_P_IPV6):
-                for leaving in self._forwarder.handle(frame.data[ETHERNET_BYTES:], port):
-                    # What the kernel refuses is lost, as on any router.
+            if frame.packet_type != TO_US or frame.ethertype not in (ETH_P_IP, ETH_P_IPV6):
+                continue
+            packet = frame.data[ETHERNET_BYTES:]
+            try:
+                self._send_all(self._forwarder.handle(packet, port))
+            except LinkError as error:
+                # What the kernel refuses is lost, as on any router; but for a packet that no
+                # longer fits there is something to say.
+                if error.errno == errno.EMSGSIZE:
+                    self._look_at_interfaces()
                     with suppress(LinkError):
-                        self._send(leaving.port, leaving.packet)
+                        self._send_all(self._forwarder.handle(packet, port))
+
+    def _send_all(self, departures: Iterable[Departure]) -> None:
+        for port, packet in departures:
+            self._send(port, packet)
 
     def _send(self, port: int, packet: bytes) -> None:
         version = packet[0] >> 4

@@ -87,7 +87,7 @@ class Prober:
         self._out.sendto(packet, (self.dst, 0))
 
     def heard(self) -> Iterator[Packet]:
-        """What comes in, ours and what keeps the link running left out, until nothing does for long."""
+        """What comes in, but for what keeps the link running, until nothing does for long."""
         while True:
             while self._frames:
                 frame = self._frames.popleft()
