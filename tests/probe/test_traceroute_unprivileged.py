@@ -154,11 +154,20 @@ def test_beside_a_silent_router_it_takes_its_time_and_is_right() -> None:
 
 def test_late_answer_is_not_taken_for_the_next_hops() -> None:
     path = chain(5, quoted_bytes=8)
-    # Lost once, so that it is thought to take no longer than the others; late from then on.
-    path.nodes[1].rtt_ms = 2500
-    path.nodes[1].answers = lambda count: count > 0
+    slow = path.nodes[1]
+
+    def once_late(count: int) -> bool:
+        # Long after it is given up, because the first answer came so soon.
+        slow.rtt_ms = 2500 if count == 1 else 1
+        return True
+
+    slow.answers = once_late
+    # What is under way when it comes at last is a probe to the target.
+    path.nodes[4].rtt_ms = 200
     hops, _ = trace(path, window=1, send_gap_ns=300 * MS)
-    assert addresses(hops) == [{node.addr} for node in path.nodes]
+    assert [answer and answer.rtt_ns for answer in hops[1].answers] == [MS, None, MS]
+    others = [hop for hop in hops if hop.ttl != 2]
+    assert addresses(others) == [{node.addr} for node in path.nodes if node is not slow]
 
 
 def test_error_is_about_no_probe_that_left_after_it_had_come() -> None:
