@@ -120,6 +120,5 @@ def write(
     if interfaces is None:
         interfaces = packets.interfaces if isinstance(packets, Reader) else ()
     with open_writer(file, format=format, interfaces=interfaces) as writer:
-        for packet in packets:
-            writer.write(packet)
+        writer.write_all(packets)
     return writer.bytes_written

@@ -46,7 +46,7 @@ from rawproto.errors import EmitError, MalformedError, TruncatedError, UsageErro
 __all__ = ["PcapReader", "PcapWriter"]
 
 _HEADER = struct.Struct("<IHHIIII")
-_RECORD = struct.Struct("<IIII")
+_pack_record = struct.Struct("<IIII").pack
 
 # magic as bytes: byte order, layout of a record, nanoseconds per unit of its fraction
 _MAGICS = {
@@ -171,34 +171,40 @@ class PcapWriter(Writer):
         if link_type is not None and not 0 <= link_type <= 0xFFFF:
             raise UsageError(f"link type {link_type}: must be 0 to 65535")
         self.link_type = link_type
+        self._said: int | None = None  # in the file header, once it is written
         self._magic, self._unit_ns = (0xA1B23C4D, 1) if nanoseconds else (0xA1B2C3D4, 1000)
 
-    def write(self, packet: CapturedPacket) -> None:
-        if not self.bytes_written:
-            self._begin(packet.link_type)
-        if packet.link_type != self.link_type:
-            raise EmitError(
-                "CapturedPacket.link_type",
-                packet.link_type,
-                f"this pcap file is of link type {self.link_type}; pcapng can mix them",
-            )
+    def _record(self, packet: CapturedPacket) -> bytes:
+        if packet.link_type != self._said:
+            self._admit(packet.link_type)
         data = packet.data
         seconds, rest_ns = divmod(packet.time_ns, 1_000_000_000)
         captured = len(data)
         try:
             if captured > MAX_PACKET_BYTES:
                 raise struct.error
-            header = _RECORD.pack(
+            header = _pack_record(
                 seconds, rest_ns // self._unit_ns, captured, packet.original_length
             )
         except struct.error:
             raise self._refused(packet) from None
-        self._put(header + data)
+        return header + data
 
     def close(self) -> None:
         if not self.bytes_written:
             self._begin(1)
         super().close()
+
+    def _admit(self, link_type: int) -> None:
+        """Takes the link type of the first packet; no other one's may differ."""
+        if not self.bytes_written:
+            self._begin(link_type)
+        if link_type != self.link_type:
+            raise EmitError(
+                "CapturedPacket.link_type",
+                link_type,
+                f"this pcap file is of link type {self.link_type}; pcapng can mix them",
+            )
 
     def _begin(self, link_type: int) -> None:
         """Writes the file header; `link_type` holds where none was given."""
@@ -207,3 +213,4 @@ class PcapWriter(Writer):
                 raise EmitError("CapturedPacket.link_type", link_type, "must be 0 to 65535")
             self.link_type = link_type
         self._put(_HEADER.pack(self._magic, 2, 4, 0, 0, MAX_PACKET_BYTES, self.link_type))
+        self._said = self.link_type

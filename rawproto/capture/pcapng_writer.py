@@ -61,7 +61,7 @@ class PcapngWriter(Writer):
         fields = (blocks.BYTE_ORDER_MAGIC, 1, 0, -1)
         self._put_block(blocks.SECTION, "<IHHq", fields, emit_options(_given(texts)))
 
-    def write(self, packet: CapturedPacket) -> None:
+    def _record(self, packet: CapturedPacket) -> bytes:
         number = self._numbers.get((packet.interface, packet.link_type))
         if number is None:
             number = self._introduce(packet.interface, packet.link_type)
@@ -86,7 +86,7 @@ class PcapngWriter(Writer):
             )
         except struct.error:
             raise self._refused(packet) from None
-        self._put(b"".join((head, data, padding, options, _LENGTH.pack(total))))
+        return b"".join((head, data, padding, options, _LENGTH.pack(total)))
 
     def write_secrets(self, secrets_type: int, data: bytes) -> None:
         """Writes keys, to stand before the packets that they are for.

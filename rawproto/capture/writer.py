@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -13,6 +14,8 @@ __all__ = ["MAX_PACKET_BYTES", "Writer"]
 
 MAX_PACKET_BYTES = 262_144
 """The longest packet that libpcap reads (its MAXIMUM_SNAPLEN), so we write none longer."""
+
+_PIECE_BYTES = 1 << 17
 
 
 class Writer:
@@ -44,6 +47,36 @@ class Writer:
         Raises:
             EmitError: it cannot be said in this format.
             OSError: the file took it ill.
+        """
+        self._put(self._record(packet))
+
+    def write_all(self, packets: Iterable[CapturedPacket]) -> None:
+        """Writes many packets, faster than one by one: they go to the file in large pieces.
+
+        Should one of them, or where they come from, raise something, those before it are written.
+
+        Raises:
+            EmitError: as `write`.
+            OSError: likewise.
+        """
+        record = self._record
+        records, size = [], 0
+        try:
+            for packet in packets:
+                data = record(packet)
+                records.append(data)
+                size += len(data)
+                if size >= _PIECE_BYTES:
+                    piece, records, size = b"".join(records), [], 0
+                    self._put(piece)
+        finally:
+            self._put(b"".join(records))
+
+    def _record(self, packet: CapturedPacket) -> bytes:
+        """A packet as it stands in the file; what must stand before it is written at once.
+
+        Raises:
+            EmitError: as `write`.
         """
         raise NotImplementedError
 
