@@ -9,6 +9,7 @@ section 5 allows.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntoa, inet_ntop, inet_pton
 
 from rawproto.errors import EmitError
@@ -24,8 +25,8 @@ __all__ = [
     "unpack_mac",
 ]
 
-unpack_ipv4 = inet_ntoa
-"""4 bytes to dotted text."""
+unpack_ipv4 = lru_cache(maxsize=4096)(inet_ntoa)
+"""4 bytes to dotted text; remembered, because flows repeat their addresses."""
 
 
 def pack_ipv4(address: str) -> bytes:
@@ -44,8 +45,9 @@ def pack_ipv6(address: str) -> bytes:
         raise EmitError("address", address, "not an IPv6 address") from None
 
 
+@lru_cache(maxsize=4096)
 def unpack_ipv6(data: bytes) -> str:
-    """16 bytes to RFC 5952 text."""
+    """16 bytes to RFC 5952 text, remembered likewise."""
     return inet_ntop(AF_INET6, data)
 
 

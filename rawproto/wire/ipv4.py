@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from socket import AF_INET, inet_ntoa, inet_pton
+from socket import AF_INET, inet_pton
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from rawproto.errors import EmitError, MalformedError, TruncatedError
-from rawproto.wire.address import pack_ipv4
+from rawproto.wire.address import pack_ipv4, unpack_ipv4
 from rawproto.wire.checksum import internet_checksum
 from rawproto.wire.layer import Layer
 
@@ -175,8 +175,8 @@ class IPv4Header(Layer):
         self.ttl = ttl
         self.protocol = protocol
         self.checksum = checksum
-        self.src_addr = inet_ntoa(src)
-        self.dst_addr = inet_ntoa(dst)
+        self.src_addr = unpack_ipv4(src)
+        self.dst_addr = unpack_ipv4(dst)
         return self, data[end : total or None]
 
     def emit(self, payload: bytes = b"") -> bytes:

@@ -34,11 +34,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from socket import AF_INET6, inet_ntop, inet_pton
+from socket import AF_INET6, inet_pton
 from typing import ClassVar, Self
 
 from rawproto.errors import EmitError, MalformedError, TruncatedError
-from rawproto.wire.address import pack_ipv6
+from rawproto.wire.address import pack_ipv6, unpack_ipv6
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.layer import Layer
 
@@ -141,8 +141,8 @@ class IPv6Header(Layer):
         self.payload_length = length
         self.next_header = next_header
         self.hop_limit = hop_limit
-        self.src_addr = inet_ntop(AF_INET6, src)
-        self.dst_addr = inet_ntop(AF_INET6, dst)
+        self.src_addr = unpack_ipv6(src)
+        self.dst_addr = unpack_ipv6(dst)
         return self, data[40 : 40 + length if length else None]
 
     def emit(self, payload: bytes = b"") -> bytes:
