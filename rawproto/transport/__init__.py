@@ -1,0 +1,1 @@
+"""RPT/1, sans-IO: what docs/transport-spec.md says. `endpoint` is where to begin."""
