@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         WireError,
     )
     from rawproto.machine import Datagram, ICMPError, Transmit
+    from rawproto.packets.notation import craft
     from rawproto.probe.ping_events import PingError, PingLost, PingReply
     from rawproto.probe.trace_events import TraceAnswer, TraceHop
     from rawproto.wire.arp import ARPMessage
@@ -117,6 +118,7 @@ _HOMES = {
         "ICMPError",
         "Transmit",
     ),
+    "packets.notation": ("craft",),
     "probe.ping_events": (
         "PingError",
         "PingLost",
@@ -271,6 +273,7 @@ __all__ = [
     "WireError",
     "__version__",
     "checksums",
+    "craft",
     "diagram",
     "dissect",
     "fields",
