@@ -39,12 +39,16 @@ from rawproto.link.timestamps import Ancillary, ClockBridge
 from rawproto.machine import Datagram, Transmit
 from rawproto.wire.checksum import internet_checksum
 
-__all__ = ["RawLink"]
+__all__ = ["RawLink", "RewriteError"]
 
 _PKTINFO = struct.Struct("@16sI")
 _INT = struct.Struct("@i")
 
 _new = object.__new__
+
+
+class RewriteError(LinkError):
+    """The kernel would not send this IPv4 header as it is; a packet socket does."""
 
 
 class RawLink(SocketLink):
@@ -121,13 +125,14 @@ class RawLink(SocketLink):
         """Sends one packet exactly as it is: when the system call was entered, monotonic ns.
 
         Raises:
-            LinkError: the kernel would change the packet's header, or refuses it.
+            RewriteError: the kernel would change the packet's header.
+            LinkError: it refuses the packet.
         """
         data = transmit.data
         if self.family == 4:
             refusal = _kernel_would_change(data)
             if refusal is not None:
-                raise LinkError("send to", transmit.dst_addr, errno.EINVAL, refusal)
+                raise RewriteError("send to", transmit.dst_addr, errno.EINVAL, refusal)
         address = self._addresses.get(transmit.dst_addr) or self._sockaddr(transmit.dst_addr)
         entered_ns = self._bridge.sample()
         try:
