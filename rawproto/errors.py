@@ -11,12 +11,21 @@ from __future__ import annotations
 import os
 
 __all__ = [
+    "ConnectionLostError",
     "EmitError",
+    "HandshakeError",
     "LinkError",
+    "LocalProtocolError",
     "MalformedError",
+    "NotAuthorizedError",
+    "PeerMismatchError",
     "PrivilegeError",
+    "ProtocolError",
     "RawprotoError",
+    "RefusedError",
+    "RemoteProtocolError",
     "TruncatedError",
+    "UnknownPeerError",
     "UsageError",
     "WireError",
 ]
@@ -115,3 +124,73 @@ class PrivilegeError(LinkError, PermissionError):
 
     def __str__(self) -> str:
         return f"{super().__str__()}; {self.remedy}"
+
+
+class ProtocolError(RawprotoError):
+    """A connection ended because somebody broke the protocol, or said so.
+
+    Attributes:
+        code: of the CLOSE (docs/transport-spec.md section 11.2).
+        reason: in words.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{reason} (code {code})")
+        self.code = code
+        self.reason = reason
+
+
+class LocalProtocolError(ProtocolError):
+    """What this side was asked to do, or did, is not allowed."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer closed the connection with a code that is not 0, or broke the protocol."""
+
+
+class HandshakeError(RawprotoError, ConnectionError):
+    """The peer answers, but no connection comes of it."""
+
+
+class UnknownPeerError(HandshakeError):
+    """The peer showed a key that nobody trusts yet.
+
+    Attributes:
+        public_key: that key, 32 bytes.
+    """
+
+    def __init__(self, message: str, public_key: bytes) -> None:
+        super().__init__(message)
+        self.public_key = public_key
+
+
+class PeerMismatchError(HandshakeError):
+    """The peer showed another key than the one pinned for it.
+
+    Attributes:
+        public_key: the one it showed, 32 bytes.
+    """
+
+    def __init__(self, message: str, public_key: bytes) -> None:
+        super().__init__(message)
+        self.public_key = public_key
+
+
+class NotAuthorizedError(HandshakeError):
+    """The peer does not admit this side's key."""
+
+
+class RefusedError(RawprotoError, ConnectionRefusedError):
+    """Nobody listens there."""
+
+
+class ConnectionLostError(RawprotoError, ConnectionError):
+    """A connection ended without a word: silence, or a peer that knows nothing of it.
+
+    Attributes:
+        reason: in words.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

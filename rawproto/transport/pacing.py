@@ -1,0 +1,59 @@
+"""When the next burst may leave, so that a window is spread over its round trip (section 8.2)."""
+
+from __future__ import annotations
+
+__all__ = ["Pacer"]
+
+MIN_BURST, MAX_BURST = 2, 32
+_BURST_NS = 1_000_000
+_SECOND_NS = 1_000_000_000
+
+
+class Pacer:
+    """A bucket of credit in bytes, filled at the rate and as large as one burst.
+
+    Attributes:
+        rate: bytes a second.
+        burst: the packets of one burst, 2 to 32.
+    """
+
+    __slots__ = ("_credit", "_filled_ns", "_packet", "burst", "rate")
+
+    def __init__(self, packet: int) -> None:
+        self._packet = packet
+        self.rate = 0
+        self.burst = MAX_BURST
+        self._credit = MAX_BURST * packet
+        self._filled_ns = 0
+
+    def set_rate(self, rate: int, packet: int) -> None:
+        """What is true from now on: `rate` in bytes a second, `packet` the size of packets."""
+        self.rate = max(rate, 1)
+        self._packet = packet
+        packets = self.rate * _BURST_NS // _SECOND_NS // packet
+        self.burst = min(max(packets, MIN_BURST), MAX_BURST)
+
+    def allowance(self, now_ns: int) -> int:
+        """How many bytes may leave at once; what is below one packet waits."""
+        if not self.rate:
+            return MAX_BURST * self._packet
+        limit = self.burst * self._packet
+        if now_ns > self._filled_ns:
+            gained = self.rate * (now_ns - self._filled_ns) // _SECOND_NS
+            if gained or self._credit >= limit:  # what would round to nothing goes on to count
+                self._credit = min(self._credit + gained, limit)
+                self._filled_ns = now_ns
+        return self._credit
+
+    def on_sent(self, size: int) -> None:
+        """Bytes have left."""
+        self._credit -= size
+
+    def next_ns(self, now_ns: int) -> int:
+        """When a whole burst may leave."""
+        if not self.rate:
+            return now_ns
+        lacking = self.burst * self._packet - self._credit
+        if lacking <= 0:
+            return now_ns
+        return self._filled_ns + -(-lacking * _SECOND_NS // self.rate)

@@ -1,0 +1,259 @@
+"""What was sent and not acknowledged yet: RTT, losses, probe time-outs (read RFC 9002).
+
+A packet sent is a plain tuple, because there is one for each::
+
+    (burst, size, stream, start, end, rest)
+      |       |     `------+-----'     `- what else was in it, for `connection` to judge; or None
+      |       |            `- data of a stream: which part, of which sending buffer; or None, 0, 0
+      |       `- bytes of the packet; 0 if it is not in flight (only ACKs)
+      `- Burst: when it left, and how delivery stood then, shared by all packets of one turn
+
+`Recovery` decides which packets are acknowledged and which are lost, and tells the
+congestion controller. What that means for streams is the connection's business. Of one
+path it keeps one state; a change of path begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rawproto.transport.congestion import Acked, Burst, Controller, Lost
+from rawproto.transport.rtt import GRANULARITY_NS, MAX_PTO_NS, RTT
+
+__all__ = ["Recovery", "Sent"]
+
+Sent = tuple[Burst, int, Any, int, int, Any]
+
+PACKET_THRESHOLD = 3
+_PERSISTENT_PTOS = 3
+_SECOND_NS = 1_000_000_000
+
+
+class Recovery:
+    """The sender's memory.
+
+    Args:
+        controller: of congestion.
+
+    Attributes:
+        rtt: of the path.
+        controller: as given.
+        sent: packet number -> what was sent, oldest first; neither acknowledged nor lost.
+        in_flight: bytes of those.
+        delivered: bytes acknowledged so far.
+        largest_acked: highest packet number acknowledged, -1 for none.
+        pto_count: probe time-outs since something was acknowledged.
+        loss_ns: when a packet will count as lost, None for never.
+        last_eliciting_ns: when the last packet that wants an ACK was sent.
+        lost_packets: how many were lost so far.
+        spurious_packets: how many of those came after all.
+    """
+
+    def __init__(self, controller: Controller) -> None:
+        self.rtt = RTT()
+        self.controller = controller
+        self.sent: dict[int, Sent] = {}
+        self.in_flight = 0
+        self.delivered = 0
+        self.largest_acked = -1
+        self.pto_count = 0
+        self.loss_ns: int | None = None
+        self.last_eliciting_ns = 0
+        self.lost_packets = 0
+        self.spurious_packets = 0
+        self._delivered_ns = 0
+        self._first_sent_ns = 0
+        self._first_sample_ns: int | None = None
+        self._lost: dict[int, Burst] = {}  # declared lost, and perhaps still to come
+        self._spurious_round = False
+
+    def burst(self, now_ns: int, app_limited: bool) -> Burst:
+        """What the packets that are sent now have in common."""
+        if not self.in_flight:
+            self._delivered_ns = self._first_sent_ns = now_ns
+        return Burst(now_ns, self.delivered, self._delivered_ns, self._first_sent_ns, app_limited)
+
+    def on_acked(
+        self, ranges: Iterable[tuple[int, int]], ack_delay_ns: int, now_ns: int, limited: bool
+    ) -> tuple[list[Sent], list[Sent]]:
+        """Takes in an ACK.
+
+        Args:
+            ranges: (first, past the last) packet numbers acknowledged, highest first.
+            ack_delay_ns: how long the peer says that it held the highest one's.
+            now_ns: when the ACK came.
+            limited: the window is what keeps this side from sending.
+
+        Returns:
+            The packets that it acknowledges for the first time, and those that it shows lost.
+        """
+        sent, acked = self.sent, []
+        before = self.in_flight
+        size, newest, latest = 0, -1, None
+        for start, end in ranges:
+            # Nearly all of what is in an ACK was in the last one too: look at what is left.
+            numbers: Iterable[int] = range(end - 1, start - 1, -1)
+            if end - start > len(sent):
+                numbers = [number for number in sent if start <= number < end]
+            for number in numbers:
+                packet = sent.pop(number, None)
+                if packet is not None:
+                    acked.append(packet)
+                    size += packet[1]
+                    if number > newest:
+                        newest, latest = number, packet
+            if self._lost:
+                self._note_late(start, end)
+        if latest is None:
+            return acked, []
+        self.in_flight -= size
+        self.delivered += size
+        self.pto_count = 0
+        burst = latest[0]
+        rtt_ns = None
+        if newest > self.largest_acked:
+            self.largest_acked = newest
+            rtt_ns = now_ns - burst.sent_ns
+            self.rtt.on_sample(rtt_ns, ack_delay_ns)
+            if self._first_sample_ns is None:
+                self._first_sample_ns = now_ns
+        self._delivered_ns, self._first_sent_ns = now_ns, burst.sent_ns
+        lost = self._find_lost(now_ns)
+        if size:
+            interval = max(now_ns - burst.delivered_ns, burst.sent_ns - burst.first_sent_ns)
+            gained = self.delivered - burst.delivered
+            rate = gained * _SECOND_NS // interval if interval > 0 else 0
+            rtt = self.rtt
+            self.controller.on_acked(
+                Acked(
+                    now_ns,
+                    size,
+                    before,
+                    burst,
+                    rtt_ns,
+                    rtt.smoothed_rtt,
+                    rtt.min_rtt,
+                    self.delivered,
+                    rate,
+                    limited,
+                    sum([packet[1] for packet in lost]),
+                )
+            )
+        return acked, lost
+
+    def _note_late(self, start: int, end: int) -> None:
+        """What was thought lost has come: if all of it has, the response to it is taken back."""
+        late = [number for number in self._lost if start <= number < end]
+        for number in late:
+            del self._lost[number]
+        self.spurious_packets += len(late)
+        if late and not self._lost and self._spurious_round:
+            self._spurious_round = False
+            self.controller.on_spurious()
+
+    def _find_lost(self, now_ns: int) -> list[Sent]:
+        """Packets sent so long, or so many packets, before one that came (RFC 9002 section 6.1)."""
+        self.loss_ns = None
+        delay = self.rtt.loss_delay
+        horizon = now_ns - delay
+        lost: list[tuple[int, Sent]] = []
+        for number, packet in self.sent.items():
+            if number >= self.largest_acked:
+                break
+            sent_ns = packet[0].sent_ns
+            if number <= self.largest_acked - PACKET_THRESHOLD or sent_ns <= horizon:
+                lost.append((number, packet))
+            else:
+                self.loss_ns = sent_ns + delay
+                break
+        if lost:
+            self._on_lost(lost, now_ns)
+        return [packet for _, packet in lost]
+
+    def _on_lost(self, lost: list[tuple[int, Sent]], now_ns: int) -> None:
+        size = 0
+        for number, packet in lost:
+            del self.sent[number]
+            size += packet[1]
+            if packet[1]:
+                self._lost[number] = packet[0]
+        self.in_flight -= size
+        self.lost_packets += len(lost)
+        counted = [packet for _, packet in lost if packet[1] and not _is_probe(packet)]
+        if not counted:
+            return
+        self._spurious_round = True
+        newest = counted[-1][0]
+        self.controller.on_lost(
+            Lost(
+                now_ns,
+                sum([packet[1] for packet in counted]),
+                newest,
+                self.in_flight,
+                self.rtt.min_rtt,
+            )
+        )
+        self._forget_late(now_ns)
+        if self._persistent(lost):
+            self._spurious_round = False
+            self.controller.on_persistent_congestion()
+
+    def _forget_late(self, now_ns: int) -> None:
+        """What was lost 3 PTO ago will not come any more."""
+        horizon = now_ns - 3 * self.rtt.pto
+        for number, burst in list(self._lost.items()):
+            if burst.sent_ns > horizon:
+                break
+            del self._lost[number]
+            self._spurious_round = False
+
+    def _persistent(self, lost: list[tuple[int, Sent]]) -> bool:
+        """Whether an unbroken run of losses lasted for 3 PTO (RFC 9002 section 7.6)."""
+        if self._first_sample_ns is None:
+            return False
+        span = _PERSISTENT_PTOS * self.rtt.pto
+        start, previous = 0, -2
+        for number, packet in lost:
+            sent_ns = packet[0].sent_ns
+            if sent_ns < self._first_sample_ns:
+                continue
+            # A number that is missing was acknowledged, or one that was left out on purpose.
+            if number > previous + 2:
+                start = sent_ns
+            previous = number
+            if sent_ns - start > span:
+                return True
+        return False
+
+    def on_ce(self, now_ns: int, burst: Burst) -> None:
+        """The peer says that packets were marked on their way."""
+        lost = Lost(now_ns, 0, burst, self.in_flight, self.rtt.min_rtt)
+        self.controller.on_lost(lost)
+
+    def on_loss_timeout(self, now_ns: int) -> list[Sent]:
+        """The time of `loss_ns` has come: the packets that are lost now."""
+        return self._find_lost(now_ns)
+
+    def give_up(self, number: int) -> None:
+        """A packet that could not be sent after all."""
+        packet = self.sent.pop(number, None)
+        if packet is not None:
+            self.in_flight -= packet[1]
+
+    def pto_ns(self) -> int | None:
+        """When to send a probe because no ACK came; None with nothing in flight."""
+        if not self.in_flight:
+            return None
+        wait = min(self.rtt.pto << min(self.pto_count, 10), MAX_PTO_NS)
+        return self.last_eliciting_ns + max(wait, GRANULARITY_NS)
+
+    def oldest(self) -> Sent | None:
+        """The oldest packet in flight."""
+        return next((packet for packet in self.sent.values() if packet[1]), None)
+
+
+def _is_probe(packet: Sent) -> bool:
+    """Whether a packet only tried a larger size: its loss is no sign of congestion."""
+    rest = packet[5]
+    return bool(rest) and rest[0][0] == "probe"
