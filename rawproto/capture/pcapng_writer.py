@@ -88,6 +88,10 @@ class PcapngWriter(Writer):
             raise self._refused(packet) from None
         return b"".join((head, data, padding, options, _LENGTH.pack(total)))
 
+    def describe(self, interface: int | str) -> None:
+        """Writes the description of an interface, if it isn't there, before a packet names it."""
+        self._introduce(interface, None)
+
     def write_secrets(self, secrets_type: int, data: bytes) -> None:
         """Writes keys, to stand before the packets that they are for.
 

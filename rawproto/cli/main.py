@@ -22,6 +22,9 @@ __all__ = ["main"]
 VERBS = {
     "ping": "measure round-trip times to one or many hosts",
     "traceroute": "trace the path to a host, all hops at once",
+    "craft": "build packets from a line of text; show, write or send them",
+    "layers": "the layers that craft builds, and their fields",
+    "capture": "packets off the wire, to the terminal or to a file",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",
 }
