@@ -25,6 +25,7 @@ VERBS = {
     "craft": "build packets from a line of text; show, write or send them",
     "layers": "the layers that craft builds, and their fields",
     "capture": "packets off the wire, to the terminal or to a file",
+    "decode": "captures as lines, values, bytes or JSON; conversations and counts",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",
 }

@@ -487,8 +487,11 @@ def _scalar(kind: Any, name: str, annotation: str) -> Scalar:
 
 def _title(kind: type) -> str:
     """The first sentence of a class's docstring."""
-    text = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
-    return text.rstrip(".")
+    return _plain(" ".join((kind.__doc__ or "").split("\n\n")[0].split()))
+
+
+def _plain(text: str) -> str:
+    return text.strip().rstrip(".").replace("`", "")
 
 
 _ATTRIBUTE = re.compile(r"^(\w+): (.*)$")
@@ -508,4 +511,4 @@ def _meanings(kind: type) -> dict[str, str]:
                 found[name] = entry[2]
             elif name:
                 found[name] += f" {line.strip()}"
-    return {name: text.strip().rstrip(".") for name, text in found.items()}
+    return {name: _plain(text) for name, text in found.items()}

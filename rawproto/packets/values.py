@@ -307,6 +307,7 @@ def nearest(word: str, names: Iterable[str]) -> str:
     known = list(names)
     low = word.lower()
     found = [name for name in known if low and name.lower().startswith(low)]
+    found += [name for name in known if len(low) > 2 and low in name.lower()]
     found += [name for name in known if len(low) > 2 and _has_letters(name.lower(), low)]
     if not found:
         import difflib

@@ -1,0 +1,137 @@
+"""Made packets, shown: a line each, diagrams, bytes, library code, JSON, a capture file.
+
+What is shown is what a receiver would make of the bytes, so that computed fields have
+their values; a layer that no receiver would find (behind a protocol number that was
+forced, or a length that lies) is drawn as it was given. It sends nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import Literal
+
+from rawproto.capture import CapturedPacket, PcapngWriter, Writer, open_writer
+from rawproto.cli.render import json_line
+from rawproto.errors import UsageError
+from rawproto.packets.made import captured, framed
+from rawproto.wire.dissect import dissect
+from rawproto.wire.layer import Layer, Packet
+from rawproto.wire.show import diagram, hexdump, summary
+
+__all__ = ["Shown", "show"]
+
+Shown = Literal["line", "diagram", "hexdump", "hex", "python", "json"]
+
+MAX_PYTHON_PACKETS = 4096
+"""How many packets one script may hold: it is read, not only run."""
+
+
+def show(packets: Iterable[Packet], form: Shown, pcap: str | None) -> None:
+    """Writes packets to stdout in a form, and to a capture file.
+
+    Args:
+        packets: taken one by one, and not kept.
+        form: what to write of each; with a capture file "line" writes nothing.
+        pcap: the file's name, `-` for stdout; None for none.
+
+    Raises:
+        UsageError: a packet that begins with a layer that can't come first; too many for
+            a script; stdout asked to hold both a capture and text.
+        EmitError: a field does not fit.
+        OSError: the file cannot be written.
+    """
+    with ExitStack() as stack:
+        if pcap is not None:
+            if pcap == "-" and form != "line":
+                raise UsageError(f"--pcap - and --{form} both write to stdout")
+            packets = _saved(packets, stack.enter_context(_writer(pcap)))
+        if form == "python":
+            _show_python(packets)
+            return
+        tell = _FORMS[form] if pcap is None or form != "line" else None
+        for number, packet in enumerate(packets, 1):
+            if tell is not None:
+                sys.stdout.write(tell(number, packet))
+
+
+def _writer(name: str) -> Writer:
+    if name == "-":
+        # Not sys.stdout.buffer, which PYTHONUNBUFFERED makes a raw file.
+        return PcapngWriter(open(sys.stdout.fileno(), "wb", closefd=False), owned=True)
+    return open_writer(name)
+
+
+def _saved(packets: Iterable[Packet], writer: Writer) -> Iterator[Packet]:
+    for packet in packets:
+        writer.write(captured(packet))
+        yield packet
+
+
+def _line(number: int, packet: Packet) -> str:
+    made = captured(packet)
+    return summary(dissect(made.data, made.link_type)) + "\n"
+
+
+def _hex(number: int, packet: Packet) -> str:
+    return captured(packet).data.hex() + "\n"
+
+
+def _hexdump(number: int, packet: Packet) -> str:
+    made = captured(packet)
+    head = summary(dissect(made.data, made.link_type))
+    dump = hexdump(made.data)
+    return "".join([f"{head}\n", *(f"    {line}\n" for line in dump.splitlines())])
+
+
+def _json(number: int, packet: Packet) -> str:
+    from rawproto.packets.json import packet_fields
+
+    made = captured(packet)
+    found = dissect(made.data, made.link_type)
+    return json_line("packet", packet_fields(number, made, found))
+
+
+def _diagram(number: int, packet: Packet) -> str:
+    made = captured(packet)
+    head = summary(dissect(made.data, made.link_type))
+    parts = [head if number == 1 else f"\n{head}"]
+    for what in _drawn(packet, made):
+        name = type(what).__name__ if isinstance(what, Layer) else f"{len(what)} bytes of data"
+        parts += ["", name, diagram(what)]
+    return "\n".join(parts) + "\n"
+
+
+def _drawn(packet: Packet, made: CapturedPacket) -> Iterator[Layer | bytes]:
+    """The layers as a receiver finds them, computed fields filled in, or else as given."""
+    found = dissect(made.data, made.link_type)
+    agreed = True
+    for index, layer in enumerate(framed(packet)[0].layers):
+        there = found.layers[index] if index < len(found.layers) else None
+        agreed = agreed and isinstance(layer, Layer) and type(there) is type(layer)
+        if there is not None and agreed:
+            yield there
+        elif isinstance(layer, Layer) or layer:
+            yield layer
+
+
+_FORMS: dict[str, Callable[[int, Packet], str]] = {
+    "line": _line,
+    "diagram": _diagram,
+    "hexdump": _hexdump,
+    "hex": _hex,
+    "json": _json,
+}
+
+
+def _show_python(packets: Iterable[Packet]) -> None:
+    from rawproto.packets.python import python_code
+
+    kept = []
+    for packet in packets:
+        packet.emit()  # what can't be made is told here, and not by the script
+        kept.append(packet)
+        if len(kept) > MAX_PYTHON_PACKETS:
+            raise UsageError(f"--python: more than {MAX_PYTHON_PACKETS} packets for one script")
+    sys.stdout.write(python_code(kept))
