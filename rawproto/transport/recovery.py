@@ -91,11 +91,10 @@ class Recovery:
         sent, acked = self.sent, []
         before = self.in_flight
         size, newest, latest = 0, -1, None
+        # Nearly all of what is in an ACK was in the last one too: look at what is left.
+        oldest = next(iter(sent), 1 << 62)
         for start, end in ranges:
-            # Nearly all of what is in an ACK was in the last one too: look at what is left.
-            numbers: Iterable[int] = range(end - 1, start - 1, -1)
-            if end - start > len(sent):
-                numbers = [number for number in sent if start <= number < end]
+            numbers = range(end - 1, max(start, oldest) - 1, -1)
             for number in numbers:
                 packet = sent.pop(number, None)
                 if packet is not None:

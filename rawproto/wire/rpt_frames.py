@@ -46,6 +46,7 @@ __all__ = [
     "StopSendingFrame",
     "StreamFrame",
     "emit_frames",
+    "parse_frame",
     "parse_frames",
 ]
 
@@ -428,20 +429,27 @@ _PARSERS[FrameType.ACK_ECN] = AckFrame._parse
 _PARSERS[FrameType.STREAM_FIN] = StreamFrame._parse
 
 
-def parse_frames(data: bytes) -> list[Frame]:
-    """Reads all frames of an opened packet.
+def parse_frame(data: bytes, at: int) -> tuple[Frame, int]:
+    """Reads the frame at `at`: (frame, where it ends).
 
     Raises:
-        TruncatedError: a frame is cut short.
+        TruncatedError: it is cut short.
         MalformedError: an unknown type, or fields that contradict themselves.
     """
+    if at >= len(data):
+        raise TruncatedError("rpt_frames", at, 1, 0)
+    parser = _PARSERS.get(data[at])
+    if parser is None:
+        raise MalformedError("rpt_frames", at, f"unknown frame type {data[at]:#04x}")
+    return parser(data, at)
+
+
+def parse_frames(data: bytes) -> list[Frame]:
+    """Reads all frames of an opened packet. Raises as `parse_frame` does."""
     frames: list[Frame] = []
     at, end = 0, len(data)
     while at < end:
-        parser = _PARSERS.get(data[at])
-        if parser is None:
-            raise MalformedError("rpt_frames", at, f"unknown frame type {data[at]:#04x}")
-        frame, at = parser(data, at)
+        frame, at = parse_frame(data, at)
         frames.append(frame)
     return frames
 

@@ -1,0 +1,95 @@
+"""What a receiver remembers of the packets that came, and when it says so (specification 7.3)."""
+
+from __future__ import annotations
+
+from rawproto.transport.constants import MAX_ACK_DELAY_NS, MAX_ACK_RANGES
+from rawproto.transport.ranges import Ranges
+from rawproto.wire.rpt_frames import ACK_HEAD, ACK_RANGE, ECN_COUNTS, FrameType
+
+__all__ = ["Acks"]
+
+_CE = 3
+
+
+class Acks:
+    """The receiver's memory of packet numbers.
+
+    Attributes:
+        received: the numbers that came.
+        largest: the highest of them, -1 for none.
+        due_ns: when an ACK has to leave, None for not at all; 0 for at once.
+    """
+
+    __slots__ = ("_counts", "_floor", "_largest_ns", "_waiting", "due_ns", "largest", "received")
+
+    def __init__(self) -> None:
+        self.received = Ranges()
+        self.largest = -1
+        self.due_ns: int | None = None
+        self._largest_ns = 0
+        self._waiting = 0
+        self._floor = 0
+        self._counts = [0, 0, 0, 0]
+
+    def is_new(self, number: int) -> bool:
+        """Whether a packet is neither a duplicate nor too old to tell."""
+        return number > self.largest or (number >= self._floor and number not in self.received)
+
+    def on_packet(self, number: int, eliciting: bool, every: int, ecn: int, now_ns: int) -> None:
+        """Takes in a packet that opened.
+
+        Args:
+            number: its packet number, for which `is_new` was true.
+            eliciting: whether it wants an ACK.
+            every: how many of those may wait for one ACK.
+            ecn: its ECN bits.
+            now_ns: when it came.
+        """
+        received = self.received
+        in_order = number == self.largest + 1
+        received.add(number, number + 1)
+        if len(received.starts) > MAX_ACK_RANGES:
+            received.drop_oldest()
+            self._floor = received.starts[0]
+        if number > self.largest:
+            self.largest = number
+            self._largest_ns = now_ns
+        if ecn:
+            self._counts[ecn] += 1
+        if not eliciting:
+            return
+        self._waiting += 1
+        if not in_order or self._waiting >= every or ecn == _CE:
+            self.due_ns = 0
+        elif self.due_ns is None:
+            self.due_ns = now_ns + MAX_ACK_DELAY_NS
+
+    def frame(self, now_ns: int, room: int) -> bytes:
+        """An ACK of all that is known, as far as `room` bytes go; nothing is due any more."""
+        self.due_ns = None
+        self._waiting = 0
+        starts, ends = self.received.starts, self.received.ends
+        ecn = any(self._counts)
+        room -= ACK_HEAD.size + (ECN_COUNTS.size if ecn else 0)
+        lowest = max(len(starts) - 1 - room // ACK_RANGE.size, 0)
+        kind = FrameType.ACK_ECN if ecn else FrameType.ACK
+        delay_us = min(max(now_ns - self._largest_ns, 0) // 1000, 0xFFFFFFFF)
+        head = ACK_HEAD.pack(
+            kind, self.largest, delay_us, len(starts) - 1 - lowest, ends[-1] - starts[-1]
+        )
+        if len(starts) == 1 and not ecn:
+            return head
+        parts = [head]
+        for index in range(len(starts) - 2, lowest - 1, -1):
+            gap, length = starts[index + 1] - ends[index], ends[index] - starts[index]
+            parts.append(ACK_RANGE.pack(gap, length))
+        if ecn:
+            _, ect1, ect0, ce = self._counts
+            parts.append(ECN_COUNTS.pack(ect0, ect1, ce))
+        return b"".join(parts)
+
+    def on_ack_acked(self, largest: int) -> None:
+        """The peer knows all up to `largest`: it need not be told again, and is not new again."""
+        if largest + 1 > self._floor:
+            self._floor = largest + 1
+            self.received.drop_below(min(self._floor, self.largest))

@@ -1,0 +1,123 @@
+"""What a stream still has to send, or to send again.
+
+::
+
+    0        base            next         end    end + 1
+    | acked  | in flight ... | not sent   | FIN  |
+             |  [lost]       |
+
+The end of the stream counts as one more byte behind the last: it is sent, lost and
+acknowledged like data, and no other state is needed for it.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+
+from rawproto.transport.ranges import Ranges
+
+__all__ = ["SendBuffer"]
+
+
+class SendBuffer:
+    """The sending half of a stream's memory. Positions count from the stream's first byte.
+
+    Attributes:
+        base: everything below was acknowledged.
+        next: the first byte never sent.
+        end: what was written ends here.
+        ended: FIN follows.
+        lost: (start, end) parts to be sent again, ascending.
+    """
+
+    __slots__ = ("_acked", "_data", "base", "end", "ended", "lost", "next")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._acked = Ranges()
+        self.base = 0
+        self.next = 0
+        self.end = 0
+        self.ended = False
+        self.lost: list[tuple[int, int]] = []
+
+    @property
+    def unacked(self) -> int:
+        """Bytes written and not acknowledged yet."""
+        return self.end - min(self.base, self.end)
+
+    @property
+    def done(self) -> bool:
+        """Whether all was acknowledged, the end too."""
+        return self.ended and self.base > self.end
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Appends data; none may come after `finish`."""
+        self._data += data
+        self.end += len(data)
+
+    def finish(self) -> None:
+        """The stream ends here."""
+        self.ended = True
+
+    def pending(self, limit: int) -> bool:
+        """Whether there is something to send while new data may go up to `limit`."""
+        return bool(self.lost) or (self.next < self.end and self.next < limit) or self._fin_due
+
+    @property
+    def _fin_due(self) -> bool:
+        return self.ended and self.next == self.end
+
+    def take(self, room: int, limit: int) -> tuple[int, bytes | bytearray, int]:
+        """The next part to send, what was lost first.
+
+        Args:
+            room: its most bytes, at least 1.
+            limit: new data goes no further than this.
+
+        Returns:
+            (where it begins, the bytes, where it ends; that is past the bytes if FIN is in it).
+        """
+        if self.lost:
+            start, end = self.lost[0]
+            part_end = min(end, start + room)
+            if part_end == end or (part_end == self.end and end > self.end):
+                part_end = end
+                del self.lost[0]
+            else:
+                self.lost[0] = (part_end, end)
+        else:
+            start = self.next
+            part_end = min(self.end, start + room, max(limit, start))
+            if part_end == self.end and self.ended:
+                part_end += 1
+            self.next = part_end
+        at = start - self.base
+        return start, self._data[at : part_end - self.base], part_end
+
+    def on_acked(self, start: int, end: int) -> int:
+        """A part arrived: how many bytes became free."""
+        if start > self.base:
+            self._acked.add(start, end)
+            return 0
+        if end <= self.base:
+            return 0
+        if self._acked.starts and self._acked.starts[0] <= end:
+            end = max(end, self._acked.ends[0])
+            self._acked.drop_below(end)
+        freed = min(end, self.end) - self.base
+        del self._data[:freed]
+        self.base = end
+        return freed
+
+    def on_lost(self, start: int, end: int) -> None:
+        """A part has to be sent again, as far as it did not arrive another way."""
+        for part in self._acked.missing(max(start, self.base), end):
+            if part[0] < part[1]:
+                insort(self.lost, part)
+
+    def clear(self) -> None:
+        """Nothing more will be sent."""
+        self._data.clear()
+        self.lost.clear()
+        self.base = self.next = self.end

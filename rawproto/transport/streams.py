@@ -1,0 +1,539 @@
+"""The streams of a connection: opening, states, flow control (specification section 6).
+
+::
+
+    id:  bit 0  who opened it: 0 client, 1 listener        two-way   client 0 4 8   listener 1 5 9
+         bit 1  1: it goes one way, from who opened it     one-way          2 6 10           3 7 11
+
+Its own limits a side raises as its user reads; the peer's it keeps to. `Streams` keeps the
+account of the whole connection, `Stream` that of each one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+
+from rawproto.errors import LocalProtocolError, RemoteProtocolError
+from rawproto.transport.config import Config
+from rawproto.transport.constants import CloseCode
+from rawproto.transport.control import Control
+from rawproto.transport.events import (
+    Event,
+    SendingStopped,
+    StreamOpened,
+    StreamReadable,
+    StreamReset,
+    StreamsAllowed,
+    StreamWritable,
+)
+from rawproto.transport.parameters import Parameters
+from rawproto.transport.recvbuf import ReceiveBuffer
+from rawproto.transport.sendbuf import SendBuffer
+from rawproto.wire.rpt_frames import (
+    Frame,
+    MaxDataFrame,
+    MaxStreamDataFrame,
+    MaxStreamsFrame,
+    ResetStreamFrame,
+    StopSendingFrame,
+)
+
+__all__ = ["Stream", "Streams", "Window"]
+
+ONE_WAY = 2
+
+
+class Window:
+    """How far the peer may send, and when to let it go further (specification 6.2.2).
+
+    Attributes:
+        limit: the peer may send up to here.
+    """
+
+    __slots__ = ("_most", "_raised_ns", "_size", "limit")
+
+    def __init__(self, size: int, most: int) -> None:
+        self._size = size
+        self._most = max(most, size)
+        self._raised_ns = 0
+        self.limit = size
+
+    def raise_for(self, read: int, now_ns: int, rtt_ns: int) -> bool:
+        """Whether the limit goes up, now that `read` bytes were read in all."""
+        if self.limit - read > self._size // 2:
+            return False
+        if now_ns - self._raised_ns < 2 * rtt_ns:
+            self._size = min(2 * self._size, self._most)
+        self._raised_ns = now_ns
+        self.limit = read + self._size
+        return True
+
+
+class Stream:
+    """One stream. A part that this side does not have is None.
+
+    Attributes:
+        stream_id: its ID.
+        sending: what is still to be sent.
+        receiving: what has come.
+        send_limit: the peer takes data up to here.
+        window: what this side takes.
+        reset_code: with which this side gave up sending, None if it did not.
+        reset_acked: and the peer knows.
+        stop_code: with which this side asked the peer to stop, None if it did not.
+        peer_reset: the peer gave up sending.
+    """
+
+    __slots__ = (
+        "full",
+        "peer_reset",
+        "queued",
+        "readable_told",
+        "receiving",
+        "reset_acked",
+        "reset_code",
+        "send_limit",
+        "sending",
+        "stop_code",
+        "stream_id",
+        "window",
+    )
+
+    def __init__(
+        self,
+        stream_id: int,
+        sending: SendBuffer | None,
+        receiving: ReceiveBuffer | None,
+        send_limit: int,
+        window: Window,
+    ) -> None:
+        self.stream_id = stream_id
+        self.sending = sending
+        self.receiving = receiving
+        self.send_limit = send_limit
+        self.window = window
+        self.reset_code: int | None = None
+        self.reset_acked = False
+        self.stop_code: int | None = None
+        self.peer_reset = False
+        self.readable_told = False
+        self.full = False
+        self.queued = False
+
+    @property
+    def done(self) -> bool:
+        """Whether both parts are, so that the stream can be forgotten."""
+        sent = (
+            self.sending is None
+            or self.sending.done
+            or (self.reset_code is not None and self.reset_acked)
+        )
+        return sent and (self.receiving is None or self.peer_reset or self.receiving.finished)
+
+
+class Streams:
+    """All streams of a connection.
+
+    Args:
+        config: this side's settings.
+        client: whether this side is the client.
+        control: where frames go that have to be sent.
+        emit: where events go.
+
+    Attributes:
+        ready: streams with something to send, in turn.
+        sent: bytes of new data sent on all streams.
+        data_limit: the peer takes so many.
+    """
+
+    def __init__(
+        self, config: Config, *, client: bool, control: Control, emit: Callable[[Event], None]
+    ) -> None:
+        self._config = config
+        self._side = 0 if client else 1
+        self._control = control
+        self._emit = emit
+        self._streams: dict[int, Stream] = {}
+        self.ready: deque[Stream] = deque()
+        self.sent = 0
+        self.data_limit = 0
+        self._stream_limit = 0
+        self._received = 0
+        self._read = 0
+        self._window = Window(config.window_bytes, config.max_window_bytes)
+        # By direction, 0 two-way and 1 one-way: how many we opened and may, the peer did and may.
+        self._opened = [0, 0]
+        self._may_open = [0, 0]
+        self._peer_opened = [0, 0]
+        self._peer_may = [config.max_streams, config.max_streams]
+
+    def start(self, peer: Parameters) -> None:
+        """The peer's limits are known; stream 0 is open."""
+        self.data_limit = peer.max_data
+        self._stream_limit = peer.max_stream_data
+        self._may_open = [peer.max_streams_two_way, peer.max_streams_one_way]
+        (self._opened if self._side == 0 else self._peer_opened)[0] = 1
+        self._add(0)
+
+    def _add(self, stream_id: int) -> Stream:
+        ours = stream_id & 1 == self._side
+        one_way = stream_id & ONE_WAY
+        stream = Stream(
+            stream_id,
+            SendBuffer() if ours or not one_way else None,
+            ReceiveBuffer() if not ours or not one_way else None,
+            self._stream_limit,
+            Window(self._config.window_bytes, self._config.max_window_bytes),
+        )
+        self._streams[stream_id] = stream
+        return stream
+
+    # --- what the user does ---
+
+    def may_open(self, *, one_way: bool = False) -> bool:
+        """Whether the peer takes another stream of ours."""
+        return self._opened[one_way] < self._may_open[one_way]
+
+    def open(self, *, one_way: bool = False) -> int:
+        """Opens a stream: its ID.
+
+        Raises:
+            LocalProtocolError: the peer takes no more for now.
+        """
+        if not self.may_open(one_way=one_way):
+            raise LocalProtocolError(CloseCode.STREAMS, "the peer takes no more streams for now")
+        stream_id = self._opened[one_way] << 2 | one_way << 1 | self._side
+        self._opened[one_way] += 1
+        self._add(stream_id)
+        return stream_id
+
+    def known(self, stream_id: int) -> Stream | None:
+        """A stream that is not forgotten yet."""
+        return self._streams.get(stream_id)
+
+    def _sending(self, stream_id: int) -> tuple[Stream, SendBuffer]:
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.sending is None or stream.reset_code is not None:
+            raise LocalProtocolError(CloseCode.STREAM_STATE, f"stream {stream_id} takes no data")
+        return stream, stream.sending
+
+    def write(self, stream_id: int, data: bytes | memoryview, high_water: int) -> int:
+        """Takes in data to send: how many bytes of it, 0 if the stream is full.
+
+        Raises:
+            LocalProtocolError: the stream does not send, or no more.
+        """
+        stream, sending = self._sending(stream_id)
+        if sending.ended:
+            raise LocalProtocolError(CloseCode.STREAM_STATE, f"stream {stream_id} has ended")
+        room = high_water - sending.unacked
+        if room < len(data):
+            stream.full = True
+            data = data[: max(room, 0)]
+        if data:
+            sending.write(data)
+            self._wake(stream)
+        return len(data)
+
+    def _wake(self, stream: Stream) -> None:
+        """There may be something to send: the stream gets its turn."""
+        if not stream.queued and stream.sending is not None:
+            stream.queued = True
+            self.ready.append(stream)
+
+    def finish(self, stream_id: int) -> None:
+        """Ends a stream behind what was written. Raises LocalProtocolError."""
+        stream, sending = self._sending(stream_id)
+        if not sending.ended:
+            sending.finish()
+            self._wake(stream)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        """Gives up sending. Raises LocalProtocolError."""
+        stream, sending = self._sending(stream_id)
+        if sending.done:
+            return
+        stream.reset_code = code
+        final_size = min(sending.next, sending.end)
+        sending.clear()
+        frame = ResetStreamFrame(stream_id, code, final_size)
+        self._control.put(("reset", stream_id, final_size), frame)
+
+    def stop(self, stream_id: int, code: int) -> None:
+        """Asks the peer to stop sending, and throws away what is there."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.receiving is None or stream.stop_code is not None:
+            return
+        stream.stop_code = code
+        self._read += stream.receiving.skip()
+        if stream.receiving.whole:
+            self._forget_if_done(stream)
+        else:
+            self._control.put(("stop", stream_id), StopSendingFrame(stream_id, code))
+
+    def read(self, stream_id: int, limit: int, now_ns: int, rtt_ns: int) -> bytes:
+        """Up to `limit` bytes that have come, in order; b"" for none now, or at the end."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.receiving is None:
+            return b""
+        receiving = stream.receiving
+        data = receiving.take(limit)
+        if data:
+            self._read += len(data)
+            if receiving.final_size is None and stream.window.raise_for(
+                receiving.read, now_ns, rtt_ns
+            ):
+                frame = MaxStreamDataFrame(stream_id, stream.window.limit)
+                self._control.put(("max_stream_data", stream_id), frame)
+            if self._window.raise_for(self._read, now_ns, rtt_ns):
+                self._control.put("max_data", MaxDataFrame(self._window.limit))
+        if not receiving.readable and not receiving.finished:
+            stream.readable_told = False
+        if receiving.finished:
+            self._forget_if_done(stream)
+        return data
+
+    def at_end(self, stream_id: int) -> bool:
+        """Whether everything was read up to the end, or the stream is gone."""
+        stream = self._streams.get(stream_id)
+        return (
+            stream is None
+            or stream.receiving is None
+            or stream.receiving.finished
+            or stream.peer_reset
+        )
+
+    # --- what the peer does ---
+
+    def _from_peer(self, stream_id: int) -> Stream | None:
+        """The stream that a frame is about; None if it was forgotten. Opens those of the peer."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            return stream
+        one_way, number = stream_id >> 1 & 1, stream_id >> 2
+        if stream_id & 1 == self._side:
+            if number >= self._opened[one_way]:
+                raise RemoteProtocolError(CloseCode.STREAM_STATE, "a frame for an unopened stream")
+            return None
+        if number < self._peer_opened[one_way]:
+            return None
+        if number >= self._peer_may[one_way]:
+            raise RemoteProtocolError(CloseCode.STREAMS, "more streams than allowed")
+        for each in range(self._peer_opened[one_way], number + 1):
+            opened = each << 2 | stream_id & 3
+            stream = self._add(opened)
+            self._emit(StreamOpened(opened))
+        self._peer_opened[one_way] = number + 1
+        return stream
+
+    def on_data(self, stream_id: int, offset: int, data: bytes, fin: bool) -> bool:
+        """A STREAM frame came.
+
+        Returns:
+            False if it cannot be kept: its packet must count as lost.
+
+        Raises:
+            RemoteProtocolError: the peer broke a rule.
+        """
+        stream = self._streams.get(stream_id) or self._from_peer(stream_id)
+        if stream is None:
+            return True
+        receiving = stream.receiving
+        if receiving is None:
+            raise RemoteProtocolError(CloseCode.STREAM_STATE, "data on a stream that only sends")
+        end = offset + len(data)
+        final_size = receiving.final_size
+        if fin or final_size is not None:
+            self._check_final_size(receiving, end if fin else final_size or 0, end)
+        if stream.peer_reset:
+            return True
+        highest = receiving.highest
+        if end > highest and (
+            end > stream.window.limit or self._received + end - highest > self._window.limit
+        ):
+            raise RemoteProtocolError(CloseCode.FLOW, "more data than allowed")
+        if not receiving.insert(offset, data):
+            return False
+        if end > highest:
+            self._received += receiving.highest - highest
+        if fin:
+            receiving.final_size = end
+        if stream.stop_code is not None:
+            self._read += receiving.skip()
+            self._forget_if_done(stream)
+        elif not stream.readable_told and (receiving.next > receiving.read or receiving.whole):
+            stream.readable_told = True
+            self._emit(StreamReadable(stream_id))
+        return True
+
+    @staticmethod
+    def _check_final_size(receiving: ReceiveBuffer, final_size: int, end: int) -> None:
+        known = receiving.final_size
+        if (
+            (known is not None and known != final_size)
+            or end > final_size
+            or receiving.highest > final_size
+        ):
+            raise RemoteProtocolError(CloseCode.FINAL_SIZE, "a stream with two ends")
+
+    def on_reset(self, frame: ResetStreamFrame) -> None:
+        """RESET_STREAM came. Raises RemoteProtocolError."""
+        stream = self._from_peer(frame.stream_id)
+        if stream is None:
+            return
+        receiving = stream.receiving
+        if receiving is None:
+            raise RemoteProtocolError(CloseCode.STREAM_STATE, "reset of a stream that only sends")
+        self._check_final_size(receiving, frame.final_size, frame.final_size)
+        more = frame.final_size - receiving.highest
+        if frame.final_size > stream.window.limit or self._received + more > self._window.limit:
+            raise RemoteProtocolError(CloseCode.FLOW, "more data than allowed")
+        if stream.peer_reset or receiving.finished:
+            return
+        self._received += more
+        self._read += frame.final_size - receiving.read
+        receiving.final_size = receiving.highest = frame.final_size
+        receiving.clear()
+        stream.peer_reset = True
+        if stream.stop_code is None:
+            self._emit(StreamReset(frame.stream_id, frame.code))
+        self._forget_if_done(stream)
+
+    def on_stop(self, frame: StopSendingFrame) -> None:
+        """STOP_SENDING came. Raises RemoteProtocolError."""
+        stream = self._from_peer(frame.stream_id)
+        if stream is None:
+            return
+        if stream.sending is None:
+            raise RemoteProtocolError(CloseCode.STREAM_STATE, "stop of a stream that we only read")
+        if stream.reset_code is None and not stream.sending.done:
+            self._emit(SendingStopped(frame.stream_id, frame.code))
+            self.reset(frame.stream_id, frame.code)
+
+    def on_max_data(self, maximum: int) -> None:
+        """MAX_DATA came."""
+        if maximum > self.data_limit:
+            self.data_limit = maximum
+            for stream in self._streams.values():
+                self._wake(stream)
+
+    def on_max_stream_data(self, frame: MaxStreamDataFrame) -> None:
+        """MAX_STREAM_DATA came. Raises RemoteProtocolError."""
+        stream = self._from_peer(frame.stream_id)
+        if stream is None:
+            return
+        if stream.sending is None:
+            raise RemoteProtocolError(CloseCode.STREAM_STATE, "a limit for what we only read")
+        if frame.maximum > stream.send_limit:
+            stream.send_limit = frame.maximum
+            self._wake(stream)
+
+    def on_max_streams(self, frame: MaxStreamsFrame) -> None:
+        """MAX_STREAMS came. Raises RemoteProtocolError."""
+        if frame.direction > 1:
+            raise RemoteProtocolError(CloseCode.FRAME, "streams of a third direction")
+        if frame.maximum > self._may_open[frame.direction]:
+            self._may_open[frame.direction] = min(frame.maximum, 1 << 30)
+            self._emit(StreamsAllowed())
+
+    # --- what becomes of what was sent ---
+
+    def take(self, room: int) -> tuple[Stream, int, bytes | bytearray, int] | None:
+        """The next data to send, `room` bytes at most: (stream, where, bytes, where it ends)."""
+        ready = self.ready
+        while ready:
+            stream = ready[0]
+            sending = stream.sending
+            if sending is not None and stream.reset_code is None:
+                limit = sending.next + self.data_limit - self.sent
+                if limit > stream.send_limit:
+                    limit = stream.send_limit
+                if sending.pending(limit):
+                    new = sending.next
+                    start, data, end = sending.take(room, limit)
+                    if sending.next > new:
+                        self.sent += min(sending.next, sending.end) - new
+                    if len(ready) > 1:
+                        ready.rotate(-1)
+                    return stream, start, data, end
+            ready.popleft().queued = False
+        return None
+
+    def has_data(self) -> bool:
+        """Whether `take` would find something; forgets those that have nothing."""
+        ready = self.ready
+        while ready:
+            stream = ready[0]
+            sending = stream.sending
+            if sending is not None and stream.reset_code is None:
+                limit = min(stream.send_limit, sending.next + self.data_limit - self.sent)
+                if sending.pending(limit):
+                    return True
+            ready.popleft().queued = False
+        return False
+
+    def on_acked(self, stream: Stream, start: int, end: int, low_water: int) -> None:
+        """Data of ours arrived."""
+        sending = stream.sending
+        if sending is None or stream.reset_code is not None:
+            return
+        sending.on_acked(start, end)
+        if stream.full and sending.unacked <= low_water:
+            stream.full = False
+            self._emit(StreamWritable(stream.stream_id))
+        if sending.done:
+            self._forget_if_done(stream)
+
+    def on_lost(self, stream: Stream, start: int, end: int) -> None:
+        """Data of ours has to be sent again."""
+        if stream.sending is not None and stream.reset_code is None:
+            stream.sending.on_lost(start, end)
+            self._wake(stream)
+
+    def on_control_acked(self, key: Hashable) -> None:
+        """A control frame of a stream's arrived."""
+        if isinstance(key, tuple) and key[0] == "reset":
+            stream = self._streams.get(key[1])
+            if stream is not None:
+                stream.reset_acked = True
+                self._forget_if_done(stream)
+
+    def again(self, key: Hashable) -> Frame | None:
+        """What a control frame that was lost should say now, None for nothing any more."""
+        if key == "max_data":
+            return MaxDataFrame(self._window.limit)
+        if not isinstance(key, tuple):
+            return None
+        if key[0] == "max_streams":
+            return MaxStreamsFrame(key[1], self._peer_may[key[1]])
+        stream = self._streams.get(key[1])
+        if stream is None:
+            return None
+        if key[0] == "reset":
+            return ResetStreamFrame(key[1], stream.reset_code or 0, key[2])
+        receiving = stream.receiving
+        if receiving is None or receiving.final_size is not None:
+            return None
+        if key[0] == "stop":
+            return StopSendingFrame(key[1], stream.stop_code or 0)
+        return MaxStreamDataFrame(key[1], stream.window.limit)
+
+    def _forget_if_done(self, stream: Stream) -> None:
+        if not stream.done or self._streams.pop(stream.stream_id, None) is None:
+            return
+        if stream.stream_id & 1 != self._side:
+            direction = stream.stream_id >> 1 & 1
+            self._peer_may[direction] += 1
+            frame = MaxStreamsFrame(direction, self._peer_may[direction])
+            self._control.put(("max_streams", direction), frame)
+
+    @property
+    def all_acked(self) -> bool:
+        """Whether everything that was to be sent arrived."""
+        return not any(
+            stream.sending is not None
+            and stream.reset_code is None
+            and (stream.sending.unacked or (stream.sending.ended and not stream.sending.done))
+            for stream in self._streams.values()
+        )

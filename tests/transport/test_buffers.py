@@ -1,0 +1,127 @@
+"""Sending and receiving buffers against the plainest model of a stream: a string of bytes."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rawproto.transport.ranges import Ranges
+from rawproto.transport.recvbuf import MAX_PIECES, ReceiveBuffer
+from rawproto.transport.sendbuf import SendBuffer
+
+SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30)
+
+
+@given(SPANS, st.integers(0, 80))
+def test_ranges_are_the_set_that_was_added(spans: list[tuple[int, int]], limit: int) -> None:
+    ranges, model = Ranges(), set()
+    for start, length in spans:
+        ranges.add(start, start + length)
+        model |= set(range(start, start + length))
+    assert [number in ranges for number in range(90)] == [n in model for n in range(90)]
+    assert all(end < start for end, start in zip(ranges.ends, ranges.starts[1:], strict=False))
+    missing = {n for start, end in ranges.missing(5, 70) for n in range(start, end)}
+    assert missing == set(range(5, 70)) - model
+    ranges.drop_below(limit)
+    assert {n for start, end in ranges for n in range(start, end)} == {
+        n for n in model if n >= limit
+    }
+
+
+@given(SPANS, st.randoms(use_true_random=False))
+def test_parts_in_any_order_are_read_as_the_stream(
+    spans: list[tuple[int, int]], rng: random.Random
+) -> None:
+    stream = bytes(rng.randbytes(100))
+    parts = [*spans, *[(at, 7) for at in range(0, 100, 7)]]
+    buffer, read = ReceiveBuffer(), b""
+    for start, length in parts:
+        assert buffer.insert(start, stream[start : start + length])
+        if rng.random() < 0.5:
+            read += buffer.take(rng.randrange(1, 30))
+    buffer.final_size = 100
+    assert buffer.whole
+    assert buffer.highest == 100
+    while not buffer.finished:
+        read += buffer.take(rng.randrange(1, 30))
+    assert read == stream
+    assert buffer.take(5) == b""
+
+
+def test_a_byte_here_and_a_byte_there_is_refused_in_time() -> None:
+    buffer = ReceiveBuffer()
+    taken = [buffer.insert(2 * at + 1, b"x") for at in range(MAX_PIECES + 5)]
+    assert taken == [True] * MAX_PIECES + [False] * 5
+
+
+@given(
+    st.randoms(use_true_random=False),
+    st.lists(st.integers(0, 40), min_size=1, max_size=10),
+    st.floats(0, 0.9),
+)
+def test_whatever_is_lost_all_of_it_arrives_and_is_done(
+    rng: random.Random, writes: list[int], loss: float
+) -> None:
+    buffer, received = SendBuffer(), ReceiveBuffer()
+    stream = b""
+    flying: list[tuple[int, bytes, int]] = []
+    freed = 0
+    for step in range(10_000):
+        if writes:
+            part = rng.randbytes(writes.pop())
+            stream += part
+            buffer.write(part)
+            if not writes:
+                buffer.finish()
+        if buffer.pending(limit=10**9) and rng.random() < 0.7:
+            start, data, end = buffer.take(rng.randrange(1, 15), 10**9)
+            assert bytes(data) == stream[start:end]
+            assert end - start - len(data) in (0, 1)
+            flying.append((start, bytes(data), end))
+        elif flying:
+            start, data, end = flying.pop(rng.randrange(len(flying)))
+            if rng.random() < (loss if step < 5000 else 0):
+                buffer.on_lost(start, end)
+            else:
+                received.insert(start, data)
+                if end > start + len(data):
+                    received.final_size = end - 1
+                freed += buffer.on_acked(start, end)
+                if rng.random() < 0.3:
+                    buffer.on_lost(start, end)  # a packet thought lost after all
+        if buffer.done:
+            break
+    assert buffer.done
+    assert buffer.unacked == 0
+    assert freed == len(stream)
+    assert received.take(1000) == stream
+    assert received.finished
+
+
+def test_new_data_stops_at_the_limit_and_fin_needs_no_room_of_the_window() -> None:
+    buffer = SendBuffer()
+    buffer.write(b"0123456789")
+    assert buffer.take(100, 4) == (0, b"0123", 4)
+    assert not buffer.pending(4)
+    buffer.finish()
+    assert buffer.take(3, 10) == (4, b"456", 7)
+    assert buffer.take(100, 10) == (7, b"789", 11)
+    assert not buffer.pending(100)
+    buffer.on_lost(7, 11)
+    assert buffer.take(2, 10) == (7, b"78", 9)
+    assert buffer.take(1, 10) == (9, b"9", 11)
+
+
+def test_end_alone_is_sent_when_all_else_was() -> None:
+    buffer = SendBuffer()
+    buffer.write(b"ab")
+    assert buffer.take(100, 2) == (0, b"ab", 2)
+    buffer.finish()
+    assert buffer.pending(2)
+    assert buffer.take(100, 2) == (2, b"", 3)
+    buffer.on_acked(0, 2)
+    assert not buffer.done
+    buffer.on_acked(2, 3)
+    assert buffer.done
