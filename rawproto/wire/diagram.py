@@ -26,7 +26,15 @@ from itertools import groupby
 
 from rawproto.wire.arp import ARPMessage
 from rawproto.wire.layer import Layer
-from rawproto.wire.words import field_names, kebab, option_parts, printable, set_flags, value_name
+from rawproto.wire.words import (
+    FIRM,
+    field_names,
+    hex_texts,
+    kebab,
+    option_parts,
+    parts_text,
+    value_texts,
+)
 
 __all__ = ["diagram"]
 
@@ -34,16 +42,6 @@ _RULER = (
     " 0                   1                   2                   3  ",
     " 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1",
 )
-_HEXADECIMAL = {
-    "checksum": 4,
-    "ethertype": 4,
-    "flow_label": 5,
-    "protocol_type": 4,
-}
-"""Fields that people know in hexadecimal, and their digits."""
-
-_FIRM = "\N{NO-BREAK SPACE}"
-
 _MOST_ROWS = 4
 """Full rows of one cell before it is folded: an IPv6 address is just not."""
 _MOST_BYTES = 32
@@ -108,7 +106,7 @@ def diagram(what: Layer | bytes) -> str:
         lines += _text_lines(row)
         above = row.bits
     lines.append(_border(above, [None] * 32))
-    return "\n".join(line.rstrip().replace(_FIRM, " ") for line in lines)
+    return "\n".join(line.rstrip().replace(FIRM, " ") for line in lines)
 
 
 def _rows(cells: list[_Cell]) -> list[_Row]:
@@ -212,7 +210,7 @@ def _layer_cells(layer: Layer) -> list[_Cell]:
         value = getattr(layer, name)
         if isinstance(layer, ARPMessage) and name.endswith("_addr"):
             bits = 32 if "." in value else 8 * ((len(value) + 1) // 3)
-        cells.append(_Cell(bits, [name], _texts(layer, name, value)))
+        cells.append(_Cell(bits, [name], value_texts(layer, name, value)))
     drawn = {name for name, _ in layer.layout}
     for name in field_names(layer):
         if name not in drawn:
@@ -225,7 +223,7 @@ def _variable_cells(layer: Layer, name: str, value: object) -> list[_Cell]:
     if isinstance(value, Layer):
         return _layer_cells(value)
     if isinstance(value, bytes):
-        return [_Cell(8 * len(value), [f"{name}, {len(value)} bytes", name], _hex(value))]
+        return [_Cell(8 * len(value), [f"{name}, {len(value)} bytes", name], hex_texts(value))]
     if not isinstance(value, tuple):
         return []
     cells = [_item_cell(f"{name}[{index}]", item) for index, item in enumerate(value)]
@@ -246,54 +244,7 @@ def _item_cell(name: str, item: object) -> _Cell:
     title = kebab(type(item).__name__)
     names = [f"{name}, {title}"] if kind is None else [f"option {kind}, {title}", title]
     emit = getattr(item, "emit", None)
-    return _Cell(8 * len(emit()) if emit else None, names, [_parts_text(item)])
-
-
-def _parts_text(item: object) -> str:
-    """An option's fields, one alone without its name."""
-    parts = [
-        (name, _texts(item, name, value)[0])
-        for name, value in option_parts(item)[1]
-        if value is not None and value != ()
-    ]
-    if len(parts) == 1:
-        return parts[0][1]
-    # Lines are rather broken between the fields than within one.
-    named = [f"{name} {text}" for name, text in parts]
-    return ", ".join(text.replace(" ", _FIRM) if len(text) < 40 else text for text in named)
-
-
-def _texts(owner: object, name: str, value: object) -> list[str]:
-    """How a field may be written, the most telling way first."""
-    if value is None:
-        return ["auto"]
-    if isinstance(value, bytes):
-        return _hex(value)
-    if isinstance(value, tuple):
-        inner = ["-".join(map(str, v)) if isinstance(v, tuple) else _object_text(v) for v in value]
-        return [" ".join(inner)]
-    if not isinstance(value, int):
-        return [_object_text(value)]
-    flags = set_flags(owner, name, value)
-    if flags is not None:
-        return [",".join(flags) or "0", ", ".join(flags)]
-    digits = _HEXADECIMAL.get(name)
-    number = f"0x{value:0{digits}x}" if digits else str(int(value))
-    word = value_name(owner, name, value)
-    return [f"{number} ({word})", number] if word else [number]
-
-
-def _object_text(value: object) -> str:
-    """Something within an option or a record: an address, a name, a record's data."""
-    if field_names(value):
-        return f"{type(value).__name__} {_parts_text(value)}"
-    return _hex(value)[0] if isinstance(value, bytes) else printable(str(value))
-
-
-def _hex(value: bytes) -> list[str]:
-    """Bytes as hexadecimal, all of them if they are few, else how they begin."""
-    most = 16
-    return [value[:most].hex(" ") + (" ..." if len(value) > most else ""), ""]
+    return _Cell(8 * len(emit()) if emit else None, names, [parts_text(item)])
 
 
 def _byte_cells(data: bytes) -> list[_Cell]:

@@ -21,11 +21,12 @@ packet that an ICMP error quotes (`dissect(original, RAW)` does).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from rawproto.errors import MalformedError, TruncatedError, WireError
 from rawproto.wire.arp import ARPMessage
+from rawproto.wire.checksum import ones_complement_sum, pseudo_header_sum
 from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
 from rawproto.wire.dns import DNSMessage
 from rawproto.wire.ethernet import EthernetHeader, VLANTag
@@ -43,7 +44,16 @@ from rawproto.wire.layer import Layer, Packet
 from rawproto.wire.tcp import TCPHeader
 from rawproto.wire.udp import UDPHeader
 
-__all__ = ["ETHERNET", "LINK_TYPES", "MAX_LAYERS", "RAW", "Dissection", "checksums", "dissect"]
+__all__ = [
+    "ETHERNET",
+    "LINK_TYPES",
+    "MAX_LAYERS",
+    "RAW",
+    "Dissection",
+    "checksums",
+    "dissect",
+    "left_to_device",
+]
 
 ETHERNET = 1
 """Link type: frames from the Ethernet header on."""
@@ -333,9 +343,45 @@ def checksums(found: Dissection) -> list[tuple[int, bool | None]]:
 
     True is right and False wrong; None is where none is carried (UDP over IPv4), or where
     what it covers isn't all there: a fragment, a packet cut short. A packet captured on
-    the host that sent it is often wrong, because the device fills its checksums in later.
+    the host that sent it is often wrong, because the device fills its checksums in later
+    (see `left_to_device`).
     """
     verdicts: list[tuple[int, bool | None]] = []
+    for index, layer, covered, whole, addresses in _covered(found):
+        if isinstance(layer, IPv4Header):
+            verdicts.append((index, IPv4Header.verify(covered)))
+        elif not whole:
+            verdicts.append((index, None))
+        elif isinstance(layer, ICMPMessage):
+            verdicts.append((index, layer.verify(covered)))
+        else:
+            src_addr, dst_addr = addresses
+            verdicts.append((index, layer.verify(covered, src_addr=src_addr, dst_addr=dst_addr)))
+    return verdicts
+
+
+def left_to_device(found: Dissection) -> frozenset[int]:
+    """The layers, by index, whose checksum their host left to its device to fill in.
+
+    Linux then puts the sum of the pseudo-header there, for the device to add the rest.
+    """
+    left = set()
+    for index, layer, covered, whole, addresses in _covered(found):
+        if whole and isinstance(layer, UDPHeader | TCPHeader):
+            words = pseudo_header_sum(*addresses, layer.ip_protocol or 0, len(covered))
+            if layer.checksum == ones_complement_sum(b"", words):
+                left.add(index)
+    return frozenset(left)
+
+
+_Checked = IPv4Header | ICMPMessage | UDPHeader | TCPHeader | ICMPv6Message
+_CHECKED = (IPv4Header, ICMPMessage, UDPHeader, TCPHeader, ICMPv6Message)
+
+
+def _covered(
+    found: Dissection,
+) -> Iterator[tuple[int, _Checked, bytes, bool, tuple[str, str]]]:
+    """Each layer with a checksum: (index, layer, what it covers, is that all there, addresses)."""
     src_addr = dst_addr = ""
     end, whole = len(found.data), True
     for index, (layer, start) in enumerate(zip(found.layers, found.offsets, strict=True)):
@@ -343,19 +389,12 @@ def checksums(found: Dissection) -> list[tuple[int, bool | None]]:
         if length:
             whole = whole and start + length <= end
             end = min(end, start + length)
-        covered = found.data[start:end]
-        if isinstance(layer, IPv4Header):
-            verdicts.append((index, IPv4Header.verify(covered)))
-        elif isinstance(layer, ICMPMessage):
-            verdicts.append((index, layer.verify(covered) if whole else None))
-        elif isinstance(layer, UDPHeader | TCPHeader | ICMPv6Message):
-            verdict = layer.verify(covered, src_addr=src_addr, dst_addr=dst_addr) if whole else None
-            verdicts.append((index, verdict))
+        if isinstance(layer, _CHECKED):
+            yield index, layer, found.data[start:end], whole, (src_addr, dst_addr)
         if isinstance(layer, IPv4Header | FragmentHeader):
             whole = whole and not layer.fragment_offset and not layer.flags & MF
         addresses = layer.addresses_within(src_addr, dst_addr)
         src_addr, dst_addr = addresses[0] or "", addresses[1] or ""
-    return verdicts
 
 
 def _length(layer: Layer) -> int:

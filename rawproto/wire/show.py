@@ -2,6 +2,7 @@
 
 - `summary`: one line a packet, as readers of tcpdump expect.
 - `diagram`: a header as the RFCs draw it, with its values in the boxes.
+- `values`: a layer's fields by name, each value as text.
 - `fields`: a layer as a dictionary that JSON can carry.
 - `hexdump`: bytes as hexadecimal and as text.
 
@@ -16,9 +17,19 @@ from typing import Any
 from rawproto.wire.diagram import diagram
 from rawproto.wire.layer import Layer
 from rawproto.wire.summary import summary
-from rawproto.wire.words import field_names, kebab, option_parts, set_flags, value_name
+from rawproto.wire.words import (
+    FIRM,
+    field_names,
+    kebab,
+    option_parts,
+    parts_text,
+    printable,
+    set_flags,
+    value_name,
+    value_texts,
+)
 
-__all__ = ["diagram", "fields", "hexdump", "summary"]
+__all__ = ["diagram", "fields", "hexdump", "summary", "values"]
 
 _BYTES_PER_LINE = 16
 
@@ -64,6 +75,30 @@ def _option(option: object) -> dict[str, Any]:
     plain = {name: _plain(part) for name, part in parts}
     value = plain if len(plain) > 1 else next(iter(plain.values()), None)
     return {"kind": kind, "kind_name": kebab(type(option).__name__), "value": value}
+
+
+def values(layer: Layer) -> list[tuple[str, str]]:
+    """A layer's fields in order: (name, value as text). Long bytes are shown as they begin."""
+    found = []
+    for name in field_names(layer):
+        value = getattr(layer, name)
+        if isinstance(value, tuple):
+            text = ", ".join([_item_text(each) for each in value]) or "none"
+        elif isinstance(value, bytes):
+            text = f"{len(value)} bytes {value_texts(layer, name, value)[0]}".rstrip()
+        else:
+            text = value_texts(layer, name, value)[0]
+        found.append((name, text.replace(FIRM, " ")))
+    return found
+
+
+def _item_text(item: object) -> str:
+    """An option, an address or a record, one of several."""
+    if not field_names(item) and not hasattr(item, "kind"):
+        return printable(str(item))
+    parts = parts_text(item)
+    title = kebab(type(item).__name__)
+    return f"{title} ({parts})" if "," in parts else f"{title} {parts}".rstrip()
 
 
 def hexdump(data: bytes, *, offset: int = 0) -> str:

@@ -1,7 +1,8 @@
 """Numbers of headers in words: what diagrams, JSON and one-line summaries share.
 
-Layers and records name their numbers themselves (`value_names`, `flag_names`); this only
-reads those tables, and takes options apart into kind and fields. It knows no protocol.
+Layers and records name their numbers themselves (`value_names`, `flag_names`); this reads
+those tables, takes options apart into kind and fields, and writes any field's value as
+text. It knows no protocol.
 """
 
 from __future__ import annotations
@@ -11,7 +12,30 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
 
-__all__ = ["field_names", "kebab", "option_parts", "printable", "set_flags", "value_name"]
+__all__ = [
+    "FIRM",
+    "field_names",
+    "hex_texts",
+    "kebab",
+    "option_parts",
+    "parts_text",
+    "printable",
+    "set_flags",
+    "value_name",
+    "value_texts",
+]
+
+FIRM = "\N{NO-BREAK SPACE}"
+"""Stands in texts where a line had better not be broken."""
+
+_HEXADECIMAL = {
+    "checksum": 4,
+    "ethertype": 4,
+    "flow_label": 5,
+    "protocol_type": 4,
+    "tpid": 4,
+}
+"""Fields that people know in hexadecimal, and their digits."""
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -60,3 +84,50 @@ def option_parts(option: object) -> tuple[int | None, list[tuple[str, object]]]:
     """An option, object or record as (kind, its other fields); the kind is None if it has none."""
     names = [name for name in field_names(option) if name != "kind"]
     return getattr(option, "kind", None), [(name, getattr(option, name)) for name in names]
+
+
+def parts_text(item: object) -> str:
+    """An option's fields, one alone without its name."""
+    parts = [
+        (name, value_texts(item, name, value)[0])
+        for name, value in option_parts(item)[1]
+        if value is not None and value != ()
+    ]
+    if len(parts) == 1:
+        return parts[0][1]
+    # Lines are rather broken between the fields than within one.
+    named = [f"{name} {text}" for name, text in parts]
+    return ", ".join(text.replace(" ", FIRM) if len(text) < 40 else text for text in named)
+
+
+def value_texts(owner: object, name: str, value: object) -> list[str]:
+    """How a field may be written, the most telling way first."""
+    if value is None:
+        return ["auto"]
+    if isinstance(value, bytes):
+        return hex_texts(value)
+    if isinstance(value, tuple):
+        inner = ["-".join(map(str, v)) if isinstance(v, tuple) else _object_text(v) for v in value]
+        return [" ".join(inner)]
+    if not isinstance(value, int):
+        return [_object_text(value)]
+    flags = set_flags(owner, name, value)
+    if flags is not None:
+        return [",".join(flags) or "0", ", ".join(flags)]
+    digits = _HEXADECIMAL.get(name)
+    number = f"0x{value:0{digits}x}" if digits else str(int(value))
+    word = value_name(owner, name, value)
+    return [f"{number} ({word})", number] if word else [number]
+
+
+def _object_text(value: object) -> str:
+    """Something within an option or a record: an address, a name, a record's data."""
+    if field_names(value):
+        return f"{type(value).__name__} {parts_text(value)}"
+    return hex_texts(value)[0] if isinstance(value, bytes) else printable(str(value))
+
+
+def hex_texts(value: bytes) -> list[str]:
+    """Bytes as hexadecimal, all of them if they are few, else how they begin."""
+    most = 16
+    return [value[:most].hex(" ") + (" ..." if len(value) > most else ""), ""]

@@ -1,0 +1,111 @@
+"""Read captures: one line a packet, its names and values, its bytes, or JSON.
+
+examples:
+  rawproto decode trace.pcap                    one line a packet, as from tcpdump -nr
+  rawproto decode -v -c 1 trace.pcapng          every layer's names and values
+  rawproto decode -x --filter 'port 53' a.pcap b.pcap.gz
+  tcpdump -w - | rawproto decode -              as the packets come
+  rawproto decode --json trace.pcap | jq 'select(.damage)'
+  rawproto decode --stats trace.pcap            conversations, endpoints, protocols
+
+Checksums that are wrong are told behind the line, all verdicts under -v. TCP's sequence
+numbers are those of the wire. Fragments are put together, and the whole packet is shown
+with the one that completes it.
+
+exit code: 0 all was read, 2 a file is damaged (what came before it is shown) or an error
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rawproto.cli.decode_files import Captures
+from rawproto.errors import UsageError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of tcpdump by their letters, and ours by their names."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="pcap or pcapng, gzipped or not; - is stdin"
+    )
+    which = parser.add_argument_group("which packets")
+    which.add_argument("--filter", metavar="EXPR", default="", help="as in pcap-filter(7)")
+    which.add_argument("-c", dest="count", type=int, metavar="N", help="stop after N packets")
+
+    how = parser.add_argument_group("what to show of them")
+    how.add_argument("--json", action="store_true", help="JSON Lines")
+    form = how.add_mutually_exclusive_group()
+    form.add_argument(
+        "--follow",
+        metavar="SPEC",
+        help="a conversation put together: tcp:0, udp:0, the first that a filter matches, or list",
+    )
+    form.add_argument("--stats", action="store_true", help="counts, conversations, RTTs")
+    how.add_argument("-v", dest="verbose", action="store_true", help="every name and value")
+    how.add_argument("-x", dest="hex", action="store_true", help="the bytes, coloured by layer")
+    how.add_argument("--diagram", action="store_true", help="headers as the RFCs draw them")
+
+    more = parser.add_argument_group("--follow and --stats")
+    more.add_argument(
+        "--as",
+        dest="form",
+        choices=("text", "hex", "raw"),
+        default="text",
+        help="how to show what was said; raw is one side's bytes and nothing else (text)",
+    )
+    more.add_argument(
+        "--side", choices=("client", "server"), help="only what this side said (both; not raw)"
+    )
+    more.add_argument(
+        "--top", type=int, default=20, metavar="N", help="rows of a table; --json has all (20)"
+    )
+
+    line = parser.add_argument_group("the line")
+    line.add_argument(
+        "-t",
+        dest="time",
+        action="count",
+        default=0,
+        help="no time; -tt since 1970, -ttt since the packet before, -tttt with the date, "
+        "-ttttt since the first packet",
+    )
+    line.add_argument(
+        "-#", "--number", dest="number", action="store_true", help="number the packets"
+    )
+    line.add_argument("-n", action="store_true", help="no names for addresses: there never are any")
+    line.add_argument("-l", dest="flush", action="store_true", help="write line by line")
+    line.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="(auto: on a terminal)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reads every file to its end or its first damage."""
+    if arguments.count is not None and arguments.count < 1:
+        raise UsageError(f"-c {arguments.count}: must be 1 or more")
+    if arguments.time > 5:
+        raise UsageError("-t: five of them at most")
+    if arguments.flush:
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    captures = Captures(arguments.files, expression=arguments.filter, count=arguments.count)
+    code = 0
+    if arguments.follow is not None:
+        from rawproto.cli import decode_follow
+
+        code = decode_follow.run((found.packet for found in captures), arguments)
+    elif arguments.stats:
+        from rawproto.cli import decode_stats
+
+        code = decode_stats.run((found.packet for found in captures), arguments)
+    elif arguments.json:
+        from rawproto.cli.decode_json import tell_json
+
+        tell_json(captures, sys.stdout)
+    else:
+        from rawproto.cli.decode_text import TextReport
+
+        TextReport(sys.stdout, arguments, several=len(arguments.files) > 1).tell(captures)
+    return 2 if captures.failed else code

@@ -1,0 +1,135 @@
+"""Packets out of several captures, one after another: filtered, counted, damage told.
+
+A file that cannot be opened or is damaged ends nothing but itself: it is told in one line
+on stderr, behind what was read of it, and the next file follows. A filter is compiled
+for each link type when the first packet of that type comes. Memory does not grow
+with the files.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rawproto.capture import CapturedPacket, read
+from rawproto.capture.reader import Reader
+from rawproto.errors import UsageError, WireError
+from rawproto.filter.instructions import Program
+from rawproto.wire.dissect import LINK_TYPES
+
+__all__ = ["Captures", "Found"]
+
+
+class Found(NamedTuple):
+    """One packet of a file.
+
+    Attributes:
+        file: its name, as given.
+        reader: which knows its interface.
+        number: of the packet in its file, from 1 on, those that no filter let through too.
+        packet: as captured.
+    """
+
+    file: str
+    reader: Reader
+    number: int
+    packet: CapturedPacket
+
+    @property
+    def interface(self) -> str:
+        """The name of where it was captured, "" where the file doesn't tell."""
+        interfaces, index = self.reader.interfaces, self.packet.interface
+        return interfaces[index].name if isinstance(index, int) else index
+
+
+class Captures:
+    """An iterator over the packets that were asked for.
+
+    Attributes:
+        failed: whether a file so far could not be opened, or not be read to its end.
+    """
+
+    def __init__(
+        self, files: Sequence[str], *, expression: str = "", count: int | None = None
+    ) -> None:
+        """
+        Args:
+            files: names; `-` is standard input.
+            expression: a filter, "" for none.
+            count: of packets, None for all.
+
+        Raises:
+            UsageError: the filter is none (`FilterError`).
+        """
+        self.failed = False
+        self._files = files
+        self._expression = expression
+        self._left = count
+        self._programs: dict[int, Program] = {}
+        self._strange: set[int] = set()
+        if expression:
+            # Before a file is opened: what is wrong with it is so for every link type.
+            self._program(1)
+
+    def __iter__(self) -> Iterator[Found]:
+        for name in self._files:
+            try:
+                reader = self._open(name)
+            except (OSError, WireError) as error:
+                self._fail(name, (isinstance(error, OSError) and error.strerror) or str(error))
+                continue
+            number = 0
+            try:
+                with reader:
+                    for number, packet in enumerate(reader, 1):
+                        if packet.link_type not in LINK_TYPES:
+                            self._wonder(name, packet.link_type)
+                        if self._expression and not self._passes(packet):
+                            continue
+                        yield Found(name, reader, number, packet)
+                        if self._left is not None:
+                            self._left -= 1
+                            if not self._left:
+                                return
+            except OSError as error:  # the disk, or a directory that was opened like a file
+                self._fail(name, f"{error.strerror or error} ({number} packets read)")
+            if reader.damage:
+                self._fail(name, f"{reader.damage} ({number} packets read)")
+
+    @staticmethod
+    def _open(name: str) -> Reader:
+        if name != "-":
+            return read(name)
+        if sys.stdin.isatty():
+            raise UsageError("-: standard input is a terminal, no capture")
+        return read(sys.stdin.buffer)
+
+    def _program(self, link_type: int) -> Program:
+        program = self._programs.get(link_type)
+        if program is None:
+            from rawproto.filter.compiler import compile_filter
+
+            program = compile_filter(self._expression, link_type=link_type)
+            self._programs[link_type] = program
+        return program
+
+    def _passes(self, packet: CapturedPacket) -> bool:
+        from rawproto.filter.interpreter import run
+
+        return bool(run(self._program(packet.link_type), packet.data))
+
+    def _wonder(self, name: str, link_type: int) -> None:
+        if link_type not in self._strange:
+            self._strange.add(link_type)
+            _complain(f"{name}: link type {link_type} is not known, its packets are but bytes")
+
+    def _fail(self, name: str, reason: str) -> None:
+        self.failed = True
+        _complain(f"{'standard input' if name == '-' else name}: {reason}")
+
+
+def _complain(words: str) -> None:
+    """One line on stderr, behind everything that was shown before."""
+    sys.stdout.flush()
+    sys.stderr.write(f"rawproto decode: {words}\n")
