@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rawproto.capture import CapturedPacket, open_writer, read, write
+    from rawproto.drivers.ask import ask, ask_async
     from rawproto.drivers.ping import PingResult, ping, ping_async
+    from rawproto.drivers.send import SendResult, send, send_async
     from rawproto.drivers.traceroute import TraceResult, traceroute, traceroute_async
     from rawproto.errors import (
         EmitError,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         WireError,
     )
     from rawproto.machine import Datagram, ICMPError, Transmit
+    from rawproto.packets.answers import Answer
     from rawproto.packets.notation import craft
     from rawproto.probe.ping_events import PingError, PingLost, PingReply
     from rawproto.probe.trace_events import TraceAnswer, TraceHop
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
         HopByHopOptions,
         RoutingHeader,
         SegmentRoutingHeader,
+        UnknownRoutingHeader,
     )
     from rawproto.wire.layer import Layer, Packet
     from rawproto.wire.ndp import (
@@ -93,10 +97,19 @@ _HOMES = {
         "read",
         "write",
     ),
+    "drivers.ask": (
+        "ask",
+        "ask_async",
+    ),
     "drivers.ping": (
         "PingResult",
         "ping",
         "ping_async",
+    ),
+    "drivers.send": (
+        "SendResult",
+        "send",
+        "send_async",
     ),
     "drivers.traceroute": (
         "TraceResult",
@@ -119,6 +132,7 @@ _HOMES = {
         "Transmit",
     ),
     "packets.notation": ("craft",),
+    "packets.answers": ("Answer",),
     "probe.ping_events": (
         "PingError",
         "PingLost",
@@ -184,6 +198,7 @@ _HOMES = {
         "HopByHopOptions",
         "RoutingHeader",
         "SegmentRoutingHeader",
+        "UnknownRoutingHeader",
     ),
     "wire.layer": (
         "Layer",
@@ -209,6 +224,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ARPMessage",
+    "Answer",
     "CapturedPacket",
     "DNSMessage",
     "DNSQuestion",
@@ -261,6 +277,7 @@ __all__ = [
     "RouterSolicitation",
     "RoutingHeader",
     "SegmentRoutingHeader",
+    "SendResult",
     "TCPHeader",
     "TraceAnswer",
     "TraceHop",
@@ -268,10 +285,13 @@ __all__ = [
     "Transmit",
     "TruncatedError",
     "UDPHeader",
+    "UnknownRoutingHeader",
     "UsageError",
     "VLANTag",
     "WireError",
     "__version__",
+    "ask",
+    "ask_async",
     "checksums",
     "craft",
     "diagram",
@@ -286,6 +306,8 @@ __all__ = [
     "ping",
     "ping_async",
     "read",
+    "send",
+    "send_async",
     "summary",
     "traceroute",
     "traceroute_async",

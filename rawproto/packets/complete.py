@@ -121,7 +121,7 @@ def complete(
             packet=Packet(tuple(layers)),
             link_type=RAW,
             dst_addr=header.dst_addr,
-            group=_is_group(header, route),
+            group=_is_group(header, route, layers[1:2]),
         )
     name = first.layer if isinstance(first, Layer) else "plain bytes" if layers else "nothing"
     raise UsageError(
@@ -140,7 +140,7 @@ def _complete_frame(
     dst_addr, group = "", False
     if isinstance(inner, IPv4Header | IPv6Header):
         header, route = _complete_ip(inner, at, layers, around, fill, needs_route=True)
-        dst_addr, group = header.dst_addr, _is_group(header, route)
+        dst_addr, group = header.dst_addr, _is_group(header, route, layers[at + 1 : at + 2])
     elif isinstance(inner, ARPMessage) and _needs_route(inner, around, fill):
         route = around.route(inner.target_protocol_addr)
     interface = around.interface or (route.interface if route else "")
@@ -269,7 +269,9 @@ def _destination(
     raise UsageError("ethernet: dst_addr is not given, and what is inside has no address to find")
 
 
-def _is_group(header: IPv4Header | IPv6Header, route: RouteLike | None) -> bool:
+def _is_group(header: IPv4Header | IPv6Header, route: RouteLike | None, inner: list[Any]) -> bool:
+    if inner and getattr(inner[0], "icmp_type", 0) == 135 and _is_discovery(inner[0]):
+        return False  # a group is asked, but only the one whose address it is answers
     if route is not None and route.kind in ("broadcast", "multicast"):
         return True
     address = header.dst_addr.lower()
