@@ -348,15 +348,13 @@ def checksums(found: Dissection) -> list[tuple[int, bool | None]]:
     """
     verdicts: list[tuple[int, bool | None]] = []
     for index, layer, covered, whole, addresses in _covered(found):
-        if isinstance(layer, IPv4Header):
-            verdicts.append((index, IPv4Header.verify(covered)))
-        elif not whole:
-            verdicts.append((index, None))
-        elif isinstance(layer, ICMPMessage):
-            verdicts.append((index, layer.verify(covered)))
-        else:
-            src_addr, dst_addr = addresses
-            verdicts.append((index, layer.verify(covered, src_addr=src_addr, dst_addr=dst_addr)))
+        verdict: bool | None = None
+        if isinstance(layer, IPv4Header | ICMPMessage):
+            if whole or isinstance(layer, IPv4Header):  # a fragment's own header is all there
+                verdict = layer.verify(covered)
+        elif whole:
+            verdict = layer.verify(covered, src_addr=addresses[0], dst_addr=addresses[1])
+        verdicts.append((index, verdict))
     return verdicts
 
 
@@ -375,32 +373,37 @@ def left_to_device(found: Dissection) -> frozenset[int]:
 
 
 _Checked = IPv4Header | ICMPMessage | UDPHeader | TCPHeader | ICMPv6Message
-_CHECKED = (IPv4Header, ICMPMessage, UDPHeader, TCPHeader, ICMPv6Message)
+_CHECKED = (UDPHeader, TCPHeader, ICMPMessage, ICMPv6Message)
 
 
 def _covered(
     found: Dissection,
 ) -> Iterator[tuple[int, _Checked, bytes, bool, tuple[str, str]]]:
     """Each layer with a checksum: (index, layer, what it covers, is that all there, addresses)."""
-    src_addr = dst_addr = ""
-    end, whole = len(found.data), True
-    for index, (layer, start) in enumerate(zip(found.layers, found.offsets, strict=True)):
-        length = _length(layer)
+    data = found.data
+    addresses = "", ""
+    end, whole = len(data), True
+    for index, layer in enumerate(found.layers):
+        start = found.offsets[index]
+        if isinstance(layer, _CHECKED):
+            if isinstance(layer, UDPHeader) and layer.length:
+                whole = whole and start + layer.length <= end
+                end = min(end, start + layer.length)
+            yield index, layer, data[start:end], whole, addresses
+            continue
+        length = 0
+        if isinstance(layer, IPv4Header):
+            length = layer.total_length or 0
+        elif isinstance(layer, IPv6Header):
+            length = 40 + layer.payload_length if layer.payload_length else 0
+        elif layer.ip_protocol is None:
+            continue
         if length:
             whole = whole and start + length <= end
             end = min(end, start + length)
-        if isinstance(layer, _CHECKED):
-            yield index, layer, found.data[start:end], whole, (src_addr, dst_addr)
+        if isinstance(layer, IPv4Header):
+            yield index, layer, data[start:end], whole, addresses
         if isinstance(layer, IPv4Header | FragmentHeader):
             whole = whole and not layer.fragment_offset and not layer.flags & MF
-        addresses = layer.addresses_within(src_addr, dst_addr)
-        src_addr, dst_addr = addresses[0] or "", addresses[1] or ""
-
-
-def _length(layer: Layer) -> int:
-    """How long a layer says that it and all inside it is, 0 where it doesn't."""
-    if isinstance(layer, IPv4Header):
-        return layer.total_length or 0
-    if isinstance(layer, IPv6Header):
-        return 40 + layer.payload_length if layer.payload_length else 0
-    return layer.length or 0 if isinstance(layer, UDPHeader) else 0
+        src_addr, dst_addr = layer.addresses_within(*addresses)
+        addresses = src_addr or "", dst_addr or ""

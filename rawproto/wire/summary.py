@@ -17,7 +17,9 @@ ARP and DNS have their words in `summary_words`.
 
 from __future__ import annotations
 
-from functools import singledispatch
+from collections.abc import Callable
+from functools import cache, singledispatch
+from typing import Any
 
 from rawproto.errors import TruncatedError
 from rawproto.wire import tcp_options
@@ -65,6 +67,9 @@ _TCP_LETTERS = {
 }
 
 
+_Inside = tuple[Callable[[int | None], str], int | None, int]
+
+
 class _Line:
     """The words so far, and what the outer layers leave to the inner ones.
 
@@ -75,7 +80,8 @@ class _Line:
         in_ip: whether they are those of an IP header.
         within: words that come behind the addresses, of headers before the ports are known.
         tail: words for the end of the line.
-        inside: what to say of the inside if no layer there speaks for itself.
+        inside: what to say of the inside if no layer there speaks for itself: how its number
+            is worded, the number, and where it begins; None once one has spoken.
         end: where in the packet the inside ends, as the headers say; a packet that was
             cut short may end before.
     """
@@ -86,7 +92,7 @@ class _Line:
         self.in_ip = False
         self.within: list[str] = []
         self.tail: list[str] = []
-        self.inside = f"data, length {end}"
+        self.inside: _Inside | None = (_data_words, None, 0)
         self.end = end
 
     def addresses(self, src_port: int | None = None, dst_port: int | None = None) -> None:
@@ -103,7 +109,7 @@ class _Line:
         """A layer speaks for itself: nothing is left to say of it."""
         self.addresses()
         self.words.append(words)
-        self.inside = ""
+        self.inside = None
 
     def fragment(self, identification: int, offset: int, flags: int, length: int) -> None:
         """A fragment is written identification:length@offset, with + if more follow."""
@@ -120,9 +126,10 @@ def summary(found: Dissection) -> str:
     """
     line = _Line(len(found.data))
     for layer, (start, end) in zip(found.layers, found.spans, strict=True):
-        _tell(layer, line, start, end)
+        _teller(type(layer))(layer, line, start, end)
     if line.inside:
-        line.say(line.inside)
+        words, number, start = line.inside
+        line.say(f"{words(number)}, length {line.end - start}")
     line.words += line.tail
     if isinstance(found.damage, TruncatedError):
         missing = found.damage.needed - found.damage.got
@@ -141,13 +148,13 @@ def _tell(layer: Layer, line: _Line, start: int, end: int) -> None:
 @_tell.register
 def _(layer: EthernetHeader, line: _Line, start: int, end: int) -> None:
     line.src, line.dst = layer.src_addr, layer.dst_addr
-    line.inside = f"{_ethertype(layer.ethertype)}, length {line.end - end}"
+    line.inside = _ethertype_words, layer.ethertype, end
 
 
 @_tell.register
 def _(layer: VLANTag, line: _Line, start: int, end: int) -> None:
     line.words.append(f"vlan {layer.vid}, p {layer.pcp}{', DEI' if layer.dei else ''},")
-    line.inside = f"{_ethertype(layer.ethertype)}, length {line.end - end}"
+    line.inside = _ethertype_words, layer.ethertype, end
 
 
 @_tell.register
@@ -155,15 +162,27 @@ def _(layer: LinuxCooked | LinuxCooked2, line: _Line, start: int, end: int) -> N
     line.src = layer.src_addr or "?"
     kinds = layer.value_names["packet_type"]
     line.dst = kinds.get(layer.packet_type, f"packet type {layer.packet_type}")
-    line.inside = f"{_ethertype(layer.protocol_type)}, length {line.end - end}"
+    line.inside = _ethertype_words, layer.protocol_type, end
 
 
 @_tell.register
 def _(layer: LoopbackHeader, line: _Line, start: int, end: int) -> None:
-    line.inside = f"address family {layer.family}, length {line.end - end}"
+    line.inside = _family_words, layer.family, end
 
 
-def _ethertype(number: int | None) -> str:
+def _data_words(number: int | None) -> str:
+    return "data"
+
+
+def _udp_words(number: int | None) -> str:
+    return "UDP"
+
+
+def _family_words(number: int | None) -> str:
+    return f"address family {number}"
+
+
+def _ethertype_words(number: int | None) -> str:
     if number is None or number <= 1500:
         return "802.3"
     name = ETHERTYPES.get(number)
@@ -181,7 +200,7 @@ def _(layer: IPv4Header, line: _Line, start: int, end: int) -> None:
     _enter_ip(line, "IP", layer.src_addr, layer.dst_addr)
     if layer.total_length:
         line.end = start + layer.total_length
-    line.inside = f"{protocol_words(layer.protocol)}, length {line.end - end}"
+    line.inside = protocol_words, layer.protocol, end
     line.fragment(layer.identification, layer.fragment_offset, layer.flags, line.end - end)
 
 
@@ -190,7 +209,7 @@ def _(layer: IPv6Header, line: _Line, start: int, end: int) -> None:
     _enter_ip(line, "IP6", layer.src_addr, layer.dst_addr)
     if layer.payload_length:
         line.end = end + layer.payload_length
-    line.inside = f"{protocol_words(layer.next_header)}, length {line.end - end}"
+    line.inside = protocol_words, layer.next_header, end
 
 
 def _enter_ip(line: _Line, name: str, src_addr: str, dst_addr: str) -> None:
@@ -225,12 +244,12 @@ def _(
 @_tell.register
 def _(layer: FragmentHeader, line: _Line, start: int, end: int) -> None:
     line.fragment(layer.identification, layer.fragment_offset, layer.flags, line.end - end)
-    line.inside = f"{protocol_words(layer.next_header)}, length {line.end - end}"
+    line.inside = protocol_words, layer.next_header, end
 
 
 def _extension(line: _Line, words: str, next_header: int | None, end: int) -> None:
     line.within.append(words)
-    line.inside = f"{protocol_words(next_header)}, length {line.end - end}"
+    line.inside = protocol_words, next_header, end
 
 
 @_tell.register
@@ -248,7 +267,7 @@ def _(layer: UDPHeader, line: _Line, start: int, end: int) -> None:
     line.addresses(layer.src_port, layer.dst_port)
     if layer.length:
         line.end = start + layer.length
-    line.inside = f"UDP, length {line.end - end}"
+    line.inside = _udp_words, None, end
 
 
 @_tell.register
@@ -260,8 +279,7 @@ def _(layer: DNSMessage, line: _Line, start: int, end: int) -> None:
 def _(layer: TCPHeader, line: _Line, start: int, end: int) -> None:
     line.addresses(layer.src_port, layer.dst_port)
     length = line.end - end
-    letters = "".join([_TCP_LETTERS[bit] for bit in _TCP_LETTERS if layer.flags & bit])
-    words = [f"Flags [{letters or 'none'}]"]
+    words = [f"Flags [{_flag_letters(layer.flags)}]"]
     if length > 0:
         last = (layer.sequence_number + length) & 0xFFFFFFFF
         words.append(f"seq {layer.sequence_number}:{last}")
@@ -278,10 +296,21 @@ def _(layer: TCPHeader, line: _Line, start: int, end: int) -> None:
     line.say(", ".join(words))
 
 
+# Asking singledispatch itself for every layer would cost as much as writing its words.
+_teller: Callable[[Any], Callable[[Layer, _Line, int, int], None]] = cache(_tell.dispatch)
+
+
+@cache
+def _flag_letters(flags: int) -> str:
+    return "".join([_TCP_LETTERS[bit] for bit in _TCP_LETTERS if flags & bit]) or "none"
+
+
 def _option(option: tcp_options.TCPOption) -> str:
     match option:
         case tcp_options.NoOperation():
             return "nop"
+        case tcp_options.Timestamps(tsval=tsval, tsecr=tsecr):
+            return f"TS val {tsval} ecr {tsecr}"
         case tcp_options.EndOfOptions():
             return "eol"
         case tcp_options.MSS(mss=mss):
@@ -293,8 +322,6 @@ def _option(option: tcp_options.TCPOption) -> str:
         case tcp_options.SACK(blocks=blocks):
             edges = "".join(f"{{{left}:{right}}}" for left, right in blocks)
             return f"sack {len(blocks)} {edges}"
-        case tcp_options.Timestamps(tsval=tsval, tsecr=tsecr):
-            return f"TS val {tsval} ecr {tsecr}"
         case tcp_options.FastOpen(cookie=cookie):
             return f"tfo {f'cookie {cookie.hex()}' if cookie else 'cookiereq'}"
         case tcp_options.MD5Signature(digest=digest):
