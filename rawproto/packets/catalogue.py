@@ -31,6 +31,7 @@ from rawproto.wire import (
     ipv6_options,
     ndp,
     ndp_options,
+    rpt,
     tcp_options,
 )
 from rawproto.wire.arp import ARPMessage
@@ -271,6 +272,12 @@ _LAYERS: dict[str, tuple[str, str, tuple[tuple[type[Layer], Iterable[int]], ...]
     "udp": ("a UDP header", "", ((UDPHeader, ()),)),
     "tcp": ("a TCP header and its options", "", ((TCPHeader, ()),)),
     "dns": ("a DNS message", "", ((DNSMessage, ()),)),
+    "rpt_data": ("an RPT data packet, its sealed frames as payload", "", ((rpt.RPTShort, ()),)),
+    "rpt_init": ("a client's first RPT packet", "", ((rpt.RPTInit, ()),)),
+    "rpt_retry": ("an RPT listener's demand to prove an address", "", ((rpt.RPTRetry, ()),)),
+    "rpt_handshake": ("an RPT packet with Noise message 2 or 3", "", ((rpt.RPTHandshake, ()),)),
+    "rpt_reset": ("an RPT refusal or end of a connection", "", ((rpt.RPTReset, ()),)),
+    "rpt_version": ("the versions that an RPT listener speaks", "", ((rpt.RPTVersion, ()),)),
 }
 
 LAYERS: dict[str, str] = {name: title for name, (title, _, _) in _LAYERS.items()}
@@ -475,7 +482,7 @@ def _scalar(kind: Any, name: str, annotation: str) -> Scalar:
     if annotation == "bytes":
         return Scalar(kind="bytes", bits=bits)
     if annotation.startswith("Literal["):
-        return Scalar(kind="text", words=tuple(re.findall(r'"(\w+)"', annotation)))
+        return Scalar(kind="text", words=tuple(re.findall(r"'(\w+)'", annotation)))
     assert annotation == "str", f"{kind.__name__}.{name}: {annotation}"
     if kind is ARPMessage:
         return Scalar(kind="arp", bits=bits)

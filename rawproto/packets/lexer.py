@@ -24,7 +24,7 @@ from rawproto.errors import UsageError
 
 __all__ = ["DATA_KINDS", "NotationError", "Token", "tokenize"]
 
-MAX_CHARACTERS = 1 << 20
+MAX_CHARACTERS = 1 << 18
 """How long an expression may be."""
 
 DATA_KINDS = ("text", "hex", "file", "random")

@@ -449,15 +449,15 @@ class _Parser:
         return tuple_of(cells)
 
     def _scalar(self, shape: Scalar, label: str, top: bool) -> Node:
-        if shape.kind == "bytes" and self._take("["):
-            layers = tuple_of(self._packet())
-            self._expect("]", "behind the packet")
-            return built(lambda layers: Packet(layers).emit(), {"layers": layers})
+        if shape.kind == "bytes" and self._is("["):
+            return self._nested()
         token = self._next()
         if token.kind == "data" and shape.kind == "bytes":
             return self._data(token)
         if token.kind == "string" and shape.kind == "bytes":
             return Constant(token.content)
+        if token.kind == "string" and shape.kind == "text" and not shape.words:
+            return Constant(token.content.decode("utf-8", "surrogateescape"))
         if token.kind == "string" or (token.kind == "data" and token.text == "text"):
             word = token.content.decode("utf-8", "surrogateescape")
         elif token.kind == "word":
@@ -466,7 +466,7 @@ class _Parser:
             raise self._unexpected(token, f"a value for {label}")
         try:
             if token.kind == "word":
-                if word == "random":
+                if word == "random" and shape.kind not in ("text", "domain"):
                     return Drawn(random_value(shape))
                 if self._take(".."):
                     last = self._next()
@@ -485,6 +485,16 @@ class _Parser:
             shown = word if len(word) <= 80 else f"{word[:77]}..."
             reason = f"{label}={shown}: {error}"
             raise NotationError(reason, token.position) from None
+
+    def _nested(self) -> Node:
+        """`[ipv4 / udp]`: the bytes of a packet, such as one that an error quotes."""
+        start = self._next()
+        layers = tuple_of(self._packet())
+        self._expect("]", "behind the packet")
+        try:
+            return built(lambda layers: Packet(layers).emit(), {"layers": layers})
+        except EmitError as error:
+            raise NotationError(f"in brackets: {error}", start.position) from None
 
     def _data(self, token: Token) -> Node:
         """`text:`, `hex:`, `file:` or `random:`."""

@@ -5,8 +5,8 @@
     packet = IPv4Header(ttl=3, dst_addr="10.0.0.2") / UDPHeader(dst_port=53) / b"hello"
 
 Only what differs from a class's defaults is written, so that what was left to be computed
-computes itself in the script too. Layers come from the shop window; options, objects and
-records from their modules, whose names say whose they are (`tcp_options.MSS`).
+computes itself in the script too. Layers come from the shop window; RPT's, options, objects
+and records from their modules, whose names say whose they are (`tcp_options.MSS`).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Code:
     def _object(self, value: Any) -> _Source:
         kind = type(value)
         called = kind.__name__
-        if isinstance(value, Layer):
+        if isinstance(value, Layer) and value.layer != "rpt":
             self._layers.add(called)
         else:
             module = kind.__module__.rpartition(".")[2]
