@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Literal, TextIO
 
 __all__ = ["SCHEMA", "Style", "json_line", "milliseconds"]
@@ -21,9 +22,15 @@ def milliseconds(ns: float | None) -> float | None:
 
 def json_line(kind: str, fields: Mapping[str, object]) -> str:
     """One record as a line: `type` and `schema` first."""
+    return _encoder()({"type": kind, "schema": SCHEMA, **fields}) + "\n"
+
+
+@cache
+def _encoder() -> Callable[[object], str]:
+    """Of JSON, made once: making it costs more than a record."""
     import json
 
-    return json.dumps({"type": kind, "schema": SCHEMA, **fields}, ensure_ascii=False) + "\n"
+    return json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Style:

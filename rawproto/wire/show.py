@@ -12,6 +12,7 @@ here: that is `cli.render`'s.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from rawproto.wire.diagram import diagram
@@ -20,6 +21,7 @@ from rawproto.wire.summary import summary
 from rawproto.wire.words import (
     FIRM,
     field_names,
+    field_names_of,
     kebab,
     option_parts,
     parts_text,
@@ -48,17 +50,30 @@ def fields(layer: Layer) -> dict[str, Any]:
 
 def _object(value: object) -> dict[str, Any]:
     found: dict[str, Any] = {"class": type(value).__name__}
-    for name in field_names(value):
+    kind: Any = type(value)
+    for name, is_flags, word in _field_plan(kind):
         each = getattr(value, name)
-        flags = set_flags(value, name, each)
+        flags = set_flags(value, name, each) if is_flags else None
         found[name] = _plain(each) if flags is None else flags
-        if name in getattr(value, "value_names", {}):
-            found[f"{name}_name"] = value_name(value, name, each)
+        if word:
+            found[word] = value_name(value, name, each)
     return found
+
+
+@cache
+def _field_plan(kind: Any) -> list[tuple[str, bool, str]]:
+    """For each field of a class: (name, whether it is a set of flags, under what its word goes)."""
+    named, flagged = getattr(kind, "value_names", {}), getattr(kind, "flag_names", {})
+    return [
+        (name, name in flagged, f"{name}_name" if name in named else "")
+        for name in field_names_of(kind)
+    ]
 
 
 def _plain(value: object) -> Any:
     """A field's value as JSON can carry it."""
+    if value is None or isinstance(value, int | str):
+        return value
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, tuple):

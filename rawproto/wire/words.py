@@ -15,6 +15,7 @@ from typing import Any
 __all__ = [
     "FIRM",
     "field_names",
+    "field_names_of",
     "hex_texts",
     "kebab",
     "option_parts",
@@ -40,6 +41,7 @@ _HEXADECIMAL = {
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
+@cache
 def kebab(name: str) -> str:
     """A class's name in lower case: `SACKPermitted` is `sack-permitted`."""
     return _WORD_START.sub("-", name).lower()
@@ -72,11 +74,12 @@ def set_flags(owner: object, field: str, value: object) -> list[str] | None:
 def field_names(value: object) -> tuple[str, ...]:
     """The names of a dataclass's fields, in order; none for any other value."""
     kind: Any = type(value)  # mypy takes no type[object] for hashable
-    return _field_names(kind)
+    return field_names_of(kind)
 
 
 @cache
-def _field_names(kind: Any) -> tuple[str, ...]:
+def field_names_of(kind: Any) -> tuple[str, ...]:
+    """The same of a class."""
     return tuple([field.name for field in fields(kind)]) if is_dataclass(kind) else ()
 
 
