@@ -42,12 +42,12 @@ from rawproto.link.ports import reserve_port
 from rawproto.packets.answers import Answer, Question, Questions
 from rawproto.packets.distinguish import Distinguisher
 from rawproto.wire.arp import ARPMessage
-from rawproto.wire.dissect import Dissection, checksums, dissect
+from rawproto.wire.dissect import RAW, Dissection, checksums, dissect
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
 from rawproto.wire.layer import Layer, Packet
 
-__all__ = ["Asking", "ask", "ask_async"]
+__all__ = ["Asking", "ask", "ask_async", "wait"]
 
 LARGEST_WINDOW = 65_536
 READ_AT_ONCE = 256
@@ -67,6 +67,7 @@ class Asking:
         late: answers that came after their question was given up.
         duplicates: second and further answers to questions that one host answers.
         settled: those that nobody waits for any longer, to be taken out by the caller.
+        offset_ns: what added to a monotonic time makes it nanoseconds since the epoch.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Asking:
         interval_ns: int = 0,
         rate_pps: float | None = None,
         fill: bool = True,
+        fragment_bytes: int | None = None,
         most_in_flight: int = 1024,
         wait_for: Literal["first", "all"] = "first",
         in_order: bool = False,
@@ -109,9 +111,9 @@ class Asking:
         self._unstamped: dict[int, Question] = {}
         self._fill = fill
         self._ports: dict[tuple[str, int], socket.socket] = {}
-        self._offset_ns = time.time_ns() - time.monotonic_ns()
+        self.offset_ns = time.time_ns() - time.monotonic_ns()
         self._distinguisher = Distinguisher(self._port, SystemRandom())
-        self._sender = Sender(interface, fill=fill, listen=True)
+        self._sender = Sender(interface, fill=fill, fragment_bytes=fragment_bytes, listen=True)
 
     @property
     def finished(self) -> bool:
@@ -233,6 +235,7 @@ class Asking:
             link_type=outgoing.link_type,
             packet=outgoing.packet,
             group=outgoing.group,
+            pieces=tuple(piece.data for piece in outgoing.fragments) or (outgoing.data,),
         )
         return question, outgoing
 
@@ -255,7 +258,7 @@ class Asking:
         question = self._unstamped.pop(stamp.token, None)
         if question is not None:
             question.sent_ns, question.tx_stamp = stamp.sent_ns, stamp.stamp_source
-            self._record(question.data, question.link_type, question.sent_ns, "out")
+            self._record_question(question)
 
     def _hear(self, heard: Heard) -> None:
         frame = heard.frame
@@ -263,7 +266,11 @@ class Asking:
         if match is None:
             return
         question = match.question
-        self._record(frame.data, heard.link_type, heard.received_ns, "in")
+        # One capture has one link type where it can: that of what was sent.
+        data, link_type = frame.data, heard.link_type
+        if question.link_type == RAW:
+            data, link_type = match.packet, RAW
+        self._record(data, link_type, heard.received_ns, "in")
         if question.settled:
             if question.answers:
                 self.duplicates += 1
@@ -304,7 +311,7 @@ class Asking:
         self._questions.settle(question)
         if self._unstamped.pop(question.number, None) is not None:
             # No stamp came: the time of the system call has to do.
-            self._record(question.data, question.link_type, question.sent_ns, "out")
+            self._record_question(question)
         if question.answers:
             self.answered += 1
         if not self._in_order:
@@ -320,13 +327,17 @@ class Asking:
             del self._waiting[number]
             self.settled.append(question)
 
+    def _record_question(self, question: Question) -> None:
+        for piece in question.pieces:
+            self._record(piece, question.link_type, question.sent_ns, "out")
+
     def _record(
         self, data: bytes, link_type: int, at_ns: int, direction: Literal["in", "out"]
     ) -> None:
         if self._on_packet is not None:
             self._on_packet(
                 CapturedPacket(
-                    time_ns=at_ns + self._offset_ns,
+                    time_ns=at_ns + self.offset_ns,
                     data=data,
                     link_type=link_type,
                     direction=direction,
@@ -370,7 +381,7 @@ def ask(packets: Sendable | Iterable[Sendable], **options: Any) -> Iterator[Aske
             while asking.settled:
                 yield _asked(asking.settled.popleft())
             if due_ns is not None:
-                wait(asking.fileno(), due_ns)
+                wait(due_ns, asking.fileno())
         if asking.failure is not None:
             raise asking.failure
 
@@ -404,17 +415,18 @@ async def ask_async(packets: Sendable | Iterable[Sendable], **options: Any) -> A
             raise asking.failure
 
 
-def wait(descriptor: int, due_ns: int) -> None:
-    """Waits until a descriptor is readable or the time (monotonic ns) has come."""
+def wait(due_ns: int, *descriptors: int) -> None:
+    """Waits until the time (monotonic ns) has come, or a descriptor is readable."""
     left_ns = due_ns - time.monotonic_ns()
     if left_ns <= 0:
         return
-    if descriptor < 1024:
-        select.select([descriptor], [], [], left_ns / 1e9)
+    if max(descriptors) < 1024:
+        select.select(descriptors, [], [], left_ns / 1e9)
     else:
         # select cannot count so far; poll can, but only in whole milliseconds.
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
+        for descriptor in descriptors:
+            poll.register(descriptor, select.POLLIN)
         poll.poll(left_ns / 1e6)
 
 

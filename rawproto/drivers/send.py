@@ -20,7 +20,8 @@ from rawproto.errors import LinkError, UsageError
 from rawproto.link.bench import BenchLink
 from rawproto.link.ways import Ways
 from rawproto.machine import Transmit
-from rawproto.packets.complete import complete
+from rawproto.packets.complete import Completed, complete
+from rawproto.packets.made import fragments
 from rawproto.wire.address import unpack_ipv4, unpack_ipv6
 from rawproto.wire.dissect import ETHERNET, RAW
 from rawproto.wire.layer import Layer, Packet
@@ -65,6 +66,7 @@ class Outgoing:
         interface: that a frame leaves by.
         group: whether more than one host may answer.
         transmit: what a link of IP packets takes, None for a frame.
+        fragments: what goes out instead of `data`, where it was cut.
     """
 
     packet: Packet | None
@@ -74,6 +76,7 @@ class Outgoing:
     interface: str = ""
     group: bool = False
     transmit: Transmit | None = None
+    fragments: tuple[Outgoing, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,6 +100,7 @@ class Sender:
     Args:
         interface: by name, what everything leaves by; None for the kernel's choice.
         fill: whether to fill in what is missing.
+        fragment_bytes: cut packets into IP fragments of at most that; None leaves them whole.
         listen: whether the link is to hear what comes in, and stamp what goes out.
 
     Raises:
@@ -105,11 +109,19 @@ class Sender:
     """
 
     def __init__(
-        self, interface: str | None = None, *, fill: bool = True, listen: bool = False
+        self,
+        interface: str | None = None,
+        *,
+        fill: bool = True,
+        fragment_bytes: int | None = None,
+        listen: bool = False,
     ) -> None:
+        if fragment_bytes is not None and fragment_bytes < 1:
+            raise UsageError(f"fragments of {fragment_bytes} bytes: must be a size in bytes")
         self.ways = Ways(interface)
         self.link = BenchLink(interface, listen=listen)
         self._fill = fill
+        self._fragment_bytes = fragment_bytes
         self._identification = randrange(1 << 16)
 
     def ready(self, item: Sendable) -> Outgoing:
@@ -131,21 +143,33 @@ class Sender:
         completed = complete(
             packet, self.ways, fill=self._fill, identification=self._identification
         )
-        data = completed.packet.emit()
-        outgoing = Outgoing(
-            packet=completed.packet,
-            data=data,
-            link_type=completed.link_type,
-            dst_addr=completed.dst_addr,
-            interface=completed.interface,
-            group=completed.group,
-        )
-        if completed.link_type == RAW:
-            outgoing.transmit = Transmit(data=data, dst_addr=completed.dst_addr, token=0)
+        outgoing = _outgoing(completed, completed.packet)
+        if self._fragment_bytes is not None:
+            # After everything was filled in: the checksum covers the addresses.
+            pieces = fragments(
+                completed.packet, self._fragment_bytes, identification=randrange(1 << 32)
+            )
+            if len(pieces) > 1:
+                outgoing.fragments = tuple(_outgoing(completed, piece) for piece in pieces)
         return outgoing
 
     def send(self, outgoing: Outgoing, token: int = 0) -> int:
-        """Sends one packet: when the system call was entered, monotonic ns. Raises LinkError."""
+        """Sends one packet, or all its fragments: when the last system call was entered.
+
+        Args:
+            outgoing: what `ready` answered.
+            token: stamps come back under it.
+
+        Returns:
+            Monotonic ns.
+
+        Raises:
+            LinkError: the kernel refuses; some fragments may have gone.
+        """
+        if outgoing.fragments:
+            for piece in outgoing.fragments[:-1]:
+                self.send(piece)
+            return self.send(outgoing.fragments[-1], token)
         transmit = outgoing.transmit
         if transmit is None:
             return self.link.send_frame(outgoing.data, outgoing.interface, token)
@@ -181,6 +205,21 @@ class Sender:
             dst_addr="",
             interface=self.ways.interface,
         )
+
+
+def _outgoing(completed: Completed, packet: Packet) -> Outgoing:
+    data = packet.emit()
+    outgoing = Outgoing(
+        packet=packet,
+        data=data,
+        link_type=completed.link_type,
+        dst_addr=completed.dst_addr,
+        interface=completed.interface,
+        group=completed.group,
+    )
+    if completed.link_type == RAW:
+        outgoing.transmit = Transmit(data=data, dst_addr=completed.dst_addr, token=0)
+    return outgoing
 
 
 class Pace:
@@ -245,6 +284,7 @@ class Sending:
         interval_ns: int = 0,
         rate_pps: float | None = None,
         fill: bool = True,
+        fragment_bytes: int | None = None,
         on_sent: Callable[[Outgoing, int], None] | None = None,
     ) -> None:
         self.result = SendResult()
@@ -254,7 +294,7 @@ class Sending:
         self._remembers = count > 1
         # Packets that come again, with the object itself lest its id be another's.
         self._prepared: dict[int, tuple[Sendable, Outgoing]] = {}
-        self._sender = Sender(interface, fill=fill)
+        self._sender = Sender(interface, fill=fill, fragment_bytes=fragment_bytes)
 
     def steps(self) -> Iterator[int]:
         """Sends them all; yields for how many ns to wait before going on, 0 for a moment."""
@@ -319,7 +359,8 @@ def send(packets: Sendable | Iterable[Sendable], **options: Any) -> SendResult:
         packets: one, or as many as you like, iterated lazily.
         options: `interface`: by name, what they leave by, None for the kernel's choice;
             `count`: how many times over (1); `interval_ns` from one packet to the next, or
-            `rate_pps` (as fast as it goes); `fill`: False to send exactly what stands there.
+            `rate_pps` (as fast as it goes); `fill`: False to send exactly what stands there;
+            `fragment_bytes`: cut packets into IP fragments of at most that.
 
     Raises:
         UsageError: something is no packet, or a value is out of range.

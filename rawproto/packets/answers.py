@@ -39,7 +39,7 @@ from rawproto.wire.layer import Packet
 
 __all__ = ["Answer", "Question", "Questions"]
 
-_PASSING_ERRORS = {4, 5}
+_PASSING_ERRORS = (4, 5)
 """ICMP source quench and redirect: the packet itself goes on, an answer may still come."""
 
 
@@ -86,6 +86,7 @@ class Question:
         data: as sent, from the first byte of `link_type` on.
         link_type: what it begins with.
         packet: its layers; None where only bytes are known.
+        pieces: what was sent: `data`, or the fragments that it was cut into.
         group: whether more than one host may answer.
         sent_ns: when it left, monotonic.
         tx_stamp: who says so.
@@ -99,6 +100,7 @@ class Question:
     data: bytes
     link_type: int
     packet: Packet | None = None
+    pieces: tuple[bytes, ...] = ()
     group: bool = False
     sent_ns: int = 0
     tx_stamp: StampSource = "user"
@@ -118,12 +120,14 @@ class Match:
     Attributes:
         question: that one.
         kind: how.
-        final: whether more is to be expected: a redirect is no answer yet.
+        final: False where an answer may still come: after a redirect.
+        packet: the arrived one, from its IP header (or ARP message) on.
     """
 
     question: Question
     kind: Literal["reply", "error"]
     final: bool
+    packet: bytes
 
 
 class Questions:
@@ -172,10 +176,10 @@ class Questions:
             ]
             if candidates:
                 question = min(candidates, key=lambda each: _preference(each, clues))
-                final = clues.kind == "reply" or clues.icmp_type not in _PASSING_ERRORS
-                if clues.kind == "error" and clues.data[0] >> 4 == 6:
-                    final = True
-                return Match(question=question, kind=clues.kind, final=final)
+                passing = clues.data[0] >> 4 == 4 and clues.icmp_type in _PASSING_ERRORS
+                return Match(
+                    question=question, kind=clues.kind, final=not passing, packet=clues.data
+                )
         return None
 
 
