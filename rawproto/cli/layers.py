@@ -18,19 +18,8 @@ import textwrap
 from collections.abc import Iterator
 
 from rawproto.errors import UsageError
-from rawproto.packets.catalogue import (
-    LAYERS,
-    REQUIRED,
-    Field,
-    Form,
-    Items,
-    LayerEntry,
-    Row,
-    Scalar,
-    Shape,
-    Struct,
-    layer_entry,
-)
+from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry
+from rawproto.packets.shapes import REQUIRED, Field, Form, Items, Row, Scalar, Shape, Struct
 from rawproto.packets.values import nearest, parse_value, spelled
 
 __all__ = ["add_arguments", "run"]

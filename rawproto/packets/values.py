@@ -13,7 +13,7 @@ Names are compared by their letters and digits alone, so `time_exceeded`, `time-
 and `Time Exceeded` in quotes are one. Ranges (`1..5`, `10.0.0.1..10.0.0.9`,
 `10.0.0.0/30`, which is all four) are sequences that hold two numbers, not their values.
 
-It knows neither fields nor their layers: a `Scalar` of the catalogue says what is wanted.
+It knows neither fields nor their layers: a `Scalar` says what is wanted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
 from rawproto.errors import EmitError
-from rawproto.packets.catalogue import Scalar
+from rawproto.packets.shapes import Scalar
 from rawproto.wire.address import (
     pack_ipv4,
     pack_ipv6,

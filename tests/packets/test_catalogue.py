@@ -10,15 +10,8 @@ import pytest
 
 import rawproto
 from rawproto import wire
-from rawproto.packets.catalogue import (
-    LAYERS,
-    REQUIRED,
-    Form,
-    Items,
-    Scalar,
-    Struct,
-    layer_entry,
-)
+from rawproto.packets.catalogue import LAYERS, layer_entry
+from rawproto.packets.shapes import REQUIRED, Form, Items, Scalar, Struct
 from rawproto.wire.dns_rdata import RecordData
 from rawproto.wire.icmp_ext import ICMPExtensions
 from rawproto.wire.icmp_objects import ICMPObject

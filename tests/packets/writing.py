@@ -11,16 +11,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rawproto.packets.catalogue import (
-    REQUIRED,
-    Field,
-    Form,
-    Items,
-    LayerEntry,
-    Row,
-    Scalar,
-    Shape,
-)
+from rawproto.packets.catalogue import LayerEntry
+from rawproto.packets.shapes import REQUIRED, Field, Form, Items, Row, Scalar, Shape
 from rawproto.packets.values import spelled
 
 __all__ = ["Written", "arguments", "layers", "values"]
