@@ -7,6 +7,7 @@ examples:
   rawproto craft --pcap syn.pcap 'ipv4 dst_addr=10.0.0.0/28 / tcp dst_port={22,80} flags=SYN'
   rawproto craft --fragment 576 'ipv4 dst_addr=10.0.0.2 / icmp / random:1400'
   rawproto craft -x 'arp target_protocol_addr=10.0.0.2'
+  rawproto craft --answer 1 'ipv4 dst_addr=10.0.0.2 ttl=1..5 / icmp'
 
 A layer is its name and the fields that are to differ from their defaults; / stands between
 layers; the innermost may be data, text:, hex:, file: or random:. 1..5, {22,80} and
@@ -25,6 +26,7 @@ import random
 import sys
 from collections.abc import Iterator
 
+from rawproto.cli import craft_send
 from rawproto.cli.craft_text import show
 from rawproto.errors import UsageError
 from rawproto.packets.made import fragments
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a capture, pcap or pcapng by its name, - for stdout; shows nothing else "
         "unless asked to",
     )
+    craft_send.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,6 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if arguments.fragment is not None and arguments.fragment < 1:
         raise UsageError(f"--fragment {arguments.fragment}: must be a size in bytes")
+    if arguments.send or arguments.answer is not None:
+        # Cut when all is filled in: the first fragment's checksum covers the addresses.
+        return craft_send.run(_packets(expressions, None, chance), arguments)
     show(_packets(expressions, arguments.fragment, chance), arguments.form, arguments.pcap)
     return 0
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from rawproto.capture import CapturedPacket, open_writer
 from rawproto.cli.signals import Wishes
-from rawproto.errors import UsageError
+from rawproto.errors import RawprotoError, UsageError
 from rawproto.wire.layer import Packet
 
 if TYPE_CHECKING:
@@ -146,9 +146,13 @@ def _send(
                 wishes.grant()
                 if interrupted:
                     break
+    except RawprotoError:
+        if sending.result.packets:
+            report.told(sending.result)
+        raise
     finally:
         sending.close()
-        report.told(sending.result)
+    report.told(sending.result)
     return INTERRUPTED if interrupted else 0
 
 
@@ -171,19 +175,15 @@ def _ask(
             asking.stop()
 
         wishes = Wishes(end=end, tell=lambda: report.summed(asking))
-        try:
-            with wishes.noted(wake):
-                while not asking.finished:
-                    due_ns = asking.turn()
-                    wishes.grant()
-                    while asking.settled:
-                        report.asked(asking.settled.popleft(), asking.offset_ns)
-                    if due_ns is not None:
-                        wait(due_ns, asking.fileno(), awakened)
-                    wishes.grant()
-            while asking.settled:
-                report.asked(asking.settled.popleft(), asking.offset_ns)
-        finally:
+        with wishes.noted(wake):
+            while not asking.finished or asking.settled:
+                due_ns = asking.turn()
+                while asking.settled:
+                    report.asked(asking.settled.popleft(), asking.offset_ns)
+                if due_ns is not None:
+                    wait(due_ns, asking.fileno(), awakened)
+                wishes.grant()
+        if asking.sent or asking.failure is None:
             report.summed(asking)
         if asking.failure is not None:
             raise asking.failure

@@ -111,6 +111,7 @@ class Asking:
         self._unstamped: dict[int, Question] = {}
         self._fill = fill
         self._ports: dict[tuple[str, int], socket.socket] = {}
+        self._records: list[CapturedPacket] = []
         self.offset_ns = time.time_ns() - time.monotonic_ns()
         self._distinguisher = Distinguisher(self._port, SystemRandom())
         self._sender = Sender(interface, fill=fill, fragment_bytes=fragment_bytes, listen=True)
@@ -141,6 +142,7 @@ class Asking:
             if not question.settled:
                 self._settle(question)
         self._tell_settled()
+        self._tell_records()
 
     def turn(self) -> int | None:
         """Takes in what came, settles what is due, sends what may go.
@@ -160,6 +162,7 @@ class Asking:
         # Not before all that has come was heard: what is late is so by the time of this host.
         if len(heard) < READ_AT_ONCE:
             self._expire(now_ns)
+        self._tell_records()
         sent_all = self._send_some()
         if self.finished:
             return None
@@ -335,7 +338,7 @@ class Asking:
         self, data: bytes, link_type: int, at_ns: int, direction: Literal["in", "out"]
     ) -> None:
         if self._on_packet is not None:
-            self._on_packet(
+            self._records.append(
                 CapturedPacket(
                     time_ns=at_ns + self.offset_ns,
                     data=data,
@@ -343,6 +346,13 @@ class Asking:
                     direction=direction,
                 )
             )
+
+    def _tell_records(self) -> None:
+        """In the order of their times: stamps of what was sent come after what it brought."""
+        if self._on_packet is not None:
+            for packet in sorted(self._records, key=lambda each: each.time_ns):
+                self._on_packet(packet)
+        self._records.clear()
 
 
 def _sender_of(found: Dissection) -> str:

@@ -42,10 +42,12 @@ class Ways:
         self._known: dict[tuple[str, ...], tuple[int, object]] = {}
 
     def route(self, dst_addr: str) -> Route:
-        """The way to a host. Raises LinkError."""
-        return self._remembered(
-            ("route", dst_addr), lambda: lookup(dst_addr, interface=self.interface or None)
-        )
+        """The way to a host.
+
+        Raises:
+            LinkError: there is none, or none without an interface (a link-local address).
+        """
+        return self._remembered(("route", dst_addr), lambda: self._look_up(dst_addr))
 
     def mac_addr(self, interface: str) -> str:
         """Of one of this host's interfaces.
@@ -70,6 +72,16 @@ class Ways:
             ("neighbor", next_hop, interface),
             lambda: resolve_neighbor(next_hop, interface, timeout_ns=self._patience_ns),
         )
+
+    def _look_up(self, dst_addr: str) -> Route:
+        try:
+            return lookup(dst_addr, interface=self.interface or None)
+        except LinkError as error:
+            if error.errno == errno.EINVAL and not self.interface:
+                raise LinkError(
+                    "route to", dst_addr, errno.EINVAL, "needs an interface to leave by"
+                ) from None
+            raise
 
     def _remembered(self, key: tuple[str, ...], ask: Callable[[], T]) -> T:
         now_ns = time.monotonic_ns()
