@@ -6,20 +6,35 @@ from typing import TextIO
 
 from rawproto.cli.decode_files import Captures
 from rawproto.cli.render import json_line
-from rawproto.packets.json import packet_fields
+from rawproto.packets.json import packet_fields, trouble_fields
+from rawproto.packets.reassembly import Reassembler
 from rawproto.wire.dissect import dissect
 
 __all__ = ["tell_json"]
 
 
 def tell_json(captures: Captures, stream: TextIO) -> None:
-    """Writes every packet."""
+    """Writes every packet, and which of them stayed in fragments."""
+    reassembler = Reassembler()
+    time_ns = 0
+
+    def tell_troubles() -> None:
+        while trouble := reassembler.poll_trouble():
+            stream.write(json_line("fragment_trouble", trouble_fields(trouble)))
+
     for found in captures:
         packet = found.packet
+        time_ns = packet.time_ns
+        seen = dissect(packet.data, packet.link_type)
         fields = packet_fields(
             found.number,
             packet,
-            dissect(packet.data, packet.link_type),
+            seen,
             interface=found.interface,
+            whole=reassembler.add(seen, time_ns),
         )
         stream.write(json_line("packet", fields))
+        if seen.fragment:
+            tell_troubles()
+    reassembler.end(time_ns)
+    tell_troubles()

@@ -17,14 +17,21 @@ from __future__ import annotations
 from typing import Any
 
 from rawproto.capture.packet import CapturedPacket
-from rawproto.wire.dissect import Dissection, checksums
+from rawproto.packets.reassembly import FragmentTrouble, Reassembled
+from rawproto.wire.dissect import RAW, Dissection, checksums, dissect
 from rawproto.wire.show import fields
+from rawproto.wire.words import field_names
 
-__all__ = ["packet_fields"]
+__all__ = ["packet_fields", "trouble_fields"]
 
 
 def packet_fields(
-    number: int, captured: CapturedPacket, found: Dissection, *, interface: str = ""
+    number: int,
+    captured: CapturedPacket,
+    found: Dissection,
+    *,
+    interface: str = "",
+    whole: Reassembled | None = None,
 ) -> dict[str, Any]:
     """One packet as JSON can carry it.
 
@@ -39,21 +46,14 @@ def packet_fields(
         found: what `dissect` made of its data.
         interface: name of where it was seen; "" leaves the key out, as it is with the
             direction and the comment that few captures tell.
+        whole: the packet of fragments that this one completed, told under `reassembled`.
     """
-    layers = [fields(layer) for layer in found.layers]
-    for index, valid in checksums(found):
-        layers[index]["checksum_valid"] = valid
-    damage = found.damage
     packet: dict[str, Any] = {
         "number": number,
         "time_ns": captured.time_ns,
         "captured_length": len(captured.data),
         "original_length": captured.original_length,
-        "layers": layers,
-        "undecoded_bytes": found.payload.hex(),
-        "trailer": found.trailer.hex(),
-        "damage": damage
-        and {"layer": damage.layer, "offset": damage.offset, "reason": damage.reason},
+        **_inside(found),
     }
     for name, value in (
         ("interface", interface),
@@ -62,4 +62,29 @@ def packet_fields(
     ):
         if value:
             packet[name] = value
+    if whole is not None:
+        inside = _inside(dissect(whole.packet, RAW))
+        packet["reassembled"] = {"fragments": whole.fragments, **inside}
     return packet
+
+
+def trouble_fields(trouble: FragmentTrouble) -> dict[str, Any]:
+    """Why fragments could not be put together, as JSON can carry it; `words` says it all."""
+    return {
+        **{name: getattr(trouble, name) for name in field_names(trouble)},
+        "words": str(trouble),
+    }
+
+
+def _inside(found: Dissection) -> dict[str, Any]:
+    layers = [fields(layer) for layer in found.layers]
+    for index, valid in checksums(found):
+        layers[index]["checksum_valid"] = valid
+    damage = found.damage
+    return {
+        "layers": layers,
+        "undecoded_bytes": found.payload.hex(),
+        "trailer": found.trailer.hex(),
+        "damage": damage
+        and {"layer": damage.layer, "offset": damage.offset, "reason": damage.reason},
+    }
