@@ -1,0 +1,431 @@
+"""A port: finds the connection of each packet, begins new ones, refuses the rest.
+
+An endpoint may listen, connect, or both. All that is stateless is answered here (RETRY,
+RESET, VERSION); handshakes that are half-open are kept here, in `halfopen`; everything
+else goes to a `Connection`.
+
+Calling order, one turn of a driver: `receive` with all packets that came; `handle_timeout`
+if `poll_timeout()` has come; `transmit` until it answers nothing; for each connection of
+`active()` drain its `poll_event`; `accept` until it answers None.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from ipaddress import ip_address
+from typing import Any
+
+from rawproto.errors import WireError
+from rawproto.transport.attempt import Attempt, Credentials
+from rawproto.transport.config import Config
+from rawproto.transport.connection import Address, Connection, State
+from rawproto.transport.constants import MIN_INIT_BYTES, TAG_BYTES, CloseCode, ResetCode
+from rawproto.transport.halfopen import HalfOpen, Listener
+from rawproto.transport.handshake import Ports
+from rawproto.transport.parameters import Parameters
+from rawproto.transport.tokens import reset_token
+from rawproto.wire.rpt import (
+    LONG_FORM,
+    SHORT,
+    VERSION_1,
+    RPTHandshake,
+    RPTInit,
+    RPTLong,
+    RPTReset,
+    RPTRetry,
+    RPTVersion,
+    parse_rpt,
+)
+
+__all__ = ["Endpoint"]
+
+_LEAST_BYTES = SHORT.size + TAG_BYTES + 1
+_STATELESS_PER_SECOND = 1000
+_SECOND_NS = 1_000_000_000
+_MAX_PENDING = 4096
+
+
+class Endpoint:
+    """One RPT port of one carrier.
+
+    Args:
+        port: the port.
+        config: for connections that it accepts, and the default for those it opens.
+        entropy: gives so many random bytes.
+        ceiling: the largest packet that the carrier takes, in bytes of RPT.
+        listener: what is needed to accept connections, None for none.
+        reset_key: the secret of reset tokens, 32 bytes; None draws one.
+        cid_of: makes connection IDs from 64 random bits, for workers.
+
+    Attributes:
+        connections: connection ID -> connection.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        config: Config,
+        *,
+        entropy: Callable[[int], bytes],
+        ceiling: int,
+        listener: Listener | None = None,
+        reset_key: bytes | None = None,
+        cid_of: Callable[[int], int] = lambda bits: bits,
+    ) -> None:
+        self.port = port
+        self.connections: dict[int, Connection] = {}
+        self._config = config
+        self._entropy = entropy
+        self._ceiling = ceiling
+        self._reset_key = reset_key or entropy(32)
+        self._cid_of = cid_of
+        self._listener = listener
+        if listener is not None:
+            listener.attach(self._new_parameters, entropy)
+        self._accepted: deque[Connection] = deque()
+        self._answers: deque[tuple[bytes, Address]] = deque()
+        self._credit = _STATELESS_PER_SECOND
+        self._credit_ns = 0
+        self._touched: dict[int, Connection] = {}
+        self._woken: dict[int, Connection] = {}
+        self._timers: list[tuple[int, int]] = []
+        self._timer_of: dict[int, int] = {}
+
+    def _draw_cid(self) -> int:
+        while True:
+            cid = self._cid_of(int.from_bytes(self._entropy(8), "big"))
+            known = self._listener is not None and cid in self._listener.by_cid
+            if cid and cid not in self.connections and not known:
+                return cid
+
+    def _new_parameters(self, original_cid: int | None, config: Config) -> Parameters:
+        cid = self._draw_cid()
+        return Parameters(
+            connection_id=cid,
+            reset_token=reset_token(self._reset_key, self.port, cid),
+            original_cid=original_cid,
+            kind=config.kind,
+            max_data=config.window_bytes,
+            max_stream_data=config.window_bytes,
+            max_streams_two_way=config.max_streams,
+            max_streams_one_way=config.max_streams,
+            idle_timeout_ms=config.idle_timeout_ns // 1_000_000,
+            max_packet_bytes=config.max_packet_bytes,
+            max_datagram_bytes=config.max_datagram_bytes,
+            max_message_bytes=config.max_message_bytes,
+        )
+
+    # --- the user ---
+
+    def connect(
+        self,
+        address: Address,
+        peer_port: int,
+        credentials: Credentials,
+        now_ns: int,
+        config: Config | None = None,
+    ) -> Connection:
+        """Begins a connection to `peer_port` at `address`; its events tell what comes of it."""
+        config = config or self._config
+        parameters = self._new_parameters(None, config)
+        ports = Ports(
+            self.port,
+            peer_port,
+            parameters.connection_id,
+            int.from_bytes(self._entropy(8), "big"),
+        )
+        connection = self._make(config, parameters.connection_id, address, peer_port, True, now_ns)
+        connection.attempt = Attempt(credentials, config, ports, parameters, self._entropy, now_ns)
+        self._add(connection)
+        return connection
+
+    def _make(
+        self, config: Config, cid: int, address: Address, peer_port: int, client: bool, now_ns: int
+    ) -> Connection:
+        return Connection(
+            config,
+            client=client,
+            port=self.port,
+            peer_port=peer_port,
+            cid=cid,
+            address=address,
+            ceiling=min(self._ceiling, config.max_packet_bytes),
+            entropy=self._entropy,
+            now_ns=now_ns,
+        )
+
+    def _add(self, connection: Connection) -> None:
+        self.connections[connection.cid] = connection
+        self.touch(connection)
+
+    def touch(self, connection: Connection) -> None:
+        """A command was given to a connection: it gets its turn."""
+        self._touched[connection.cid] = connection
+
+    def accept(self) -> Connection | None:
+        """The next connection that a client made, None for none."""
+        return self._accepted.popleft() if self._accepted else None
+
+    def active(self) -> list[Connection]:
+        """Connections that may have events since this was asked last."""
+        active = list(self._woken.values())
+        self._woken.clear()
+        return active
+
+    # --- what arrives ---
+
+    def receive(self, packets: Iterable[tuple[bytes, Address, int]], now_ns: int) -> None:
+        """Packets came, whatever is in them; each as (data, from where, ECN bits)."""
+        connections, touched = self.connections, self._touched
+        unpack = SHORT.unpack_from
+        for data, address, ecn in packets:
+            if len(data) < _LEAST_BYTES:
+                continue
+            if data[0] & LONG_FORM:
+                self._receive_long(data, address, now_ns)
+                continue
+            flags, _, dst_port, src_port, cid, _ = unpack(data)
+            if flags & 0x3F != VERSION_1 or dst_port != self.port:
+                continue
+            connection = connections.get(cid)
+            if connection is not None:
+                if connection.peer_port == src_port:
+                    connection.handle_short(data, ecn, now_ns)
+                    touched[cid] = connection
+            else:
+                self._receive_unknown(data, address, ecn, cid, now_ns)
+
+    def _receive_unknown(
+        self, data: bytes, address: Address, ecn: int, cid: int, now_ns: int
+    ) -> None:
+        """A short packet of a handshake that is half-open, or of nobody's."""
+        half_open = self._listener.by_cid.get(cid) if self._listener is not None else None
+        if half_open is None:
+            _, _, dst_port, src_port, _, _ = SHORT.unpack_from(data)
+            reset = RPTReset(
+                dst_port=src_port,
+                src_port=dst_port,
+                dst_cid=0,
+                src_cid=cid,
+                code=ResetCode.UNKNOWN,
+                token=reset_token(self._reset_key, self.port, cid),
+            )
+            self._answer(reset, address, len(data), now_ns)
+            return
+        if half_open.handshake.agreement is None:
+            half_open.hold(data)
+            return
+        connection = self._establish(half_open, now_ns)
+        if connection.handle_short(data, ecn, now_ns):
+            connection.address = address
+            self._keep(half_open, connection, now_ns)
+
+    def _receive_long(self, data: bytes, address: Address, now_ns: int) -> None:
+        try:
+            packet, behind = parse_rpt(data)
+        except WireError:
+            return
+        if behind or packet.dst_port != self.port or not isinstance(packet, RPTLong):
+            return
+        if not RPTLong.verify(data):
+            return
+        if packet.version != VERSION_1:
+            if isinstance(packet, RPTInit) and len(data) >= MIN_INIT_BYTES and self._listener:
+                answer = RPTVersion(**_returned(packet), versions=(VERSION_1,))
+                self._answer(answer, address, len(data), now_ns)
+            return
+        if isinstance(packet, RPTInit):
+            if len(data) >= MIN_INIT_BYTES:
+                self._receive_init(packet, data, address, now_ns)
+            return
+        connection = self.connections.get(packet.dst_cid)
+        if isinstance(packet, RPTHandshake) and connection is None:
+            self._receive_finish(packet, data, address, now_ns)
+        elif isinstance(packet, RPTReset) and packet.dst_cid == 0:
+            self._receive_reset(packet, now_ns)
+        elif connection is not None and connection.attempt is not None:
+            self._receive_answer(connection, connection.attempt, packet, now_ns)
+
+    def _receive_answer(
+        self, connection: Connection, attempt: Attempt, packet: RPTLong, now_ns: int
+    ) -> None:
+        """What a listener says to an attempt of ours."""
+        if packet.src_port != connection.peer_port:
+            return
+        if isinstance(packet, RPTHandshake):
+            agreement = attempt.on_handshake(packet, now_ns)
+            if agreement is not None:
+                connection.begin(agreement, now_ns)
+        elif isinstance(packet, RPTRetry):
+            attempt.on_retry(packet, now_ns)
+        elif isinstance(packet, RPTReset):
+            attempt.on_reset(packet, now_ns)
+        elif isinstance(packet, RPTVersion):
+            attempt.on_version(packet)
+        if attempt.error is not None:
+            connection.fail_handshake(attempt.error)
+        self.touch(connection)
+
+    def _receive_reset(self, packet: RPTReset, now_ns: int) -> None:
+        """Somebody says that he knows nothing of a connection: true if he has its token."""
+        for connection in self.connections.values():
+            if (
+                connection.peer_cid == packet.src_cid
+                and connection.peer_port == packet.src_port
+                and connection.state is not State.HANDSHAKE
+            ):
+                connection.on_stateless_reset(packet.token)
+                self.touch(connection)
+                return
+
+    def _receive_init(self, packet: RPTInit, data: bytes, address: Address, now_ns: int) -> None:
+        listener = self._listener
+        if listener is None:
+            self._refuse(packet, ResetCode.PORT, address, len(data), now_ns)
+            return
+        answer = listener.on_init(packet, data, address, now_ns)
+        if isinstance(answer, ResetCode):
+            self._refuse(packet, answer, address, len(data), now_ns)
+        elif isinstance(answer, bytes):
+            self._push(answer, address)
+        elif answer is not None:
+            self._answer(answer, address, len(data), now_ns)
+
+    def _receive_finish(
+        self, packet: RPTHandshake, data: bytes, address: Address, now_ns: int
+    ) -> None:
+        """Message 3, perhaps."""
+        listener = self._listener
+        half_open = listener.by_cid.get(packet.dst_cid) if listener is not None else None
+        if half_open is None or half_open.client_cid != packet.src_cid:
+            return
+        if half_open.handshake.agreement is not None:
+            return
+        if not half_open.read(packet):
+            returned = _returned(packet) | {"src_cid": half_open.original_cid}
+            reset = RPTReset(**returned, code=ResetCode.KEY)
+            self._answer(reset, address, len(data), now_ns)
+            return
+        held = half_open.held
+        half_open.address = address
+        connection = self._establish(half_open, now_ns)
+        self._keep(half_open, connection, now_ns)
+        for each in held:
+            connection.handle_short(each, 0, now_ns)
+
+    def _establish(self, half_open: HalfOpen, now_ns: int) -> Connection:
+        agreement = half_open.handshake.agreement
+        assert agreement is not None
+        connection = self._make(
+            self._config, half_open.cid, half_open.address, half_open.peer_port, False, now_ns
+        )
+        connection.log_cid = half_open.client_cid
+        connection.begin(agreement, now_ns)
+        return connection
+
+    def _keep(self, half_open: HalfOpen, connection: Connection, now_ns: int) -> None:
+        listener = self._listener
+        assert listener is not None
+        listener.forget(half_open)
+        self._add(connection)
+        if listener.authorize(connection.peer_key):
+            self._accepted.append(connection)
+        else:
+            connection.abort(CloseCode.NOT_AUTHORIZED, "this key is not authorized", now_ns)
+
+    # --- answers that need no connection ---
+
+    def _refuse(
+        self, packet: RPTLong, code: ResetCode, address: Address, size: int, now_ns: int
+    ) -> None:
+        self._answer(RPTReset(**_returned(packet), code=code), address, size, now_ns)
+
+    def _answer(self, packet: RPTLong, address: Address, size: int, now_ns: int) -> None:
+        """Answers without keeping anything: no larger, unicast only, and not too often."""
+        data = packet.emit()
+        if len(data) > size or not _is_unicast(address[0]):
+            return
+        gained = (now_ns - self._credit_ns) * _STATELESS_PER_SECOND // _SECOND_NS
+        if gained > 0:
+            self._credit = min(self._credit + gained, _STATELESS_PER_SECOND)
+            self._credit_ns = now_ns
+        if self._credit > 0:
+            self._credit -= 1
+            self._push(data, address)
+
+    def _push(self, data: bytes, address: Address) -> None:
+        if len(self._answers) < _MAX_PENDING:
+            self._answers.append((data, address))
+
+    # --- what leaves, and time ---
+
+    def transmit(self, now_ns: int) -> list[tuple[bytes, Address]]:
+        """The packets that leave now, each with where to; nothing for none."""
+        packets = list(self._answers)
+        self._answers.clear()
+        for cid, connection in list(self._touched.items()):
+            sent = connection.transmit(now_ns)
+            address = connection.address
+            packets += [(packet, address) for packet in sent]
+            if not sent:
+                del self._touched[cid]
+                self._rest(connection)
+        return packets
+
+    def _rest(self, connection: Connection) -> None:
+        """A connection has nothing to send for now: when it wants to be woken is noted."""
+        cid = connection.cid
+        self._woken[cid] = connection
+        timeout = connection.poll_timeout()
+        if connection.state is State.CLOSED:
+            self.connections.pop(cid, None)
+            self._timer_of.pop(cid, None)
+        elif timeout is not None and self._timer_of.get(cid) != timeout:
+            self._timer_of[cid] = timeout
+            heappush(self._timers, (timeout, cid))
+
+    def poll_timeout(self) -> int | None:
+        """When `handle_timeout` has something to do, ns; None: never. 0: at once."""
+        if self._answers or self._touched:
+            return 0
+        timers = self._timers
+        while timers and self._timer_of.get(timers[0][1]) != timers[0][0]:
+            heappop(timers)
+        times = [timers[0][0]] if timers else []
+        if self._listener is not None and (expiry := self._listener.expiry_ns()) is not None:
+            times.append(expiry)
+        return min(times, default=None)
+
+    def handle_timeout(self, now_ns: int) -> None:
+        """Time has passed."""
+        timers = self._timers
+        while timers and timers[0][0] <= now_ns:
+            timeout, cid = heappop(timers)
+            if self._timer_of.get(cid) != timeout:
+                continue
+            del self._timer_of[cid]
+            connection = self.connections.get(cid)
+            if connection is not None:
+                connection.handle_timeout(now_ns)
+                self._touched[cid] = connection
+        if self._listener is not None:
+            self._listener.expire(now_ns)
+
+
+def _is_unicast(addr: str) -> bool:
+    address = ip_address(addr.partition("%")[0])
+    broadcast = addr == "255.255.255.255"
+    return not (address.is_multicast or address.is_unspecified or broadcast)
+
+
+def _returned(packet: RPTLong) -> dict[str, Any]:
+    """What an answer repeats of a packet, exchanged (section 2.2.5)."""
+    return {
+        "suite": packet.suite,
+        "dst_port": packet.src_port,
+        "src_port": packet.dst_port,
+        "dst_cid": packet.src_cid,
+        "src_cid": packet.dst_cid,
+    }

@@ -1,0 +1,224 @@
+"""Handshakes that are half-open, and whom a listener lets begin one (sections 3.4 and 12).
+
+A flood of INITs costs us a Noise message each until 64 are half-open; from then on an
+address is proved by RETRY first, which costs an AEAD and no memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from hashlib import sha256
+from ipaddress import ip_network
+
+from rawproto.errors import WireError
+from rawproto.transport.config import Config
+from rawproto.transport.connection import Address
+from rawproto.transport.constants import AMPLIFICATION, HELD_PACKETS, ResetCode
+from rawproto.transport.handshake import ServerHandshake, suite_of
+from rawproto.transport.noise import NoiseError
+from rawproto.transport.parameters import Parameters
+from rawproto.transport.tokens import RetryTokens
+from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTRetry
+
+__all__ = ["HalfOpen", "Listener"]
+
+UNDER_LOAD = 64
+MOST_HALF_OPEN = 1024
+MOST_OF_A_PREFIX = 32
+
+
+class HalfOpen:
+    """A handshake whose message 2 was sent.
+
+    Attributes:
+        handshake: its Noise.
+        address: where the INIT came from.
+        peer_port: the client's RPT port.
+        client_cid: the client's connection ID.
+        original_cid: the random one of the INIT.
+        cid: this side's.
+        held: short packets that overtook message 3.
+        until_ns: when it is forgotten.
+        prefix: whose account it is on, if its address is proved.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_got",
+        "address",
+        "cid",
+        "client_cid",
+        "handshake",
+        "held",
+        "key",
+        "original_cid",
+        "peer_port",
+        "prefix",
+        "until_ns",
+    )
+
+    def __init__(
+        self,
+        handshake: ServerHandshake,
+        packet: RPTInit,
+        cid: int,
+        address: Address,
+        key: bytes,
+        prefix: str | None,
+        until_ns: int,
+    ) -> None:
+        self.handshake = handshake
+        self.address = address
+        self.peer_port = packet.src_port
+        self.client_cid = packet.src_cid
+        self.original_cid = packet.dst_cid
+        self.cid = cid
+        self.key = key
+        self.prefix = prefix
+        self.until_ns = until_ns
+        self.held: list[bytes] = []
+        self._got = self._answered = 0
+
+    def hold(self, data: bytes) -> None:
+        """Keeps a short packet until message 3 has come."""
+        if len(self.held) < HELD_PACKETS:
+            self.held.append(data)
+
+    def read(self, packet: RPTHandshake) -> bool:
+        """Message 3: whether it opened."""
+        try:
+            self.handshake.read(packet)
+        except (NoiseError, WireError):
+            return False
+        return True
+
+    def answer(self, got: int) -> bytes | None:
+        """Message 2, for an INIT of `got` bytes; None where three times that is used up."""
+        self._got += got
+        if self._answered + len(self.handshake.answer) > AMPLIFICATION * self._got:
+            return None
+        self._answered += len(self.handshake.answer)
+        return self.handshake.answer
+
+
+class Listener:
+    """What it takes to accept connections.
+
+    Args:
+        static: the private key.
+        config: of the connections.
+        psk: a shared secret of 32 bytes that clients must know, b"" for none.
+        authorize: whether the owner of a public key may connect.
+        token_key: the secret of RETRY tokens, shared by workers; None draws one.
+
+    Attributes:
+        by_cid: the half-open handshakes.
+    """
+
+    def __init__(
+        self,
+        static: bytes,
+        config: Config,
+        *,
+        psk: bytes = b"",
+        authorize: Callable[[bytes], bool] = lambda key: True,
+        token_key: bytes | None = None,
+    ) -> None:
+        self._static = static
+        self._config = config
+        self._psk = psk
+        self.authorize = authorize
+        self._token_key = token_key
+        self.by_cid: dict[int, HalfOpen] = {}
+        self._by_key: dict[bytes, HalfOpen] = {}
+        self._of_prefix: Counter[str] = Counter()
+
+    def attach(
+        self,
+        parameters: Callable[[int | None, Config], Parameters],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """Takes from the endpoint how parameters and chance are made."""
+        self._parameters = parameters
+        self._entropy = entropy
+        self._tokens = RetryTokens(self._token_key or entropy(32), entropy)
+
+    def on_init(
+        self, packet: RPTInit, data: bytes, address: Address, now_ns: int
+    ) -> bytes | RPTRetry | ResetCode | None:
+        """An INIT came: message 2 for it, a demand for a proof, a refusal, or nothing."""
+        key = sha256(data).digest()
+        known = self._by_key.get(key)
+        if known is not None:
+            return known.answer(len(data))
+        proved = bool(packet.token) and self._tokens.valid(
+            packet.token, *address, packet.src_cid, packet.dst_cid, now_ns
+        )
+        crowded = len(self.by_cid) >= UNDER_LOAD
+        if crowded and not proved:
+            return RPTRetry(
+                suite=packet.suite,
+                dst_port=packet.src_port,
+                src_port=packet.dst_port,
+                dst_cid=packet.src_cid,
+                src_cid=packet.dst_cid,
+                token=self._tokens.make(*address, packet.src_cid, packet.dst_cid, now_ns),
+            )
+        prefix = _prefix(address[0]) if proved else None
+        if len(self.by_cid) >= MOST_HALF_OPEN or (
+            prefix is not None and self._of_prefix[prefix] >= MOST_OF_A_PREFIX
+        ):
+            return None
+        suite = suite_of(packet.suite)
+        if suite is None or suite[0].psk != bool(self._psk):
+            return ResetCode.SUITE
+        parameters = self._parameters(packet.dst_cid, self._config)
+        try:
+            handshake = ServerHandshake(
+                packet,
+                data,
+                static=self._static,
+                ephemeral=lambda: self._entropy(32),
+                parameters=parameters,
+                psk=self._psk,
+            )
+        except (NoiseError, WireError):
+            return ResetCode.KEY
+        until_ns = now_ns + self._config.handshake_timeout_ns
+        half_open = HalfOpen(
+            handshake, packet, parameters.connection_id, address, key, prefix, until_ns
+        )
+        self.by_cid[half_open.cid] = half_open
+        self._by_key[key] = half_open
+        if prefix is not None:
+            self._of_prefix[prefix] += 1
+        return half_open.answer(len(data))
+
+    def forget(self, half_open: HalfOpen) -> None:
+        """A handshake is over, well or not."""
+        if self.by_cid.pop(half_open.cid, None) is None:
+            return
+        del self._by_key[half_open.key]
+        if half_open.prefix is not None:
+            self._of_prefix[half_open.prefix] -= 1
+            if not self._of_prefix[half_open.prefix]:
+                del self._of_prefix[half_open.prefix]
+
+    def expiry_ns(self) -> int | None:
+        """When the oldest is forgotten."""
+        return next(iter(self.by_cid.values())).until_ns if self.by_cid else None
+
+    def expire(self, now_ns: int) -> None:
+        """Forgets those whose time is up; they stand in the order in which they came."""
+        while self.by_cid:
+            oldest = next(iter(self.by_cid.values()))
+            if oldest.until_ns > now_ns:
+                return
+            self.forget(oldest)
+
+
+def _prefix(addr: str) -> str:
+    """The network that counts as one source: a /32, or an IPv6 /64."""
+    addr = addr.partition("%")[0]
+    return str(ip_network(f"{addr}/64", strict=False)) if ":" in addr else addr
