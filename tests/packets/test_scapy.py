@@ -88,8 +88,8 @@ CASES: list[tuple[str, type, list[tuple[type, str, Any]]]] = [
     ),
     (
         (
-            "ipv6 src_addr=fe80::1 dst_addr=fe80::2 hop_limit=9 traffic_class=0x22 flow_label=0x12345 "
-            "/ icmpv6 identifier=1 sequence_number=2 / text:x"
+            "ipv6 src_addr=fe80::1 dst_addr=fe80::2 hop_limit=9 traffic_class=0x22 "
+            "flow_label=0x12345 / icmpv6 identifier=1 sequence_number=2 / text:x"
         ),
         IPv6,
         [
@@ -104,8 +104,8 @@ CASES: list[tuple[str, type, list[tuple[type, str, Any]]]] = [
     ),
     (
         (
-            "ethernet dst_addr=33:33:ff:00:00:02 src_addr=02:00:00:00:00:01 / ipv6 src_addr=fe80::1 "
-            "dst_addr=ff02::1:ff00:2 hop_limit=255 / icmpv6 icmp_type=neighbor_solicitation "
+            "ethernet dst_addr=33:33:ff:00:00:02 src_addr=02:00:00:00:00:01 / "
+            "ipv6 src_addr=fe80::1 dst_addr=ff02::1:ff00:2 hop_limit=255 / icmpv6 icmp_type=neighbor_solicitation "
             "target_addr=fe80::2 options=source_link_layer_address=02:00:00:00:00:01"
         ),
         Ether,
