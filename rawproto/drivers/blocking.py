@@ -19,7 +19,7 @@ from rawproto.drivers.pump import Pump
 from rawproto.link.base import Link
 from rawproto.machine import Machine
 
-__all__ = ["BlockingDriver"]
+__all__ = ["BlockingDriver", "exact_timers"]
 
 E = TypeVar("E")
 
@@ -62,7 +62,7 @@ class BlockingDriver(Generic[E]):
             Whatever `on_event` raises; the machine stands between two turns then.
         """
         machine, turn = self._pump.machine, self._pump.turn
-        with _exact_timers():
+        with exact_timers():
             while True:
                 due_ns = turn()
                 if self._woken:
@@ -120,7 +120,7 @@ class BlockingDriver(Generic[E]):
 
 
 @contextlib.contextmanager
-def _exact_timers() -> Iterator[None]:
+def exact_timers() -> Iterator[None]:
     """Timers without the 50 us of slack that the kernel gives ordinary threads."""
     try:
         with open(TIMER_SLACK, "r+") as file:
