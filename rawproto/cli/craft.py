@@ -24,13 +24,14 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from rawproto.cli import craft_send
 from rawproto.cli.craft_text import show
 from rawproto.errors import UsageError
 from rawproto.packets.made import fragments
-from rawproto.packets.notation import MAX_DATA_BYTES, Expression, craft
+from rawproto.packets.notation import MAX_DATA_BYTES, craft
 from rawproto.wire.layer import Packet
 
 __all__ = ["add_arguments", "run"]
@@ -77,22 +78,22 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if arguments.fragment is not None and arguments.fragment < 1:
         raise UsageError(f"--fragment {arguments.fragment}: must be a size in bytes")
+    packets: Iterable[Packet] = chain.from_iterable(expressions)
     if arguments.send or arguments.answer is not None:
-        # Cut when all is filled in: the first fragment's checksum covers the addresses.
-        return craft_send.run(_packets(expressions, None, chance), arguments)
-    show(_packets(expressions, arguments.fragment, chance), arguments.form, arguments.pcap)
+        # Cut there when all is filled in: the first fragment's checksum covers the addresses.
+        return craft_send.run(packets, arguments)
+    for name, unset in (("count", 1), ("rate", None), ("interval", 0.0), ("interface", None)):
+        if getattr(arguments, name) != unset:
+            raise UsageError(f"--{name} says how to send; add --send or --answer SECONDS")
+    if arguments.fragment is not None:
+        packets = _fragments(packets, arguments.fragment, chance)
+    show(packets, arguments.form, arguments.pcap)
     return 0
 
 
-def _packets(
-    expressions: list[Expression], size: int | None, chance: random.Random
-) -> Iterator[Packet]:
-    for expression in expressions:
-        for packet in expression:
-            if size is None:
-                yield packet
-            else:
-                yield from fragments(packet, size, identification=chance.getrandbits(32))
+def _fragments(packets: Iterable[Packet], size: int, chance: random.Random) -> Iterator[Packet]:
+    for packet in packets:
+        yield from fragments(packet, size, identification=chance.getrandbits(32))
 
 
 def _read_file(name: str) -> bytes:
