@@ -31,7 +31,7 @@ from rawproto.cli import craft_send
 from rawproto.cli.craft_text import show
 from rawproto.errors import UsageError
 from rawproto.packets.made import fragments
-from rawproto.packets.notation import MAX_DATA_BYTES, craft
+from rawproto.packets.notation import MAX_DATA_BYTES, Expression, craft
 from rawproto.wire.layer import Packet
 
 __all__ = ["add_arguments", "run"]
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if arguments.fragment is not None and arguments.fragment < 1:
         raise UsageError(f"--fragment {arguments.fragment}: must be a size in bytes")
-    packets: Iterable[Packet] = chain.from_iterable(expressions)
+    packets: Iterable[Packet] = _All(expressions)
     if arguments.send or arguments.answer is not None:
         # Cut there when all is filled in: the first fragment's checksum covers the addresses.
         return craft_send.run(packets, arguments)
@@ -89,6 +89,16 @@ def run(arguments: argparse.Namespace) -> int:
         packets = _fragments(packets, arguments.fragment, chance)
     show(packets, arguments.form, arguments.pcap)
     return 0
+
+
+class _All:
+    """The packets of several expressions, to be gone through again and again (--count)."""
+
+    def __init__(self, expressions: list[Expression]) -> None:
+        self._expressions = expressions
+
+    def __iter__(self) -> Iterator[Packet]:
+        return chain.from_iterable(self._expressions)
 
 
 def _fragments(packets: Iterable[Packet], size: int, chance: random.Random) -> Iterator[Packet]:
