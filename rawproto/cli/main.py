@@ -26,6 +26,7 @@ VERBS = {
     "layers": "the layers that craft builds, and their fields",
     "capture": "packets off the wire, to the terminal or to a file",
     "decode": "captures as lines, values, bytes or JSON; conversations and counts",
+    "replay": "send the packets of a capture again, on time, with other addresses",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",
 }
