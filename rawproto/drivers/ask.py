@@ -60,6 +60,7 @@ class Asking:
 
     Args:
         on_packet: called with each packet sent and each answer, as a capture has them.
+        clock: monotonic ns.
 
     Attributes:
         sent: how many questions were sent.
@@ -85,6 +86,7 @@ class Asking:
         wait_for: Literal["first", "all"] = "first",
         in_order: bool = False,
         on_packet: Callable[[CapturedPacket], None] | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         if timeout_ns <= 0:
             raise UsageError("a time-out must be more than 0")
@@ -112,7 +114,8 @@ class Asking:
         self._fill = fill
         self._ports: dict[tuple[str, int], socket.socket] = {}
         self._records: list[CapturedPacket] = []
-        self.offset_ns = time.time_ns() - time.monotonic_ns()
+        self._clock = clock
+        self.offset_ns = time.time_ns() - clock()
         self._distinguisher = Distinguisher(self._port, SystemRandom())
         self._sender = Sender(interface, fill=fill, fragment_bytes=fragment_bytes, listen=True)
 
@@ -158,7 +161,7 @@ class Asking:
             self._stamp(each)
         for frame in heard:
             self._hear(frame)
-        now_ns = time.monotonic_ns()
+        now_ns = self._clock()
         # Not before all that has come was heard: what is late is so by the time of this host.
         if len(heard) < READ_AT_ONCE:
             self._expire(now_ns)
@@ -192,7 +195,7 @@ class Asking:
         for _ in range(BURST):
             if self._exhausted or len(self._waiting) >= self._window:
                 return True
-            if self._pace.interval_ns and self._pace.due_ns > time.monotonic_ns():
+            if self._pace.interval_ns and self._pace.due_ns > self._clock():
                 return True
             try:
                 if not self._send_one():
