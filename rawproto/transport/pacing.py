@@ -49,11 +49,11 @@ class Pacer:
         """Bytes have left."""
         self._credit -= size
 
-    def next_ns(self, now_ns: int) -> int:
-        """When a whole burst may leave."""
+    def next_ns(self) -> int:
+        """When a whole burst may leave; 0 for at once."""
         if not self.rate:
-            return now_ns
+            return 0
         lacking = self.burst * self._packet - self._credit
         if lacking <= 0:
-            return now_ns
+            return 0
         return self._filled_ns + -(-lacking * _SECOND_NS // self.rate)

@@ -6,8 +6,9 @@
            `-- "rpt1 iv" ---> iv
            `-- "rpt1 next" -> the next phase's secret
 
-`Sealer` and `Opener` hold one direction each. `aead` and `iv` are attributes so that the
-hot path of `connection` seals without a call in between.
+`Sealer` and `Opener` hold one direction each; `Protection` both, and the rules by which
+their keys change. `aead` and `iv` are attributes so that the hot path seals without a call
+in between.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from rawproto.errors import RemoteProtocolError
+from rawproto.transport.constants import CloseCode
 from rawproto.transport.noise import Cipher
 
-__all__ = ["Keys", "Opener", "Sealer"]
+__all__ = ["Keys", "Opener", "Protection", "Sealer"]
 
 
 def _expand(secret: bytes, label: bytes, size: int) -> bytes:
@@ -131,3 +134,80 @@ class Opener:
     def forget_previous(self) -> None:
         """The last phase's keys go, when its packets are too late."""
         self._previous = None
+
+
+class Protection:
+    """Both directions of a connection.
+
+    Args:
+        send_secret: of the first phase, for packets that this side sends.
+        receive_secret: for those it gets.
+        cipher: of both.
+
+    Attributes:
+        sealer: seals what leaves.
+        opener: opens what arrives.
+        forget_ns: when the previous keys go, None if there are none.
+    """
+
+    __slots__ = ("_acked", "_changed_ns", "forget_ns", "opener", "sealer")
+
+    def __init__(self, send_secret: bytes, receive_secret: bytes, cipher: Cipher) -> None:
+        self.sealer = Sealer(Keys(send_secret, cipher))
+        self.opener = Opener(Keys(receive_secret, cipher))
+        self.forget_ns: int | None = None
+        self._acked = False
+        self._changed_ns: int | None = None
+
+    def on_acked(self, largest: int) -> None:
+        """The peer acknowledged packets up to this number."""
+        if largest >= self.sealer.first:
+            self._acked = True
+
+    def open_other(
+        self, number: int, sealed: bytes, header: bytes, next_number: int, now_ns: int, pto_ns: int
+    ) -> bytes:
+        """Opens a packet of another phase than the current one, and follows to the next.
+
+        Args:
+            number: the packet's.
+            sealed: what is sealed in it.
+            header: what it begins with.
+            next_number: that of the next packet that this side sends.
+            now_ns: by now.
+            pto_ns: the probe time-out.
+
+        Raises:
+            InvalidTag: it does not open.
+            RemoteProtocolError: the peer changed its keys too soon.
+        """
+        sealer, opener = self.sealer, self.opener
+        frames, is_next = opener.open_other(number, sealed, header)
+        if not is_next:
+            return frames
+        if sealer.phase == opener.phase:  # not in answer to a change of ours
+            if self._changed_ns is not None and not self._acked:
+                raise RemoteProtocolError(CloseCode.KEY_UPDATE, "keys changed too soon")
+            self._change(next_number, now_ns)
+        opener.change(number)
+        self.forget_ns = now_ns + 3 * pto_ns
+        return frames
+
+    def change(self, next_number: int, now_ns: int, pto_ns: int) -> bool:
+        """Goes to the next phase of keys, if that is allowed now: whether it did."""
+        if not self._acked or self.sealer.phase != self.opener.phase:
+            return False
+        if self._changed_ns is not None and now_ns < self._changed_ns + 3 * pto_ns:
+            return False
+        self._change(next_number, now_ns)
+        return True
+
+    def _change(self, next_number: int, now_ns: int) -> None:
+        self.sealer.change(next_number)
+        self._acked = False
+        self._changed_ns = now_ns
+
+    def forget_previous(self) -> None:
+        """The previous keys go: their packets are too late."""
+        self.forget_ns = None
+        self.opener.forget_previous()

@@ -1,0 +1,184 @@
+"""A flow through a simulated network: one connection, so many bytes, both ends close.
+
+The bytes come from the network's seed and are compared as they arrive, so a flow that is
+`done` has brought every one of them, in order, and nothing else. The listener ends its
+side once it has read all, and the client closes when it sees that.
+"""
+
+from __future__ import annotations
+
+from rawproto.errors import RawprotoError
+from rawproto.sim.network import RIGHT_ADDR, Network
+from rawproto.transport.attempt import Credentials
+from rawproto.transport.config import Config
+from rawproto.transport.connection import Connection, State
+from rawproto.transport.endpoint import Endpoint
+from rawproto.transport.events import ConnectionClosed, ConnectionEstablished
+from rawproto.transport.halfopen import Listener
+from rawproto.transport.noise import X25519
+
+__all__ = ["Flow"]
+
+_PIECE_BYTES = 1 << 16
+
+
+class Flow:
+    """A client on the left that sends to a listener on the right, on stream 0.
+
+    Args:
+        network: where.
+        size: bytes to send.
+        port: the listener's port; the client's is 50,000 above 4,000.
+        config: of both sides.
+        pinned: the client knows the listener's key, so IK instead of XX.
+        psk: a secret of 32 bytes that both know, b"" for none.
+
+    Attributes:
+        client: the client's connection.
+        server: the listener's, None before it is accepted.
+        received: bytes that arrived.
+        established_ns: when `connect` was done, None before.
+        first_byte_ns: when the first byte arrived.
+        done_ns: when the last one had.
+        errors: with which the sides ended, client's and listener's; None for a clean end.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        size: int,
+        *,
+        port: int = 4000,
+        config: Config | None = None,
+        pinned: bool = False,
+        psk: bytes = b"",
+    ) -> None:
+        config = config or Config()
+        self._network = network
+        self._left = size
+        self._closing = self._answered = False
+        self._data = b""
+        self._expected = network.rng.getrandbits(64)
+        self._source = _Bytes(self._expected)
+        self._check = _Bytes(self._expected)
+        self.size = size
+        self.received = 0
+        self.server: Connection | None = None
+        self.established_ns: int | None = None
+        self.first_byte_ns: int | None = None
+        self.done_ns: int | None = None
+        self.errors: dict[str, RawprotoError | Exception | None] = {}
+        self.start_ns = network.now_ns
+
+        static = network.entropy(32)
+        self.listener = Listener(static, config, psk=psk)
+        self.right = Endpoint(
+            port, config, entropy=network.entropy, ceiling=_CEILING, listener=self.listener
+        )
+        self.left = Endpoint(46_000 + port, config, entropy=network.entropy, ceiling=_CEILING)
+        network.right.endpoints[port] = self.right
+        network.left.endpoints[self.left.port] = self.left
+        credentials = Credentials(
+            static=network.entropy(32),
+            peer_key=X25519.public_of(static) if pinned else None,
+            psk=psk,
+        )
+        self.client = self.left.connect((RIGHT_ADDR, 0), port, credentials, network.now_ns)
+        network.left.apps.append(self._run_left)
+        network.right.apps.append(self._run_right)
+
+    @property
+    def done(self) -> bool:
+        """Whether everything arrived and both sides have ended."""
+        return len(self.errors) == 2 and self.received == self.size
+
+    @property
+    def ended(self) -> bool:
+        """Whether both sides have ended, well or not."""
+        return len(self.errors) == 2
+
+    @property
+    def goodput_bps(self) -> float:
+        """Bits that arrived, a second, from the beginning to the last byte or to now."""
+        until = self.done_ns or self._network.now_ns
+        return self.received * 8e9 / max(until - self.start_ns, 1)
+
+    def _run_left(self, now_ns: int) -> bool:
+        busy = False
+        for connection in self.left.active():
+            while (event := connection.poll_event()) is not None:
+                busy = True
+                if isinstance(event, ConnectionEstablished):
+                    self.established_ns = now_ns
+                elif isinstance(event, ConnectionClosed):
+                    self.errors["client"] = event.error
+        if self.client.state is State.ESTABLISHED and "client" not in self.errors:
+            busy |= self._write(now_ns)
+            if not self._closing and self.client.streams.at_end(0):
+                self._closing = busy = True
+                self.client.close(now_ns)
+                self.left.touch(self.client)
+        return busy
+
+    def _write(self, now_ns: int) -> bool:
+        if not self._left and not self._data:
+            return False
+        if not self._data:
+            self._data = self._source.take(min(_PIECE_BYTES, self._left))
+            self._left -= len(self._data)
+        taken = self.client.write(0, self._data)
+        self._data = self._data[taken:]
+        if not self._left and not self._data:
+            self.client.finish(0)
+        if taken:
+            self.left.touch(self.client)
+        return taken > 0
+
+    def _run_right(self, now_ns: int) -> bool:
+        busy = False
+        while (accepted := self.right.accept()) is not None:
+            self.server = accepted
+        for connection in self.right.active():
+            while (event := connection.poll_event()) is not None:
+                busy = True
+                if isinstance(event, ConnectionClosed) and connection is self.server:
+                    self.errors["listener"] = event.error
+            if connection is self.server:
+                busy |= self._read(connection, now_ns)
+        return busy
+
+    def _read(self, connection: Connection, now_ns: int) -> bool:
+        busy = False
+        while data := connection.read(0, _PIECE_BYTES, now_ns):
+            busy = True
+            if self.first_byte_ns is None:
+                self.first_byte_ns = now_ns
+            assert data == self._check.take(len(data)), "bytes arrived that were not sent"
+            self.received += len(data)
+            if self.received == self.size:
+                self.done_ns = now_ns
+        if self.done_ns is not None and not self._answered and connection.streams.at_end(0):
+            self._answered = busy = True
+            connection.finish(0)
+        if busy:
+            self.right.touch(connection)
+        return busy
+
+
+_CEILING = 1480
+"""What an Ethernet of 1,500 bytes leaves behind an IPv4 header."""
+
+
+class _Bytes:
+    """Bytes without end that two sides can both draw."""
+
+    def __init__(self, seed: int) -> None:
+        block = seed.to_bytes(8, "big") + bytes(range(256)) * 3
+        self._block = block
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        start = self._at % len(self._block)
+        self._at += size
+        repeats = (start + size) // len(self._block) + 1
+        return (self._block * repeats)[start : start + size]

@@ -1,0 +1,454 @@
+"""The sending half of a connection: what leaves in which packet, and what became of it.
+
+::
+
+    acks ------.
+    control ----\\                     .-> recovery: in flight, lost, RTT
+    datagrams ---+--> _fill --> seal --+
+    streams ----/        ^             `-> packets
+                         |
+         window, pace, packet size: congestion, pacing, pmtu
+
+A packet costs one struct, one AEAD and one tuple: there is no object for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from rawproto.errors import RemoteProtocolError
+from rawproto.transport.acks import Acks
+from rawproto.transport.config import Config
+from rawproto.transport.congestion import CONTROLLERS, Burst
+from rawproto.transport.constants import (
+    BASE_PACKET_BYTES,
+    MAX_PHASE_PACKETS,
+    MIN_SHORT_BYTES,
+    TAG_BYTES,
+    CloseCode,
+)
+from rawproto.transport.control import Control
+from rawproto.transport.pacing import Pacer
+from rawproto.transport.pmtu import MTUSearch
+from rawproto.transport.protection import Protection
+from rawproto.transport.recovery import Recovery, Sent
+from rawproto.transport.streams import Streams
+from rawproto.wire.rpt import KEY_PHASE, SHORT, VERSION_1
+from rawproto.wire.rpt_frames import (
+    ACK_HEAD,
+    ACK_RANGE,
+    DATAGRAM_HEAD,
+    ECN_COUNTS,
+    MAX_RANGES,
+    STREAM_HEAD,
+    Frame,
+    FrameType,
+    HandshakeDoneFrame,
+    RetireConnectionIDFrame,
+)
+
+__all__ = ["OVERHEAD_BYTES", "Sender"]
+
+OVERHEAD_BYTES = SHORT.size + TAG_BYTES
+_MIN_FRAMES = MIN_SHORT_BYTES - OVERHEAD_BYTES
+_PING = bytes([FrameType.PING])
+_ACK_ROOM = 600
+# A second stream's data goes into the same packet if so much room is left.
+_WORTH_IT = 64
+
+
+class Sender:
+    """What a connection sends, once it has keys.
+
+    Args:
+        config: this side's settings.
+        port: this side's RPT port.
+        peer_port: the other side's.
+        ceiling: the largest packet that the carrier takes.
+        entropy: gives so many random bytes.
+        streams: where data comes from.
+        acks: what is to be acknowledged.
+        control: frames that wait.
+        now_ns: by now.
+
+    Attributes:
+        peer_cid: the connection ID to send to.
+        protection: the keys, None before the handshake is done.
+        recovery: of what was sent.
+        mtu: the search for the size of packets.
+        datagrams: those that wait to be sent.
+        number: that of the next packet.
+        packets: how many were sent.
+        active_ns: when something ack-eliciting was sent last.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        port: int,
+        peer_port: int,
+        ceiling: int,
+        entropy: Callable[[int], bytes],
+        streams: Streams,
+        acks: Acks,
+        control: Control,
+        now_ns: int,
+    ) -> None:
+        self._config = config
+        self._port, self._peer_port = port, peer_port
+        self._entropy = entropy
+        self._streams, self._acks, self._control = streams, acks, control
+        self.peer_cid = 0
+        self.protection: Protection | None = None
+        self.mtu = MTUSearch(ceiling, now_ns)
+        self.recovery = Recovery(CONTROLLERS[config.congestion](self.mtu.size))
+        self.datagrams: deque[bytes] = deque()
+        self.number = 0
+        self.packets = 0
+        self.active_ns = now_ns
+        self._pacer = Pacer(self.mtu.size)
+        self._skipped: deque[int] = deque(maxlen=8)
+        self._draw_skip()
+        self._probes_due = 0
+        self._limited = False
+        self._ecn_counts = (0, 0, 0)
+
+    def _draw_skip(self) -> None:
+        self._skip_at = self.number + 64 + int.from_bytes(self._entropy(2), "big") % 960
+
+    @property
+    def high_water(self) -> int:
+        """How much of a stream waits in memory to be sent or acknowledged at most, in bytes."""
+        return max(self._config.send_buffer_bytes, 2 * self.recovery.controller.window)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to send but acknowledgements."""
+        return bool(self._control.waiting or self.datagrams) or self._streams.has_data()
+
+    # --- what leaves ---
+
+    def transmit(self, now_ns: int, limit: int, probing: bool) -> list[bytes]:
+        """The packets that leave now.
+
+        Args:
+            now_ns: by now.
+            limit: at most so many.
+            probing: whether larger sizes may be tried.
+        """
+        protection, recovery, acks = self.protection, self.recovery, self._acks
+        assert protection is not None
+        if self.number - protection.sealer.first >= MAX_PHASE_PACKETS // 2:
+            self.change_keys(now_ns)
+        window, size = recovery.controller.window, self.mtu.size
+        room = size - OVERHEAD_BYTES
+        every = min(max(window // size // 8, 1), 16)
+        self._set_pace(size)
+        allowance = self._pacer.allowance(now_ns)
+        packets: list[bytes] = []
+        before = recovery.in_flight
+        waits = self.waits
+        burst: Burst | None = None
+        while len(packets) < limit:
+            in_flight = recovery.in_flight
+            may_send = self._probes_due > 0 or (
+                in_flight + size <= window and allowance - in_flight + before >= size
+            )
+            ack_due = acks.due_ns is not None and acks.due_ns <= now_ns
+            if not ack_due and not self._probes_due and not (waits and may_send):
+                break
+            if burst is None:
+                burst = recovery.burst(now_ns, not waits)
+            frames, stream, start, end, rest, eliciting = self._fill(room, now_ns, may_send)
+            if self._probes_due and not eliciting:
+                frames, eliciting = frames + _PING, True
+            if not frames:
+                break
+            packets.append(self._seal(frames, burst, every, stream, start, end, rest, eliciting))
+            if stream is None or rest or end < start + room // 2:
+                waits = self.waits
+        # The window counts as what holds us up if it, or the pace that follows from it, does.
+        self._limited = waits or recovery.in_flight + size > window
+        self._pacer.on_sent(max(recovery.in_flight - before, 0))
+        if probing and len(packets) < limit:
+            packets += self._transmit_probe(now_ns, every)
+        return packets
+
+    def _set_pace(self, size: int) -> None:
+        controller, rtt = self.recovery.controller, self.recovery.rtt
+        if not rtt.sampled:
+            return
+        rate = controller.pacing_rate
+        if rate is None:
+            gain = 2 if controller.slow_start else 1.25
+            rate = int(gain * controller.window * 1e9 / rtt.smoothed_rtt)
+        self._pacer.set_rate(rate, size)
+
+    def _fill(
+        self, room: int, now_ns: int, may_send: bool
+    ) -> tuple[bytes, Any, int, int, list[Any] | None, bool]:
+        """The frames of the next packet: (frames, stream, start, end, rest, ack-eliciting)."""
+        acks, streams = self._acks, self._streams
+        frames = b""
+        rest: list[Any] | None = None
+        eliciting = False
+        if acks.due_ns is not None:  # what need not leave yet goes along with the rest
+            frames = acks.frame(now_ns, min(room // 2, _ACK_ROOM))
+            rest = [("ack", acks.largest)]
+        if not may_send:
+            return frames, None, 0, 0, rest, False
+        if self._control.waiting or self.datagrams:
+            rest = rest or []
+            frames, eliciting = self._fill_rare(frames, rest, room)
+        found = streams.take(space) if (space := room - len(frames) - 15) > 0 else None
+        if found is None:
+            return frames, None, 0, 0, rest, eliciting
+        stream, start, data, end = found
+        length = len(data)
+        kind = FrameType.STREAM if end == start + length else FrameType.STREAM_FIN
+        frames = frames + STREAM_HEAD.pack(kind, stream.stream_id, start, length) + data
+        while (space := room - len(frames) - 15) > _WORTH_IT:
+            found = streams.take(space)
+            if found is None:
+                break
+            other, other_start, data, other_end = found
+            length = len(data)
+            kind = FrameType.STREAM if other_end == other_start + length else FrameType.STREAM_FIN
+            frames += STREAM_HEAD.pack(kind, other.stream_id, other_start, length) + data
+            rest = [*(rest or ()), ("stream", other, other_start, other_end)]
+        return frames, stream, start, end, rest, True
+
+    def _fill_rare(self, frames: bytes, rest: list[Any], room: int) -> tuple[bytes, bool]:
+        """Control frames and datagrams that fit behind `frames`: (frames, whether there were)."""
+        eliciting = False
+        while taken := self._control.take(room - len(frames)):
+            frames += taken[1]
+            rest.append(("control", taken[0]))
+            eliciting = True
+        datagrams = self.datagrams
+        while datagrams and 3 + len(datagrams[0]) <= room - len(frames):
+            data = datagrams.popleft()
+            frames += DATAGRAM_HEAD.pack(FrameType.DATAGRAM, len(data)) + data
+            eliciting = True
+        if datagrams and 3 + len(datagrams[0]) > room:
+            datagrams.popleft()  # the packets have become too small for it
+        return frames, eliciting
+
+    def _seal(
+        self,
+        frames: bytes,
+        burst: Burst,
+        every: int,
+        stream: Any,
+        start: int,
+        end: int,
+        rest: list[Any] | None,
+        eliciting: bool,
+    ) -> bytes:
+        """A packet of `frames`, sealed and remembered."""
+        number = self.number
+        if number == self._skip_at:
+            self._skipped.append(number)
+            self.number = number = number + 1
+            self._draw_skip()
+        self.number = number + 1
+        padded = len(frames) < _MIN_FRAMES
+        if padded:
+            frames = frames.ljust(_MIN_FRAMES, b"\0")
+        sealer = self.protection.sealer  # type: ignore[union-attr]
+        header = SHORT.pack(
+            KEY_PHASE | VERSION_1 if sealer.phase else VERSION_1,
+            every,
+            self._peer_port,
+            self._port,
+            self.peer_cid,
+            number & 0xFFFFFFFF,
+        )
+        nonce = (sealer.iv ^ number).to_bytes(12, "big")
+        packet: bytes = header + sealer.aead.encrypt(nonce, frames, header)
+        self.packets += 1
+        recovery = self.recovery
+        if eliciting or padded:
+            size = len(packet)
+            recovery.sent[number] = (burst, size, stream, start, end, rest)
+            recovery.in_flight += size
+            if eliciting:
+                recovery.last_eliciting_ns = self.active_ns = burst.sent_ns
+                if self._probes_due:
+                    self._probes_due -= 1
+        elif rest:
+            recovery.sent[number] = (burst, 0, None, 0, 0, rest)
+        return packet
+
+    def _transmit_probe(self, now_ns: int, every: int) -> list[bytes]:
+        """A probe of the path's packet size, if one is due."""
+        search, recovery = self.mtu, self.recovery
+        if search.next_ns is None or search.next_ns > now_ns or not recovery.rtt.sampled:
+            return []
+        size = search.probe()
+        frames = _PING.ljust(size - OVERHEAD_BYTES, b"\0")
+        burst = recovery.burst(now_ns, False)
+        return [self._seal(frames, burst, every, None, 0, 0, [("probe", size)], True)]
+
+    def close(self, frame: bytes) -> bytes:
+        """A packet of a CLOSE alone, about which nothing is remembered."""
+        burst = self.recovery.burst(self.active_ns, False)
+        return self._seal(frame.ljust(_MIN_FRAMES, b"\0"), burst, 1, None, 0, 0, None, False)
+
+    def change_keys(self, now_ns: int) -> bool:
+        """Goes to the next phase of keys, if that is allowed now: whether it did."""
+        protection = self.protection
+        return protection is not None and protection.change(
+            self.number, now_ns, self.recovery.rtt.pto
+        )
+
+    # --- what became of it ---
+
+    def on_ack(self, data: bytes, at: int, now_ns: int) -> int:
+        """Takes in the ACK at `at`: where it ends.
+
+        Raises:
+            struct.error: it is cut short.
+            RemoteProtocolError: it tells of packets that cannot be.
+        """
+        kind, largest, delay_us, count, first = ACK_HEAD.unpack_from(data, at)
+        at += ACK_HEAD.size
+        end = largest + 1
+        if count >= MAX_RANGES or not 0 < first <= end:
+            raise RemoteProtocolError(CloseCode.FRAME, "an ACK of packets that cannot be")
+        if largest >= self.number:
+            raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
+        ranges = [(end - first, end)]
+        for _ in range(count):
+            gap, length = ACK_RANGE.unpack_from(data, at)
+            at += ACK_RANGE.size
+            end = ranges[-1][0] - gap
+            if not gap or not length or length > end:
+                raise RemoteProtocolError(CloseCode.FRAME, "an ACK of packets that cannot be")
+            ranges.append((end - length, end))
+        for skipped in self._skipped:
+            if any(start <= skipped < end for start, end in ranges):
+                raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
+        if kind == FrameType.ACK_ECN:
+            self._on_ecn(ECN_COUNTS.unpack_from(data, at), now_ns)
+            at += ECN_COUNTS.size
+        acked, lost = self.recovery.on_acked(ranges, delay_us * 1000, now_ns, self._limited)
+        if acked:
+            self._on_acked(acked, now_ns)
+        if lost:
+            self._on_lost(lost, now_ns)
+        if self.protection is not None:
+            self.protection.on_acked(largest)
+        return at
+
+    def _on_ecn(self, counts: tuple[int, int, int], now_ns: int) -> None:
+        more = counts[2] > self._ecn_counts[2]
+        self._ecn_counts = counts
+        if more:
+            self.recovery.on_ce(now_ns, Burst(now_ns, 0, now_ns, now_ns, False))
+
+    def _on_acked(self, acked: list[Sent], now_ns: int) -> None:
+        """Packets arrived: their parts are told."""
+        streams = self._streams
+        low_water = self.high_water // 2
+        largest = 0
+        for _, size, stream, start, end, rest in acked:
+            if size > largest:
+                largest = size
+            if stream is not None:
+                streams.on_acked(stream, start, end, low_water)
+            for item in rest or ():
+                kind = item[0]
+                if kind == "control":
+                    streams.on_control_acked(item[1])
+                elif kind == "stream":
+                    streams.on_acked(item[1], item[2], item[3], low_water)
+                elif kind == "ack":
+                    self._acks.on_ack_acked(item[1])
+                elif kind == "probe" and self.mtu.on_acked(item[1], now_ns):
+                    self.recovery.controller.on_packet_size(self.mtu.size)
+        self.mtu.on_arrived(largest)
+        if self.mtu.black_hole:
+            self._fall_back(now_ns)
+
+    def _on_lost(self, lost: list[Sent], now_ns: int) -> None:
+        """Packets are gone: what was in them is to be sent again."""
+        large = 0
+        for packet in lost:
+            rest = packet[5]
+            if rest and rest[0][0] == "probe":
+                self.mtu.on_lost(rest[0][1], now_ns)
+            else:
+                self._send_again(packet)
+                large += packet[1] > BASE_PACKET_BYTES
+        if large:
+            self.mtu.on_large_lost(large)
+
+    def _send_again(self, packet: Sent) -> None:
+        _, _, stream, start, end, rest = packet
+        if stream is not None:
+            self._streams.on_lost(stream, start, end)
+        for item in rest or ():
+            if item[0] == "stream":
+                self._streams.on_lost(item[1], item[2], item[3])
+            elif item[0] == "control":
+                self._ask_again(item[1])
+
+    def _ask_again(self, key: Hashable) -> None:
+        """A control frame was lost: it is sent as it should be by now, if at all."""
+        frame: Frame | None = self._streams.again(key)
+        if key == "done":
+            frame = HandshakeDoneFrame()
+        elif isinstance(key, tuple) and key[0] == "retire":
+            frame = RetireConnectionIDFrame(key[1])
+        if frame is not None:
+            self._control.put(key, frame)
+
+    def _fall_back(self, now_ns: int) -> None:
+        self.mtu.fall_back(now_ns)
+        self.recovery.controller.on_packet_size(self.mtu.size)
+
+    def on_refused(self, size: int, now_ns: int) -> None:
+        """The carrier, or a router, takes packets of at most `size` bytes."""
+        if self.mtu.on_refused(size, now_ns):
+            self.recovery.controller.on_packet_size(self.mtu.size)
+
+    # --- time ---
+
+    def timeouts(self, probing: bool) -> list[int | None]:
+        """When there is something to do, ns; None for never."""
+        recovery = self.recovery
+        probe_ns = self.mtu.next_ns if probing and recovery.rtt.sampled else None
+        return [recovery.loss_ns, recovery.pto_ns(), self._acks.due_ns, self._send_ns(), probe_ns]
+
+    def _send_ns(self) -> int | None:
+        """When waiting data may leave, as far as window and pace let it."""
+        recovery = self.recovery
+        if not self.waits or recovery.in_flight + self.mtu.size > recovery.controller.window:
+            return None
+        return self._pacer.next_ns()
+
+    def handle_timeout(self, now_ns: int) -> None:
+        """Time has passed."""
+        recovery = self.recovery
+        if recovery.loss_ns is not None and now_ns >= recovery.loss_ns:
+            self._on_lost(recovery.on_loss_timeout(now_ns), now_ns)
+        pto_ns = recovery.pto_ns()
+        if pto_ns is not None and now_ns >= pto_ns:
+            self._on_pto(now_ns)
+
+    def _on_pto(self, now_ns: int) -> None:
+        """Nothing was acknowledged for long: probes leave, whatever the window says."""
+        recovery = self.recovery
+        recovery.pto_count += 1
+        recovery.last_eliciting_ns = now_ns
+        self._probes_due = 1 if recovery.pto_count == 1 else 2
+        if recovery.pto_count >= 3 and self.mtu.size > BASE_PACKET_BYTES:
+            self._fall_back(now_ns)
+        oldest = recovery.oldest()
+        if oldest is not None and not self._streams.has_data():
+            # It is sent again, and stays in flight until it counts as lost.
+            self._send_again(oldest)
