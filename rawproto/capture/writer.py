@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from itertools import islice
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -15,7 +16,8 @@ __all__ = ["MAX_PACKET_BYTES", "Writer"]
 MAX_PACKET_BYTES = 262_144
 """The longest packet that libpcap reads (its MAXIMUM_SNAPLEN), so we write none longer."""
 
-_PIECE_BYTES = 1 << 17
+_PIECE = 256
+"""How many packets go to the file at once: many enough to save calls, few to be held."""
 
 
 class Writer:
@@ -59,16 +61,15 @@ class Writer:
             EmitError: as `write`.
             OSError: likewise.
         """
-        record = self._record
-        records, size = [], 0
+        source, records = iter(packets), list[bytes]()
         try:
-            for packet in packets:
-                data = record(packet)
-                records.append(data)
-                size += len(data)
-                if size >= _PIECE_BYTES:
-                    piece, records, size = b"".join(records), [], 0
-                    self._put(piece)
+            while True:
+                # Should something raise, `extend` has kept the records before it.
+                records.extend(map(self._record, islice(source, _PIECE)))
+                if not records:
+                    break
+                piece, records = b"".join(records), []
+                self._put(piece)
         finally:
             self._put(b"".join(records))
 

@@ -67,10 +67,10 @@ def internet_checksum(data: bytes, initial: int = 0) -> int:
     return 0xFFFF - (total % 0xFFFF or (0xFFFF if total else 0))
 
 
-@lru_cache(maxsize=1024)
-def address_sum(src_addr: str, dst_addr: str) -> int:
-    """The sum of two addresses of one family, remembered because flows repeat them."""
-    return int.from_bytes(pack_address(src_addr) + pack_address(dst_addr), "big") % 0xFFFF
+@lru_cache(maxsize=4096)
+def address_sum(address: str) -> int:
+    """The sum of an address of either family, remembered because flows repeat them."""
+    return int.from_bytes(pack_address(address), "big") % 0xFFFF
 
 
 def pseudo_header_sum(src_addr: str, dst_addr: str, protocol: int, length: int) -> int:
@@ -82,7 +82,7 @@ def pseudo_header_sum(src_addr: str, dst_addr: str, protocol: int, length: int) 
         protocol: upper-layer protocol number.
         length: upper-layer length, header and data, in bytes.
     """
-    return address_sum(src_addr, dst_addr) + protocol + length
+    return address_sum(src_addr) + address_sum(dst_addr) + protocol + length
 
 
 def update_checksum(checksum: int, old: bytes, new: bytes) -> int:

@@ -402,7 +402,7 @@ def _covered(
             whole = whole and start + length <= end
             end = min(end, start + length)
         if isinstance(layer, IPv4Header):
-            yield index, layer, data[start:end], whole, addresses
+            yield index, layer, data[start : start + (layer.ihl or 5) * 4], whole, addresses
         if isinstance(layer, IPv4Header | FragmentHeader):
             whole = whole and not layer.fragment_offset and not layer.flags & MF
         src_addr, dst_addr = layer.addresses_within(*addresses)

@@ -23,6 +23,7 @@ from rawproto.capture import (
     read,
     write,
 )
+from rawproto.capture.files import Format
 from rawproto.errors import EmitError, MalformedError, TruncatedError, UsageError
 from tests.capture.build import interface, packet, pcap, section
 
@@ -85,6 +86,38 @@ def test_writing_that_fails_half_way_leaves_a_whole_file(tmp_path: Path) -> None
         write(path, [*PACKETS, CapturedPacket(time_ns=-1, data=b"", link_type=101)])
     reader = read(path)
     assert list(reader) == PACKETS
+    assert reader.damage is None
+
+
+@pytest.mark.parametrize("format", ["pcap", "pcapng"])
+def test_many_packets_at_once_are_the_same_file_as_one_by_one(format: Format) -> None:
+    packets = [
+        CapturedPacket(time_ns=number, data=bytes(number % 300), interface=f"eth{number % 3}")
+        for number in range(1000)
+    ]
+    together, alone = io.BytesIO(), io.BytesIO()
+    with open_writer(together, format=format) as writer:
+        writer.write_all(packets)
+    with open_writer(alone, format=format) as other:
+        for packet in packets:
+            other.write(packet)
+    assert [each.data for each in read(io.BytesIO(together.getvalue()))] == [
+        each.data for each in packets
+    ]
+    if format == "pcap":  # pcapng may describe its interfaces earlier
+        assert together.getvalue() == alone.getvalue()
+    assert writer.bytes_written == other.bytes_written == len(together.getvalue())
+
+
+def test_packets_before_one_that_is_refused_are_written_whole() -> None:
+    """Also where they were not yet enough to go to the file together."""
+    file = io.BytesIO()
+    packets = [CapturedPacket(time_ns=0, data=bytes(10))] * 300
+    bad = CapturedPacket(time_ns=0, data=b"", original_length=-1)
+    with open_writer(file, format="pcap") as writer, pytest.raises(EmitError):
+        writer.write_all([*packets, bad, *packets])
+    reader = read(io.BytesIO(file.getvalue()))
+    assert len(list(reader)) == 300
     assert reader.damage is None
 
 
