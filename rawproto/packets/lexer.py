@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rawproto.errors import UsageError
+from rawproto.wire.words import printable
 
 __all__ = ["DATA_KINDS", "NotationError", "Token", "tokenize"]
 
@@ -41,6 +42,7 @@ class NotationError(UsageError):
     """
 
     def __init__(self, reason: str, position: int) -> None:
+        reason = printable(reason)  # it quotes the expression, which may come from anywhere
         super().__init__(f"{reason} (at character {position + 1})")
         self.reason = reason
         self.position = position

@@ -45,6 +45,32 @@ _PROGRAMS = (
     "ld #ifidx\nst M[0]\nldx M[0]\ntxa\nadd #1\nret a\n",
 )
 
+_EXPRESSIONS = (
+    (
+        "ipv4 dst_addr=10.0.0.0/30 ttl=1..2/tcp dst_port={22,80..81} flags=SYN,ACK checksum=0xbad "
+        "options=[mss=1460,nop,sack_permitted,timestamps(1,tsecr=2),sack=(1,2),unknown(9,hex:00)]"
+    ),
+    'ethernet / vlan vid=5 / ipv6 dst_addr=::1 / icmpv6 / text:"a\\x00b" / random:3',
+    (
+        "ipv4 / icmp icmp_type=time_exceeded original_datagram=[ipv4 / udp / text:abc] "
+        "extensions=[mpls=[1,(label=2,ttl=3)],interface_information(role=outgoing,if_name=eth0)]"
+    ),
+    (
+        "ipv4 / udp dst_port=53 / dns questions=(a.example,AAAA) qr=yes "
+        'answers=[A(name=a,address=10.0.0.1),TXT(name=b,strings=["x",hex:00])] additionals=OPT'
+    ),
+    (
+        "ipv6 / ipv6_hop_by_hop options=router_alert,jumbo_payload=9 / ipv6_routing routing_type=4 "
+        "segment_list=::1 / ipv6_fragment flags=MF / file:x"
+    ),
+    "arp sender_hardware_addr=random operation={1,reply}",
+    "icmp icmp_type={0,8,13} identifier=5",
+    "ipv4 options=[timestamp(flag=1,entries=[(10.0.0.1,5),(none,6)]),record_route=0.0.0.0]",
+    "cooked address=0x0102030405060708 / ipv4 protocol=auto ecn=ect_1",
+    "hex:4500 / 'quoted'",
+    "ipv4 / rpt_version versions=[1,2]",
+)
+
 
 @cache
 def _from_captures() -> dict[str, tuple[bytes, ...]]:
@@ -65,6 +91,7 @@ def _from_captures() -> dict[str, tuple[bytes, ...]]:
                 extensions = getattr(layer, "extensions", None)
                 if extensions is not None:
                     found.setdefault("icmp_ext", []).append(extensions.emit())
+    found["craft_notation"] = [expression.encode() for expression in _EXPRESSIONS]
     found["filter_program"] = [text.encode() + b"\0" + bytes(64) for text in _PROGRAMS]
     return {target: tuple(dict.fromkeys(each)) for target, each in found.items()}
 

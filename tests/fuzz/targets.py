@@ -8,9 +8,13 @@ parsed emits the same bytes again. A broken promise is any other exception.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
+from itertools import islice
+from typing import Any
 
 from rawproto.capture.files import read
 from rawproto.errors import EmitError, UsageError, WireError
@@ -19,6 +23,9 @@ from rawproto.filter.interpreter import run
 from rawproto.lab.forwarding import Forwarder
 from rawproto.lab.routers import plan_routers, router_config
 from rawproto.lab.topology import Route, Topology, chain
+from rawproto.packets.made import captured
+from rawproto.packets.notation import MAX_PACKETS, NotationError, craft
+from rawproto.packets.python import python_code
 from rawproto.wire.arp import ARPMessage
 from rawproto.wire.checksum import internet_checksum
 from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
@@ -217,6 +224,30 @@ def capture(data: bytes) -> None:
         for packet in reader:
             assert isinstance(packet.time_ns, int)
             assert 0 <= packet.interface < len(reader.interfaces)
+
+
+@target
+def craft_notation(data: bytes) -> None:
+    """An expression, as bytes of a command line: refused with its place, or it makes packets."""
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        expression = craft(text, read_file=lambda name: b"file", rng=random.Random(0))
+    except NotationError as error:
+        assert 0 <= error.position <= len(text)
+        assert str(error).isprintable(), "one line that steers no terminal"
+        return
+    assert len(expression) <= MAX_PACKETS
+    for packet in islice(expression, 3):
+        try:
+            emitted = packet.emit()
+        except EmitError:
+            continue
+        names: dict[str, Any] = {}
+        exec(python_code([packet]), names)
+        assert names["packet"] == packet
+        assert names["packet"].emit() == emitted
+        with suppress(UsageError):
+            assert captured(packet).data.endswith(emitted)
 
 
 @target

@@ -452,5 +452,9 @@ def test_what_only_the_whole_packet_can_tell_is_told_when_it_is_emitted() -> Non
         packet.emit()
 
 
+def test_a_refusal_steers_no_terminal() -> None:
+    assert r"\x1b[2J\n" in str(refusal('ipv4 ttl="\x1b[2J\n"'))
+
+
 def test_a_long_value_is_cut_short_in_the_message() -> None:
     assert len(str(refusal(f"ipv4 dst_addr={'1' * 5000}"))) < 200
