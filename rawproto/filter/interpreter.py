@@ -25,7 +25,7 @@ from rawproto.filter.instructions import (
     Program,
 )
 
-__all__ = ["Ancillary", "run"]
+__all__ = ["Ancillary", "compute", "run"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,7 +155,7 @@ def run(program: Program, packet: bytes, ancillary: Ancillary = _UNKNOWN) -> int
         elif kind == 6:  # ret
             return a if code & 0x10 else k
         elif kind == 4:  # compute
-            result = _compute(code & 0xF0, a, x if code & 8 else k)
+            result = compute(code & 0xF0, a, x if code & 8 else k)
             if result is None:
                 return 0
             a = result & _MASK
@@ -180,8 +180,11 @@ def run(program: Program, packet: bytes, ancillary: Ancillary = _UNKNOWN) -> int
             x = a
 
 
-def _compute(operation: int, a: int, other: int) -> int | None:
-    """A computed with another operand, not yet cut to 32 bits; None divides by zero."""
+def compute(operation: int, a: int, other: int) -> int | None:
+    """A computed with another operand, not yet cut to 32 bits; None divides by zero.
+
+    The operation is the upper half of an instruction's code: 0x00 add, 0x10 sub, ...
+    """
     if operation == 0x00:
         return a + other
     if operation == 0x10:

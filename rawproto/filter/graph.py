@@ -1,0 +1,160 @@
+"""Predicates as a graph of decisions, and the graph made small.
+
+A node asks one test and goes on to one of two others; node 0 drops the packet, node 1
+takes it. Equal nodes are one node. Nodes are numbered from the end, so whoever asks has
+a higher number than who is asked next, and going down the numbers goes from front to end.
+
+What was learnt on every way to a node need not be asked again: `port 53` asks three
+times for the protocol of an IPv6 packet and needs it once (McCanne and Jacobson, 1993,
+and "predicate assertion propagation" in Begel et al., BPF+, 1999). A test is left out
+only where its loads have been made before, or both its answers lead to the same place.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rawproto.filter.predicate import (
+    Chain,
+    Compute,
+    Not,
+    Predicate,
+    Test,
+    Value,
+    calculate,
+    holds,
+)
+
+__all__ = ["ACCEPT", "REJECT", "Graph", "Node"]
+
+REJECT, ACCEPT = 0, 1
+
+_Facts = dict[object, int]
+"""What is known on the way to a node: a value's number, a test's answer."""
+
+
+class Node(NamedTuple):
+    """One decision: where to go on if the test holds, and where if it does not."""
+
+    test: Test
+    yes: int
+    no: int
+
+
+class Graph:
+    """The decisions of one filter.
+
+    Attributes:
+        nodes: by number; 0 and 1 are the ends and ask nothing.
+        root: where a packet begins.
+    """
+
+    def __init__(self, predicate: Predicate) -> None:
+        self.nodes: list[Node] = [Node(Test("", 0, 0), end, end) for end in (REJECT, ACCEPT)]
+        self._numbers: dict[Node, int] = {}
+        self.root = self._build(predicate, ACCEPT, REJECT)
+        while self._leave_out_what_is_known():
+            pass
+
+    def __len__(self) -> int:
+        """How many tests there are."""
+        return len(self.nodes) - 2
+
+    # --- building ---
+
+    def _node(self, test: Test, yes: int, no: int) -> int:
+        if yes == no:
+            return yes
+        if isinstance(test.left, int) and isinstance(test.right, int):
+            return yes if holds(test.jump, test.left, test.right) else no
+        node = Node(test, yes, no)
+        number = self._numbers.get(node)
+        if number is None:
+            number = self._numbers[node] = len(self.nodes)
+            self.nodes.append(node)
+        return number
+
+    def _build(self, predicate: Predicate, yes: int, no: int) -> int:
+        """The node where the predicate begins, given where its answers lead."""
+        if isinstance(predicate, bool):
+            return yes if predicate else no
+        if isinstance(predicate, Test):
+            return self._node(predicate, yes, no)
+        if isinstance(predicate, Not):
+            return self._build(predicate.predicate, no, yes)
+        return self._build_chain(predicate, yes, no)
+
+    def _build_chain(self, chain: Chain, yes: int, no: int) -> int:
+        # From its end: where one part leads is where the next begins.
+        for must, part in reversed(chain.rest):
+            begin = self._build(part, yes, no)
+            if must:
+                yes = begin
+            else:
+                no = begin
+        return self._build(chain.first, yes, no)
+
+    # --- making it small ---
+
+    def _leave_out_what_is_known(self) -> bool:
+        """Goes from front to end with what is known; whether that changed anything."""
+        old, root = self.nodes, self.root
+        arriving: dict[int, _Facts] = {root: {}}
+        shortened: dict[int, tuple[int, int]] = {}
+        for number in range(root, ACCEPT, -1):
+            known = arriving.pop(number, None)
+            if known is None:
+                continue  # no way leads here any more
+            test = old[number].test
+            ways = []
+            for answer, target in ((True, old[number].yes), (False, old[number].no)):
+                learnt = _learn(known, test, answer)
+                while target > ACCEPT and (known_answer := _answer(old[target].test, learnt)) >= 0:
+                    target = old[target].yes if known_answer else old[target].no
+                ways.append(target)
+                if target > ACCEPT:
+                    met = arriving.get(target)
+                    arriving[target] = learnt if met is None else _common(met, learnt)
+            shortened[number] = (ways[0], ways[1])
+        # Built anew from the end: nodes that have become equal fall together.
+        self.nodes, self._numbers = old[:2], {}
+        renamed = {REJECT: REJECT, ACCEPT: ACCEPT}
+        for number in sorted(shortened):
+            yes, no = shortened[number]
+            renamed[number] = self._node(old[number].test, renamed[yes], renamed[no])
+        self.root = renamed[root]
+        return self.nodes != old
+
+
+def _learn(known: _Facts, test: Test, answer: bool) -> _Facts:
+    learnt = {**known, test: int(answer)}
+    if answer and test.jump == "jeq" and isinstance(test.right, int):
+        learnt[test.left] = test.right
+    return learnt
+
+
+def _common(some: _Facts, others: _Facts) -> _Facts:
+    return {fact: number for fact, number in some.items() if others.get(fact) == number}
+
+
+def _answer(test: Test, known: _Facts) -> int:
+    """1 or 0 where it is known what a test says, -1 where not."""
+    answer = known.get(test)
+    if answer is not None:
+        return answer
+    left, right = _number(test.left, known), _number(test.right, known)
+    if left is None or right is None:
+        return -1
+    return int(holds(test.jump, left, right))
+
+
+def _number(value: Value, known: _Facts) -> int | None:
+    """A value, where it is known."""
+    if isinstance(value, int):
+        return value
+    number = known.get(value)
+    if number is None and isinstance(value, Compute):
+        left, right = _number(value.left, known), _number(value.right, known)
+        if left is not None and right is not None:
+            return calculate(value.operation, left, right)
+    return number

@@ -1,0 +1,517 @@
+"""What the primitives of the filter language mean, on the packets of one link type.
+
+Read pcap-filter(7), RFC 791, RFC 826, RFC 8200. Offsets are counted from the network header::
+
+    IPv4   6 fragment offset   9 protocol      12 source   16 destination   4*IHL ports
+    IPv6                       6 next header    8 source   24 destination   40 ports
+    ARP                                        14 sender   24 target
+
+As in libpcap, on purpose: of IPv6 only the first next header is looked at (for `tcp`
+and its like, also the one behind a Fragment header); ports are sought in no later
+fragment of an IPv4 packet; `host` looks at ARP and RARP too; and what is compared is
+asked in libpcap's order, so that packets which are cut short meet the same end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from rawproto.errors import EmitError
+from rawproto.filter import syntax
+from rawproto.filter.grammar import value_of
+from rawproto.filter.instructions import LINK_OFFSET
+from rawproto.filter.lexer import FilterError, Span
+from rawproto.filter.links import IPV4, IPV6, Headers
+from rawproto.filter.names import ETHERTYPES, IP_PROTOCOLS, LLC_SAPS, Names
+from rawproto.filter.predicate import (
+    LENGTH,
+    Chain,
+    HeaderLength,
+    Load,
+    Not,
+    Predicate,
+    Test,
+    Value,
+    compared,
+    computed,
+    either,
+    equal,
+    every,
+    masked,
+)
+from rawproto.wire.address import pack_ipv6
+
+__all__ = ["Meaning"]
+
+_TCP, _UDP, _SCTP, _ICMP6 = 6, 17, 132, 58
+_FRAGMENT_HEADER = 44
+_IPV6_LENGTH = 40
+_TRANSPORTS = {"tcp": _TCP, "udp": _UDP, "sctp": _SCTP}
+# What of an IP protocol's is IPv4's only, IPv6's only, or either's.
+_OVER = {"icmp": "ip", "igmp": "ip", "vrrp": "ip", "carp": "ip", "icmp6": "ip6"}
+_OVER_EITHER = ("tcp", "udp", "sctp", "ah", "esp", "pim")
+_TRANSPORT_ACCESS = frozenset(("tcp", "udp", "sctp", "icmp", "igmp", "pim", "vrrp", "carp"))
+
+_MAC = re.compile(
+    r"[0-9a-f]{1,2}(?:([:.-])[0-9a-f]{1,2})(?:\1[0-9a-f]{1,2}){4}"
+    r"|[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}|[0-9a-f]{12}",
+    re.IGNORECASE,
+)
+_OPERATIONS = {
+    "+": "add",
+    "-": "sub",
+    "*": "mul",
+    "/": "div",
+    "%": "mod",
+    "&": "and",
+    "|": "or",
+    "^": "xor",
+    "<<": "lsh",
+    ">>": "rsh",
+}
+
+
+class Meaning:
+    """Turns one expression into a predicate.
+
+    An object is good for one: `vlan` and its like leave their mark on what follows.
+    """
+
+    def __init__(
+        self, expression: str, headers: Headers, names: Names, netmask: int | None = None
+    ) -> None:
+        """
+        Args:
+            expression: the text, to point at.
+            headers: of the link type.
+            names: who knows hosts, networks and services.
+            netmask: of the interface's IPv4 network, 32 bits, for `ip broadcast`.
+        """
+        self.expression = expression
+        self.headers = headers
+        self.names = names
+        self.netmask = netmask
+
+    def of(self, tree: syntax.Expression) -> Predicate:
+        """The predicate of an expression or a part of it. Raises FilterError."""
+        if isinstance(tree, syntax.Chain):
+            first = self.of(tree.first)
+            return Chain(first, tuple((word == "and", self.of(part)) for word, part in tree.rest))
+        if isinstance(tree, syntax.Not):
+            return Not(self.of(tree.operand))
+        if isinstance(tree, syntax.Match):
+            return self.match(tree)
+        if isinstance(tree, syntax.Protocol):
+            return self.protocol(tree.name)
+        if isinstance(tree, syntax.Relation):
+            return self.relation(tree)
+        if isinstance(tree, syntax.Tag):
+            return self.tag(tree)
+        if isinstance(tree, syntax.Cast):
+            return self.cast(tree)
+        if isinstance(tree, syntax.Sent):
+            return self.headers.outgoing if tree.outbound else Not(self.headers.outgoing)
+        return equal(self.headers.interface, tree.value)
+
+    def error(self, reason: str, at: Span) -> FilterError:
+        return FilterError(self.expression, at.begin, at.end - at.begin, reason)
+
+    def load(self, size: int, offset: int) -> Load:
+        """Bytes behind the begin of the network header."""
+        return Load(size, self.headers.network + offset)
+
+    # --- protocols ---
+
+    def protocol(self, name: str) -> Predicate:
+        """A protocol by its keyword."""
+        if name in LLC_SAPS:
+            return self.headers.carries_llc(LLC_SAPS[name])
+        if name in ETHERTYPES:
+            return self.headers.carries(ETHERTYPES[name])
+        return self.ip_protocol(IP_PROTOCOLS[name], _OVER.get(name))
+
+    def ip_protocol(self, number: int, over: str | None) -> Predicate:
+        """What an IP header says that it carries; over IPv4, IPv6 or, for None, either."""
+        if over == "ip":
+            return every(self.headers.carries(IPV4), equal(self.load(1, 9), number))
+        if over == "ip6":
+            behind_fragment = every(
+                equal(self.load(1, 6), _FRAGMENT_HEADER), equal(self.load(1, _IPV6_LENGTH), number)
+            )
+            carried = either(equal(self.load(1, 6), number), behind_fragment)
+            return every(self.headers.carries(IPV6), carried)
+        return either(self.ip_protocol(number, "ip"), self.ip_protocol(number, "ip6"))
+
+    def match_protocol(self, match: syntax.Match) -> Predicate:
+        name, at, over = match.name, match.name_at, match.protocol
+        if over not in (None, "ip", "ip6", "ether"):
+            raise self.error(f"{over} says of no protocol that it carries it", match.at)
+        table = {**ETHERTYPES, **LLC_SAPS} if over == "ether" else IP_PROTOCOLS
+        number = table.get(name)
+        if number is None:
+            if not name[0].isdigit():
+                what = "EtherType" if over == "ether" else "IP protocol"
+                raise self.error(f"no {what} of this name is known", at)
+            number = self.number(name, at, 0xFFFF if over == "ether" else 0xFF)
+        if over != "ether":
+            return self.ip_protocol(number, over)
+        # A number that is a frame's length names the IEEE 802.2 access point inside.
+        is_type = number > 1500
+        return self.headers.carries(number) if is_type else self.headers.carries_llc(number)
+
+    def number(self, text: str, at: Span, most: int) -> int:
+        try:
+            value = value_of(self.expression, text, at)
+        except ValueError:
+            raise self.error(f"no number: {text}", at) from None
+        if value > most:
+            raise self.error(f"must be 0 to {most}", at)
+        return value
+
+    # --- addresses, nets and ports ---
+
+    def match(self, match: syntax.Match) -> Predicate:
+        """An id with its qualifiers."""
+        if match.mask is not None and match.kind != "net":
+            raise self.error("only a net has a mask", match.at)
+        if match.kind == "proto":
+            return self.match_protocol(match)
+        if match.kind in ("port", "portrange"):
+            return self.match_port(match)
+        if match.protocol == "ether":
+            return self.match_mac(match)
+        if match.protocol not in (None, "ip", "ip6", "arp", "rarp"):
+            raise self.error(f"{match.protocol} has no address of a {match.kind}", match.at)
+        if match.kind == "net" and not match.escaped:
+            return self.match_net(match)
+        return self.match_host(match)
+
+    def match_mac(self, match: syntax.Match) -> Predicate:
+        at = match.name_at
+        if match.kind != "host":
+            raise self.error(f"ether knows no {match.kind}", match.at)
+        if not _MAC.fullmatch(match.name):
+            raise self.error("no MAC address: 02:00:00:00:00:01 is one", at)
+        groups = re.split("[:.-]", match.name)
+        width = 12 // len(groups)
+        return self.ethernet(bytes.fromhex("".join(g.zfill(width) for g in groups)), match)
+
+    def ethernet(self, address: bytes, match: syntax.Match) -> Predicate:
+        """An Ethernet address as source, destination, either or both."""
+        if not self.headers.is_ethernet:
+            raise self.error("these packets have no Ethernet header", match.at)
+
+        def stands_at(offset: int) -> Predicate:
+            at = self.headers.link + offset
+            return every(
+                equal(Load(4, at + 2), int.from_bytes(address[2:], "big")),
+                equal(Load(2, at), int.from_bytes(address[:2], "big")),
+            )
+
+        return _directed(match.direction, lambda: stands_at(6), lambda: stands_at(0))
+
+    def match_host(self, match: syntax.Match) -> Predicate:
+        """A host by address, by the begin of one (`10.1`: as a net), or by name."""
+        name, at = match.name, match.name_at
+        if not match.escaped:
+            if ":" in name:
+                return self.ipv6_net(name, 128, match)
+            if name.isdigit() or name[:2].lower() == "0x":
+                return self.ipv4_net(self.number(name, at, 0xFFFF_FFFF), 32, match)
+            net = self.dotted(name, at)
+            if net is not None:
+                return self.ipv4_net(*net, match)
+        if match.kind == "net":
+            found = self.names.network(name)
+            if found is None:
+                raise self.error("no network of this name is known", at)
+            address, _, bits = found.partition("/")
+            return self.match_net(match._replace(name=address, mask=bits or None, escaped=False))
+        family = {"ip6": ":", "ip": ".", "arp": ".", "rarp": "."}.get(match.protocol or "", "")
+        addresses = [each for each in self.names.hosts(name) if family in each]
+        if not addresses:
+            what = {":": "IPv6 ", ".": "IPv4 "}.get(family, "")
+            raise self.error(f"no {what}address is known of this name", at)
+        plain = [match._replace(name=each, escaped=False) for each in addresses]
+        return either(*(self.match_host(each) for each in plain))
+
+    def match_net(self, match: syntax.Match) -> Predicate:
+        """A net: `10`, `10.1`, `10.0.0.0/8`, `10.0.0.0 mask 255.0.0.0`, `2001:db8::/32`, a name."""
+        name, at, mask = match.name, match.name_at, match.mask
+        if ":" in name:
+            if mask is not None and not mask.isdigit():
+                raise self.error("an IPv6 net is written with /LENGTH", match.at)
+            bits = 128 if mask is None else self.number(mask, match.at, 128)
+            return self.ipv6_net(name, bits, match)
+        if name.isdigit():
+            value = self.number(name, at, 0xFFFF_FFFF)
+            bits = 32
+            while value and not value >> 24:
+                value <<= 8
+                bits -= 8
+        else:
+            net = self.dotted(name, at)
+            if net is None:
+                return self.match_host(match._replace(escaped=True))
+            value, bits = net
+        if mask is None:
+            return self.ipv4_net(value, bits, match)
+        if mask.isdigit():
+            return self.ipv4_net(value, self.number(mask, match.at, 32), match)
+        wanted = self.dotted(mask, match.at)
+        if wanted is None:
+            raise self.error(f"no mask: {mask}", match.at)
+        return self.ipv4_masked(value, wanted[0], match)
+
+    def dotted(self, text: str, at: Span) -> tuple[int, int] | None:
+        """`10.1` as a number of 32 bits and how many of them were given; None is no such."""
+        if not re.fullmatch(r"\d+(\.\d+){0,3}", text):
+            return None
+        numbers = [int(each[:5]) for each in text.split(".")]
+        if max(numbers) > 0xFF:
+            raise self.error("no IPv4 address: each number is 0 to 255", at)
+        given = 8 * len(numbers)
+        return int.from_bytes(bytes(numbers), "big") << 32 - given, given
+
+    def ipv4_net(self, value: int, bits: int, match: syntax.Match) -> Predicate:
+        return self.ipv4_masked(value, 0xFFFF_FFFF << 32 - bits & 0xFFFF_FFFF, match)
+
+    def ipv4_masked(self, value: int, mask: int, match: syntax.Match) -> Predicate:
+        """An IPv4 address or net, in the headers that can have it."""
+        if match.protocol == "ip6":
+            raise self.error("ip6 has no IPv4 address", match.at)
+        if value & ~mask:
+            raise self.error("bits are set behind what the mask covers", match.at)
+
+        def within(protocol: str) -> Predicate:
+            src, dst = (12, 16) if protocol == "ip" else (14, 24)
+            carried = self.headers.carries(ETHERTYPES[protocol])
+            return _directed(
+                match.direction,
+                lambda: every(carried, masked(self.load(4, src), mask, value)),
+                lambda: every(carried, masked(self.load(4, dst), mask, value)),
+            )
+
+        protocols = ("ip", "arp", "rarp") if match.protocol is None else (match.protocol,)
+        return either(*map(within, protocols))
+
+    def ipv6_net(self, text: str, bits: int, match: syntax.Match) -> Predicate:
+        """An IPv6 address or net."""
+        try:
+            address = pack_ipv6(text)
+        except EmitError:
+            raise self.error("neither an IPv6 nor a MAC address", match.name_at) from None
+        if match.protocol not in (None, "ip6"):
+            raise self.error(f"{match.protocol} has no IPv6 address", match.at)
+        mask = (1 << 128) - (1 << 128 - bits)
+        if int.from_bytes(address, "big") & ~mask:
+            raise self.error("bits are set behind the length of the net", match.at)
+        masks = mask.to_bytes(16, "big")
+
+        def stands_at(offset: int) -> Predicate:
+            words = [
+                masked(self.load(4, offset + at), *(_word(each, at) for each in (masks, address)))
+                for at in range(0, 16, 4)
+            ]
+            return every(self.headers.carries(IPV6), *words)
+
+        return _directed(match.direction, lambda: stands_at(8), lambda: stands_at(24))
+
+    def match_port(self, match: syntax.Match) -> Predicate:
+        """A port or a range of ports, by numbers or names."""
+        if match.protocol not in (None, *_TRANSPORTS):
+            raise self.error(f"{match.protocol} has no ports", match.at)
+        asked = {_TRANSPORTS[match.protocol]} if match.protocol else {_TCP, _UDP, _SCTP}
+        low, high = self.port_range(match, asked)
+        # Asked in this order, as libpcap does.
+        protocols = [each for each in (_SCTP, _TCP, _UDP) if each in asked]
+
+        def between(load: Load) -> Predicate:
+            if low == high:
+                return equal(load, low)
+            return every(Test("jge", load, low), Not(Test("jgt", load, high)))
+
+        def ports(load: Callable[[int], Load]) -> Predicate:
+            return _directed(match.direction, lambda: between(load(0)), lambda: between(load(2)))
+
+        over_ipv6 = every(
+            self.headers.carries(IPV6),
+            either(
+                *(
+                    every(
+                        equal(self.load(1, 6), each),
+                        ports(lambda at: self.load(2, _IPV6_LENGTH + at)),
+                    )
+                    for each in protocols
+                )
+            ),
+        )
+        over_ipv4 = every(
+            self.headers.carries(IPV4),
+            either(
+                *(
+                    every(
+                        equal(self.load(1, 9), each),
+                        self.no_later_fragment(),
+                        ports(lambda at: self.behind_ipv4(at)),
+                    )
+                    for each in protocols
+                )
+            ),
+        )
+        return either(over_ipv6, over_ipv4)
+
+    def port_range(self, match: syntax.Match, asked: set[int]) -> tuple[int, int]:
+        """The ports; of `asked`, those protocols are left that have a service of that name."""
+        text, at = match.name, match.name_at
+        if match.kind == "port" or (text.isdigit() or self.names.ports(text)):
+            port = self.port(text, match, asked)
+            return port, port
+        first, _, last = text.partition("-")
+        if not first or not last:
+            raise self.error("a range of ports is written FIRST-LAST", at)
+        ends = self.port(first, match, asked), self.port(last, match, asked)
+        return min(ends), max(ends)
+
+    def port(self, text: str, match: syntax.Match, asked: set[int]) -> int:
+        if text[:1].isdigit() and not match.escaped:
+            return self.number(text, match.name_at, 0xFFFF)
+        ports = self.names.ports(text)
+        if not ports:
+            raise self.error(f"no port is known by the name {text}", match.name_at)
+        common = asked & ports.keys()
+        # SCTP has few names of its own: what both others use, it may use as well.
+        if len(set(ports.values())) == 1 and {_TCP, _UDP} <= ports.keys():
+            common |= asked
+        if not common:
+            raise self.error(f"{text} is no port of {match.protocol}", match.name_at)
+        asked &= common
+        port = ports.get(min(common))
+        return next(iter(ports.values())) if port is None else port
+
+    def no_later_fragment(self) -> Predicate:
+        """Not an IPv4 fragment in which no transport header is."""
+        return Not(Test("jset", self.load(2, 6), 0x1FFF))
+
+    def behind_ipv4(self, offset: int) -> Load:
+        """Two bytes behind an IPv4 header, whose length the header itself tells."""
+        network = self.headers.network
+        return Load(2, network + offset, HeaderLength(network))
+
+    # --- the others ---
+
+    def cast(self, cast: syntax.Cast) -> Predicate:
+        """`broadcast` and `multicast`, of a link layer or of IP."""
+        if cast.protocol == "ether":
+            if not self.headers.is_ethernet:
+                raise self.error("these packets have no Ethernet header", cast.at)
+            if cast.kind == "multicast":
+                return Test("jset", Load(1, self.headers.link), 1)
+            match = syntax.Match(cast.at, "ether", "dst", "host", "", cast.at)
+            return self.ethernet(b"\xff" * 6, match)
+        if cast.kind == "multicast":
+            if cast.protocol == "ip6":
+                return every(self.headers.carries(IPV6), equal(self.load(1, 24), 0xFF))
+            return every(self.headers.carries(IPV4), Test("jge", self.load(1, 16), 224))
+        if cast.protocol == "ip6":
+            raise self.error("IPv6 has no broadcast", cast.at)
+        if self.netmask is None:
+            raise self.error("the netmask of the interface is not known", cast.at)
+        hosts = ~self.netmask & 0xFFFF_FFFF
+        dst = self.load(4, 16)
+        ends = either(masked(dst, hosts, 0), masked(dst, hosts, hosts))
+        return every(self.headers.carries(IPV4), ends)
+
+    def tag(self, tag: syntax.Tag) -> Predicate:
+        """`vlan`, `mpls`, `pppoes`: from here on, offsets are those behind the tag."""
+        headers, announces = self.headers, self.headers.announces
+        most = {"vlan": 0x0FFF, "mpls": 0xF_FFFF, "pppoes": 0xFFFF}[tag.kind]
+        if tag.number is not None and tag.number > most:
+            raise self.error(f"must be 0 to {most}", tag.at)
+        possible = ("ethertype", "label", "ppp") if tag.kind == "mpls" else ("ethertype",)
+        if announces not in possible:
+            behind = {"label": "MPLS", "ppp": "PPPoE"}.get(announces)
+            where = f"is not looked for behind {behind}" if behind else "needs an Ethernet header"
+            raise self.error(f"{tag.kind} {where}", tag.at)
+        if tag.kind == "vlan":
+            return headers.enter_vlan(tag.number)
+        return (
+            headers.enter_mpls(tag.number)
+            if tag.kind == "mpls"
+            else headers.enter_pppoe(tag.number)
+        )
+
+    # --- arithmetic ---
+
+    def relation(self, relation: syntax.Relation) -> Predicate:
+        """Two numbers compared, in packets that have the protocols whose bytes are taken."""
+        checks: list[Predicate] = []
+        left = self.value(relation.left, checks)
+        right = self.value(relation.right, checks)
+        compare = compared(left, relation.operator, right)
+        return every(*checks, compare) if checks else compare
+
+    def value(self, tree: syntax.Arithmetic, checks: list[Predicate]) -> Value:
+        """A value; what has to hold before it means something is added to `checks`."""
+        if isinstance(tree, syntax.Number):
+            return tree.value
+        if isinstance(tree, syntax.Length):
+            return LENGTH
+        if isinstance(tree, syntax.Accessor):
+            return self.access(tree, checks)
+        if isinstance(tree, syntax.Negative):
+            return computed("neg", self.value(tree.operand, checks), 0)
+        left, right = self.value(tree.left, checks), self.value(tree.right, checks)
+        if right == 0 and tree.operator in "/%":
+            raise self.error("divided by zero", tree.at)
+        if tree.operator in ("<<", ">>") and isinstance(right, int) and right > 31:
+            raise self.error("shifted by more than 31 bits", tree.at)
+        return computed(_OPERATIONS[tree.operator], left, right)
+
+    def access(self, tree: syntax.Accessor, checks: list[Predicate]) -> Load:
+        """`proto[x:y]`: bytes of a header, and that the packet has such a header."""
+        name, network = tree.protocol, self.headers.network
+        first: list[Predicate] = []
+        index = self.value(tree.offset, first)
+        if name in ("ether", "link"):
+            checks += first
+            return self.bytes_at(tree, self.headers.link, index)
+        if name in ETHERTYPES:
+            checks += [*first, self.headers.carries(ETHERTYPES[name])]
+            return self.bytes_at(tree, network, index)
+        if name == "icmp6":
+            checks += [*first, self.headers.carries(IPV6), equal(self.load(1, 6), _ICMP6)]
+            return self.bytes_at(tree, network + _IPV6_LENGTH, index)
+        if name not in _TRANSPORT_ACCESS:
+            raise self.error(f"where the bytes of {name} are is not known", tree.at)
+        checks += [self.headers.carries(IPV4), *first, self.protocol(name)]
+        checks.append(self.no_later_fragment())
+        header = HeaderLength(network)
+        if isinstance(index, int):
+            return self.bytes_at(tree, network + index, header)
+        return self.bytes_at(tree, network, computed("add", index, header))
+
+    def bytes_at(self, tree: syntax.Accessor, base: int, index: Value) -> Load:
+        if not isinstance(index, int):
+            return Load(tree.size, base & 0xFFFF_FFFF, index)
+        offset = base + index & 0xFFFF_FFFF
+        if offset >= LINK_OFFSET:
+            # From here on a load does not read the packet, but what the kernel knows of it.
+            raise self.error("no packet has bytes there", tree.offset.at)
+        return Load(tree.size, offset)
+
+
+def _word(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "big")
+
+
+def _directed(
+    direction: str, src: Callable[[], Predicate], dst: Callable[[], Predicate]
+) -> Predicate:
+    """What holds of the source, of the destination, of either or of both."""
+    if direction == "src":
+        return src()
+    if direction == "dst":
+        return dst()
+    return every(src(), dst()) if direction == "and" else either(src(), dst())
