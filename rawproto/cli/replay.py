@@ -177,8 +177,11 @@ class _Source:
             for packet in reader:
                 if self._expression and not self._passes(packet):
                     continue
-                self.first_ns = self.first_ns or packet.time_ns
+                self.first_ns = packet.time_ns
                 yield packet
+                break
+            # One after the other without a look at each, where all of them are wanted.
+            yield from filter(self._passes, reader) if self._expression else reader
             self.damage = reader.damage
 
     def _program(self, link_type: int) -> Program:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -294,73 +293,65 @@ class Replay:
             LinkError: the interface is down or gone. What the kernel refuses of a single
                 packet is counted, and the next one follows.
         """
-        with ExitStack() as stack:
-            if not self._pace.fast:
-                stack.enter_context(exact_timers())
-            self._run()
+        if self._pace.fast:
+            self._run_fast()
+        else:
+            with exact_timers():
+                self._run_timed()
         return self.result
 
-    def _run(self) -> None:
-        result, outlet, clock, fast = self.result, self._outlet, self._clock, self._pace.fast
-        late = result.lateness.add
+    def _run_timed(self) -> None:
+        result, late = self.result, self.result.lateness.add
         first_ns: int | None = None
-        now_ns = 0
         for ready, size, due_ns in self._due():
             if first_ns is None:
-                first_ns = now_ns = clock()
-            if fast:
-                if not result.packets % FAST_BURST:
-                    now_ns = clock()
-            else:
-                if self._max_ns is not None and due_ns > self._max_ns:
-                    break
-                now_ns = self._wait(first_ns + due_ns)
-            if self._max_ns is not None and now_ns - first_ns > self._max_ns:
-                break
+                first_ns = self._clock()
+            if self._max_ns is not None and due_ns > self._max_ns:
+                return
+            elapsed_ns = self._wait(first_ns + due_ns) - first_ns
+            if self._max_ns is not None and elapsed_ns > self._max_ns:
+                return
+            result.duration_ns = elapsed_ns
             try:
-                outlet.send(ready)
+                self._outlet.send(ready)
             except LinkError as error:
-                if error.errno in _GONE:
-                    raise
-                words = error.reason
-                result.refused[words] = result.refused.get(words, 0) + 1
+                self._note(error)
                 continue
-            finally:
-                result.duration_ns = now_ns - first_ns
-            if not fast:
-                late(now_ns - first_ns - due_ns)
+            late(elapsed_ns - due_ns)
             result.packets += 1
             result.bytes += size
             if result.packets == self._max_packets:
-                break
-        if fast and first_ns is not None:
+                return
+
+    def _run_fast(self) -> None:
+        result, clock = self.result, self._clock
+        most, send = self._max_packets or 0, self._outlet.send
+        first_ns = clock()
+        last_ns = None if self._max_ns is None else first_ns + self._max_ns
+        packets = octets = 0
+        try:
+            for ready, size, _ in self._due():
+                try:
+                    send(ready)
+                except LinkError as error:
+                    self._note(error)
+                    continue
+                packets += 1
+                octets += size
+                if packets == most:
+                    return
+                if last_ns is not None and not packets % FAST_BURST and clock() > last_ns:
+                    return
+        finally:
+            result.packets, result.bytes = packets, octets
             result.duration_ns = clock() - first_ns
 
-    def _due(self) -> Iterator[tuple[bytes | Transmit, int, int]]:
-        """Every packet that can be sent: ready, with its bytes and when it is due."""
-        result, pace, rewrite, ready = self.result, self._pace, self._rewrite, self._outlet.ready
-        for packets in self._rounds:
-            begun = False
-            for packet in packets:
-                if not begun:
-                    begun = True
-                    if result.rounds:
-                        pace.again(packet.time_ns)
-                    result.rounds += 1
-                data = packet.data
-                if rewrite is not None:
-                    data = rewrite.apply(data, packet.link_type)
-                try:
-                    made = ready(data, packet.link_type)
-                except Unsendable as error:
-                    words = str(error)
-                    result.unsendable[words] = result.unsendable.get(words, 0) + 1
-                    continue
-                if len(data) < packet.original_length:
-                    result.truncated += 1
-                yield made, len(data), pace.due_ns(packet.time_ns, len(data))
-            if not begun:
-                return
+    def _note(self, error: LinkError) -> None:
+        """Counts a packet that the kernel did not take, unless it would take no other either."""
+        if error.errno in _GONE:
+            raise error
+        refused = self.result.refused
+        refused[error.reason] = refused.get(error.reason, 0) + 1
 
     def plan(self) -> Iterator[tuple[bytes | Transmit, int]]:
         """What `run` would send, (ready, when in ns), within the same limits; sends none."""
@@ -373,6 +364,34 @@ class Replay:
             result.duration_ns = due_ns
             yield ready, due_ns
             if result.packets == self._max_packets:
+                return
+
+    def _due(self) -> Iterator[tuple[bytes | Transmit, int, int]]:
+        """Every packet that can be sent: ready, with its bytes and when it is due."""
+        result, pace, ready, fast = self.result, self._pace, self._outlet.ready, self._pace.fast
+        rewrite = self._rewrite.apply if self._rewrite is not None else None
+        for packets in self._rounds:
+            begun = False
+            for packet in packets:
+                if not begun:
+                    begun = True
+                    if result.rounds:
+                        pace.again(packet.time_ns)
+                    result.rounds += 1
+                data, link_type = packet.data, packet.link_type
+                if rewrite is not None:
+                    data = rewrite(data, link_type)
+                try:
+                    made = ready(data, link_type)
+                except Unsendable as error:
+                    words = str(error)
+                    result.unsendable[words] = result.unsendable.get(words, 0) + 1
+                    continue
+                size = len(data)
+                if size < packet.original_length:
+                    result.truncated += 1
+                yield made, size, 0 if fast else pace.due_ns(packet.time_ns, size)
+            if not begun:
                 return
 
     def _wait(self, due_ns: int) -> int:
