@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rawproto.wire.checksum import internet_checksum
-from rawproto.wire.dissect import Dissection
+from rawproto.wire.dissect import RAW, Dissection, dissect
 from rawproto.wire.ethernet import VLANTag
 from rawproto.wire.ipv4 import MF, IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
@@ -183,6 +183,24 @@ class Reassembler:
         while len(self._underway) > self._max_packets or self._held_bytes > self._max_bytes:
             self._remove(next(iter(self._underway)), "evicted", time_ns)
         return None
+
+    def whole(self, found: Dissection, time_ns: int) -> Dissection | None:
+        """What to look into: the packet itself, put together if it was the last fragment.
+
+        Args:
+            found: what `dissect` made of it.
+            time_ns: when it was captured.
+
+        Returns:
+            None while fragments are missing. What was put together begins with its IP
+            header; a tunnel may have carried fragments in fragments.
+        """
+        while found.fragment:
+            made = self.add(found, time_ns)
+            if made is None:
+                return None
+            found = dissect(made.packet, RAW)
+        return found
 
     def end(self, time_ns: int) -> None:
         """No more will come: what is under way is given up."""
