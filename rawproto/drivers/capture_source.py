@@ -20,16 +20,20 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rawproto.capture.packet import Interface as CapturedInterface
 from rawproto.errors import LinkError, UsageError
 from rawproto.filter.instructions import Program
 from rawproto.link.admission import COOKED, ETHERNET, RAW, admission, link_type_of
-from rawproto.link.interfaces import Interface, interface
+from rawproto.link.interfaces import Interface, interface, interfaces
 from rawproto.link.ring import LARGEST_FRAME, Block, PacketRing
 
+if TYPE_CHECKING:
+    from rawproto.filter import Names
+
 __all__ = ["ANY", "CaptureOptions", "CaptureSource"]
+
 
 ANY = "any"
 """Stands for all interfaces, those that come later too."""
@@ -52,6 +56,7 @@ class CaptureOptions:
         snaplen: how many bytes of each frame are kept at most.
         promiscuous: whether the interfaces named also take in what is for other hosts.
         buffer_bytes: how much waits in the kernel when nobody reads.
+        names: who knows the hosts and networks that a filter names; None for nobody.
     """
 
     interfaces: Sequence[str] = (ANY,)
@@ -59,6 +64,7 @@ class CaptureOptions:
     snaplen: int = LARGEST_FRAME
     promiscuous: bool = True
     buffer_bytes: int = 32 << 20
+    names: Names | None = None
 
     def __post_init__(self) -> None:
         if not self.interfaces:
@@ -97,7 +103,7 @@ class CaptureSource:
         self._described: dict[int, CapturedInterface] = {}
         several = len(self.watched) != 1
         program = admission(
-            _filters(options.filter, self.watched),
+            _filters(options, self.watched),
             snaplen=options.snaplen,
             indexes=sorted(self.watched) if several else (),
         )
@@ -236,26 +242,48 @@ class CaptureSource:
                     raise LinkError("capture on", each.name, errno.ENODEV, gone) from None
 
 
-def _filters(
-    wanted: str | Program | None, watched: dict[int, Interface]
-) -> dict[int, Program] | None:
+def _filters(options: CaptureOptions, watched: dict[int, Interface]) -> dict[int, Program] | None:
     """The filter for each link type that may be met."""
+    wanted = options.filter
     if wanted is None or wanted == "":
         return None
     if isinstance(wanted, Program):
         return {ETHERNET: wanted, RAW: wanted}
-    from rawproto.filter.compiler import FilterError, compile_filter
+    from rawproto.filter import FilterError, Names, compile_filter
 
-    types = [link_type_of(each.hardware_type) for each in watched.values()]
-    for each, link_type in zip(watched.values(), types, strict=True):
-        if link_type == COOKED:
+    def compiled(link_type: int) -> Program:
+        return compile_filter(
+            wanted,
+            link_type=link_type,
+            names=options.names or Names(),
+            netmask=_netmask(watched) if "broadcast" in wanted else None,
+            live=True,
+            snap_length=options.snaplen,
+        )
+
+    for each in watched.values():
+        if link_type_of(each.hardware_type) == COOKED:
             raise UsageError(
                 f"{each.name}: no filter is known for its kind of hardware ({each.hardware_type})"
             )
-    if types:
-        return {link_type: compile_filter(wanted, link_type=link_type) for link_type in set(types)}
-    filters = {ETHERNET: compile_filter(wanted, link_type=ETHERNET)}
+    if watched:
+        types = {link_type_of(each.hardware_type) for each in watched.values()}
+        return {link_type: compiled(link_type) for link_type in sorted(types)}
+    filters = {ETHERNET: compiled(ETHERNET)}
     with contextlib.suppress(FilterError):
         # Refused where it asks for what only Ethernet has: then nothing else can match.
-        filters[RAW] = compile_filter(wanted, link_type=RAW)
+        filters[RAW] = compiled(RAW)
     return filters
+
+
+def _netmask(watched: dict[int, Interface]) -> str | None:
+    """Of the IPv4 network of the only interface, for `ip broadcast`."""
+    if len(watched) != 1:
+        return None
+    import ipaddress
+
+    for each in interfaces():
+        for one in each.addresses if each.index in watched else ():
+            if ":" not in one.addr:
+                return str(ipaddress.ip_network(f"0.0.0.0/{one.prefix_length}").netmask)
+    return None
