@@ -12,6 +12,7 @@ import errno
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from random import randrange
 from typing import Any
 
@@ -248,7 +249,7 @@ class Pace:
     def took(self, now_ns: int) -> None:
         """A packet goes now: the next is due one interval after this one was."""
         if self.interval_ns:
-            self.due_ns = max(self.due_ns, now_ns - BACKLOG_NS) + self.interval_ns
+            self.due_ns = max(self.due_ns or now_ns, now_ns - BACKLOG_NS) + self.interval_ns
 
 
 def each_of(packets: Sendable | Iterable[Sendable], count: int = 1) -> Iterator[Sendable]:
@@ -263,8 +264,7 @@ def each_of(packets: Sendable | Iterable[Sendable], count: int = 1) -> Iterator[
         packets = (packets,)
     elif count > 1 and iter(packets) is packets:
         packets = list(packets)  # it can be gone through only once
-    for _ in range(count):
-        yield from packets
+    return chain.from_iterable(repeat(packets, count))
 
 
 class Sending:
