@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rawproto.drivers.ask import ask, ask_async
     from rawproto.drivers.ping import PingResult, ping, ping_async
     from rawproto.drivers.send import SendResult, send, send_async
+    from rawproto.drivers.sniff import AsyncSniffer, Sniffer, sniff, sniff_async
     from rawproto.drivers.traceroute import TraceResult, traceroute, traceroute_async
     from rawproto.errors import (
         EmitError,
@@ -110,6 +111,12 @@ _HOMES = {
         "SendResult",
         "send",
         "send_async",
+    ),
+    "drivers.sniff": (
+        "AsyncSniffer",
+        "Sniffer",
+        "sniff",
+        "sniff_async",
     ),
     "drivers.traceroute": (
         "TraceResult",
@@ -225,6 +232,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ARPMessage",
     "Answer",
+    "AsyncSniffer",
     "CapturedPacket",
     "DNSMessage",
     "DNSQuestion",
@@ -278,6 +286,7 @@ __all__ = [
     "RoutingHeader",
     "SegmentRoutingHeader",
     "SendResult",
+    "Sniffer",
     "TCPHeader",
     "TraceAnswer",
     "TraceHop",
@@ -308,6 +317,8 @@ __all__ = [
     "read",
     "send",
     "send_async",
+    "sniff",
+    "sniff_async",
     "summary",
     "traceroute",
     "traceroute_async",

@@ -136,6 +136,38 @@ def test_filter_holds_in_the_kernel(h1: lab.LiveHost, h2: lab.LiveHost, tmp_path
     assert session.source.ring.received == len(wanted)
 
 
+@pytest.mark.parametrize(
+    ("expression", "places"),
+    [
+        ("udp port 53", [0, 1, 4]),
+        ("arp or icmp6", [5, 6]),
+        ("vlan 100", [7]),
+        ("vlan 7 and vlan 8 and udp", [8]),
+        ("not ip and not ip6 and not vlan", [6, 9]),
+        ("ether broadcast", [6]),
+        ("tcp[tcpflags] & tcp-syn != 0", [2]),
+    ],
+)
+@pytest.mark.parametrize("interface", ["eth0", "any"])
+def test_filter_language_holds_on_the_wire(
+    h1: lab.LiveHost,
+    h2: lab.LiveHost,
+    tmp_path: Path,
+    expression: str,
+    places: list[int],
+    interface: str,
+) -> None:
+    path = tmp_path / "out.pcapng"
+    session = capture(h2, str(path), interface, filter=expression)
+    send(h1, ASSORTED)
+    finish(session)
+    assert frames_in(path) == [ASSORTED[at] for at in places]
+    assert session.source.ring.received == len(places)
+    with read(path) as reader:
+        assert len(list(reader)) == len(places)
+    assert reader.interfaces[0].filter == expression
+
+
 @pytest.mark.parametrize("name", ["out.pcap", "out.pcapng"])
 def test_snaplen_cuts_and_the_length_is_kept(
     h1: lab.LiveHost, h2: lab.LiveHost, tmp_path: Path, name: str
