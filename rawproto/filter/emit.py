@@ -188,6 +188,7 @@ def emit(graph: Graph, snap_length: int) -> list[Instruction]:
 
     program: list[Instruction] = []  # from its end to its front
     places: dict[tuple[int, int], int] = {}  # where a node is entered, counted from the end
+    jumps: dict[tuple[Instruction, int, int], list[int]] = {}
     for end, instruction in ends.items():
         places[end, 0] = len(program)
         program.append(instruction)
@@ -195,28 +196,31 @@ def emit(graph: Graph, snap_length: int) -> list[Instruction]:
         if number not in codes:
             continue
         yes, no = ((target, entries[number, target]) for target in graph.nodes[number][1:])
-        while True:
-            far = [to for to in (yes, no) if len(program) - 1 - places[to] > _FAR]
-            if not far:
-                break
-            # Those before this one may go by the same way.
-            skip = len(program) - 1 - places[far[0]]
-            places[far[0]] = len(program)
-            program.append(ends.get(far[0][0]) or Instruction(_CODE["ja", "to"], k=skip))
-        skips = (len(program) - 1 - places[to] for to in (yes, no))
-        program.append(_jump(graph.nodes[number].test, *skips))
         steps = codes[number].steps
-        places[number, len(steps)] = len(program) - 1
-        for at in range(len(steps) - 1, first[number] - 1, -1):
-            places[number, at] = len(program)
-            program.append(steps[at].instruction)
+        code = [step.instruction for step in reversed(steps[first[number] :])]
+        jump = _jump(graph.nodes[number].test)
+        same = jumps.setdefault((jump, places[yes], places[no]), [])
+        # What does the same may stand there already, for other values.
+        place = next((at for at in same if program[at + 1 : at + 1 + len(code)] == code), -1)
+        if place < 0:
+            while far := [to for to in (yes, no) if len(program) - 1 - places[to] > _FAR]:
+                # Those before this one may go by the same way.
+                skip = len(program) - 1 - places[far[0]]
+                places[far[0]] = len(program)
+                program.append(ends.get(far[0][0]) or Instruction(_CODE["ja", "to"], k=skip))
+            place = len(program)
+            same.append(place)
+            program.append(jump._replace(jt=place - 1 - places[yes], jf=place - 1 - places[no]))
+            program += code
+        for at in range(len(steps), first[number] - 1, -1):
+            places[number, at] = place + len(steps) - at
     return program[::-1]
 
 
-def _jump(test: Test, yes: int, no: int) -> Instruction:
+def _jump(test: Test) -> Instruction:
     if isinstance(test.right, int):
-        return Instruction(_CODE[test.jump, "imm"], yes, no, test.right)
-    return Instruction(_CODE[test.jump, "x"], yes, no)
+        return Instruction(_CODE[test.jump, "imm"], k=test.right)
+    return Instruction(_CODE[test.jump, "x"])
 
 
 def _entries(graph: Graph) -> tuple[dict[int, _Code], dict[tuple[int, int], int]]:

@@ -29,6 +29,9 @@ __all__ = ["ACCEPT", "REJECT", "Graph", "Node"]
 
 REJECT, ACCEPT = 0, 1
 
+_MOST_ROUNDS = 20
+"""How often tests are pulled up; two or three times is usual."""
+
 _Facts = dict[object, int]
 """What is known on the way to a node: a value's number, a test's answer."""
 
@@ -53,8 +56,11 @@ class Graph:
         self.nodes: list[Node] = [Node(Test("", 0, 0), end, end) for end in (REJECT, ACCEPT)]
         self._numbers: dict[Node, int] = {}
         self.root = self._build(predicate, ACCEPT, REJECT)
-        while self._leave_out_what_is_known():
-            pass
+        for _ in range(_MOST_ROUNDS):
+            while self._leave_out_what_is_known():
+                pass
+            if not (self._pull_up("no") | self._pull_up("yes")):
+                break
 
     def __len__(self) -> int:
         """How many tests there are."""
@@ -124,6 +130,63 @@ class Graph:
             renamed[number] = self._node(old[number].test, renamed[yes], renamed[no])
         self.root = renamed[root]
         return self.nodes != old
+
+    def _pull_up(self, way: str) -> bool:
+        """Asks tests of one value together; whether that changed anything.
+
+        In a run of tests that all lead to one place where they hold (for `way` "yes":
+        where they fail), it does not matter which is asked first, as long as no load is
+        made earlier: `port 80 or 81` looks at the source port twice and then at the
+        destination port. libpcap does the same, so the same packets that are cut short pass.
+        """
+        old = self.nodes
+        values: dict[int, set[Value]] = {}  # what A holds on the ways to a node
+        ways: dict[int, int] = {self.root: 2}
+        for node in old[2:]:
+            for target in (node.yes, node.no):
+                values.setdefault(target, set()).add(node.test.left)
+                ways[target] = ways.get(target, 0) + 1
+
+        def after(number: int) -> int:
+            return old[number].yes if way == "yes" else old[number].no
+
+        def exit_of(number: int) -> int:
+            return old[number].no if way == "yes" else old[number].yes
+
+        self.nodes, self._numbers = old[:2], {}
+        renamed = {REJECT: REJECT, ACCEPT: ACCEPT}
+        changed = False
+        inside: set[int] = set()
+        runs: dict[int, list[int]] = {}
+        for number in range(self.root, ACCEPT, -1):
+            if number in inside:
+                continue
+            run = [number]
+            while (to := after(run[-1])) > ACCEPT and ways[to] == 1 and exit_of(to) == exit_of(number):
+                run.append(to)
+            inside.update(run[1:])
+            arriving = values.get(number, set())
+            held = next(iter(arriving)) if len(arriving) == 1 else None
+            runs[number] = run
+            ordered = _grouped(run, [old[each].test.left for each in run], held)
+            changed |= ordered != run
+            runs[number] = ordered
+        for number in sorted(runs):
+            leave, end = renamed[exit_of(number)], renamed[after(min(runs[number]))]
+            for each in reversed(runs[number]):
+                pair = (end, leave) if way == "yes" else (leave, end)
+                end = self._node(old[each].test, *pair)
+            renamed[number] = end
+        self.root = renamed[self.root]
+        return changed
+
+
+def _grouped(run: list[int], values: list[Value], held: Value | None) -> list[int]:
+    """A run in another order: those of the value that is held, then of the next, and so on."""
+    groups: dict[Value | None, list[int]] = {held: []}
+    for number, value in zip(run, values, strict=True):
+        groups.setdefault(value, []).append(number)
+    return [number for group in groups.values() for number in group]
 
 
 def _learn(known: _Facts, test: Test, answer: bool) -> _Facts:

@@ -47,6 +47,7 @@ class Ancillary:
         vlan_tpid: its EtherType (`vlan_tpid`).
         payload_offset: where the payload begins, as the flow dissector found (`poff`).
         random: `rand`.
+        length: of the packet on the wire, where only its beginning was kept; None for `packet`'s.
         network: bytes from the network header on, for offsets relative to it.
         link: bytes from the link-layer header on, likewise.
     """
@@ -64,6 +65,7 @@ class Ancillary:
     vlan_tpid: int = 0
     payload_offset: int = 0
     random: int = 0
+    length: int | None = None
     network: bytes = b""
     link: bytes = b""
 
@@ -108,6 +110,7 @@ def run(program: Program, packet: bytes, ancillary: Ancillary = _UNKNOWN) -> int
     """
     instructions = program.instructions
     length = len(packet)
+    wire_length = length if ancillary.length is None else ancillary.length
     memory = [0] * MEMORY_WORDS
     a = x = at = 0
     # Ordered by how often real filters do it: load, compare, return.
@@ -136,7 +139,7 @@ def run(program: Program, packet: bytes, ancillary: Ancillary = _UNKNOWN) -> int
             elif mode == 0x60:
                 a = memory[k]
             else:
-                a = length if mode == 0x80 else k
+                a = wire_length if mode == 0x80 else k
         elif kind == 5:  # jumps
             operation = code & 0xF0
             if operation == 0:
@@ -169,7 +172,7 @@ def run(program: Program, packet: bytes, ancillary: Ancillary = _UNKNOWN) -> int
             elif mode == 0x60:
                 x = memory[k]
             else:
-                x = length if mode == 0x80 else k
+                x = wire_length if mode == 0x80 else k
         elif kind == 2:
             memory[k] = a
         elif kind == 3:
