@@ -8,9 +8,8 @@ examples:
   rawproto decode --json trace.pcap | jq 'select(.damage)'
   rawproto decode --stats trace.pcap            conversations, endpoints, protocols
 
-Checksums that are wrong are told behind the line, all verdicts under -v. TCP's sequence
-numbers are those of the wire. Fragments are put together, and the whole packet is shown
-with the one that completes it.
+Checksums that are wrong are told behind the line, all verdicts under -v. Fragments are
+put together, and the whole packet is shown with the one that completes it.
 
 exit code: 0 all was read, 2 a file is damaged (what came before it is shown) or an error
 """
@@ -74,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     line.add_argument(
         "-#", "--number", dest="number", action="store_true", help="number the packets"
+    )
+    line.add_argument(
+        "-S",
+        dest="absolute",
+        action="store_true",
+        help="TCP's sequence numbers as they stand, not counted from a connection's first",
     )
     line.add_argument("-n", action="store_true", help="no names for addresses: there never are any")
     line.add_argument("-l", dest="flush", action="store_true", help="write line by line")

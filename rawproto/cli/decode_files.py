@@ -15,6 +15,7 @@ from typing import NamedTuple
 from rawproto.capture import CapturedPacket, read
 from rawproto.capture.reader import Reader
 from rawproto.errors import UsageError, WireError
+from rawproto.filter import interpreter
 from rawproto.filter.instructions import Program
 from rawproto.wire.dissect import LINK_TYPES
 
@@ -115,9 +116,12 @@ class Captures:
         return program
 
     def _passes(self, packet: CapturedPacket) -> bool:
-        from rawproto.filter.interpreter import run
-
-        return bool(run(self._program(packet.link_type), packet.data))
+        program = self._program(packet.link_type)
+        if packet.original_length == len(packet.data):
+            return bool(interpreter.run(program, packet.data))
+        # `len`, `greater` and `less` are about the packet that was on the wire.
+        ancillary = interpreter.Ancillary(length=packet.original_length)
+        return bool(interpreter.run(program, packet.data, ancillary))
 
     def _wonder(self, name: str, link_type: int) -> None:
         if link_type not in self._strange:

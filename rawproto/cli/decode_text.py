@@ -23,6 +23,7 @@ from typing import TextIO
 from rawproto.capture.packet import Interface
 from rawproto.capture.reader import Reader
 from rawproto.cli.decode_files import Captures, Found
+from rawproto.cli.decode_sequences import Sequences
 from rawproto.cli.decode_time import Clock
 from rawproto.cli.render import Style
 from rawproto.packets.reassembly import Reassembled, Reassembler
@@ -52,7 +53,7 @@ class TextReport:
         """
         Args:
             stream: where to.
-            arguments: `verbose`, `hex`, `diagram`, `number`, `time` and `color` of the verb.
+            arguments: the options of the verb.
             several: whether packets of more than one file come, which then are headed by its name.
         """
         self._write = stream.write
@@ -64,6 +65,7 @@ class TextReport:
         self._file = ""
         self._clock = Clock(arguments.time)
         self._interfaces_told = 0
+        self._sequences = Sequences()
         self._reassembler = Reassembler()
 
     def tell(self, captures: Captures) -> None:
@@ -98,7 +100,9 @@ class TextReport:
         if front and self._style.on:
             front = self._style(front, "dim")
         verdicts = checksums(seen)
-        self._write(f"{front}{summary(seen)}{self._wrong(seen, verdicts)}\n")
+        base = (0, 0) if self._arguments.absolute else self._sequences.base(seen)
+        line = summary(seen, sequence_base=base)
+        self._write(f"{front}{line}{self._wrong(seen, verdicts)}\n")
         if self._inside:
             if self._arguments.verbose:
                 self._tell_circumstances(found)

@@ -11,8 +11,8 @@ layer leaves to the next: the addresses to write, how long the inside is, and wh
 to say of it if no layer inside speaks for itself. What is wrong with a packet stands
 last: `[|tcp, 8 bytes missing]` where it ends within TCP, else the reason.
 
-Sequence numbers are absolute, because one packet alone knows no connection. ICMP,
-ARP and DNS have their words in `summary_words`.
+One packet alone knows no connection: sequence numbers are as they stand, unless the
+caller knows where they begin. ICMP, ARP and DNS have their words in `summary_words`.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ _TCP_LETTERS = {
 }
 
 
+_MASK = 0xFFFF_FFFF
 _Inside = tuple[Callable[[int | None], str], int | None, int]
 
 
@@ -84,9 +85,10 @@ class _Line:
             is worded, the number, and where it begins; None once one has spoken.
         end: where in the packet the inside ends, as the headers say; a packet that was
             cut short may end before.
+        base: what TCP's sequence and acknowledgment numbers are counted from.
     """
 
-    def __init__(self, end: int) -> None:
+    def __init__(self, end: int, base: tuple[int, int]) -> None:
         self.words: list[str] = []
         self.src = self.dst = ""
         self.in_ip = False
@@ -94,6 +96,7 @@ class _Line:
         self.tail: list[str] = []
         self.inside: _Inside | None = (_data_words, None, 0)
         self.end = end
+        self.base = base
 
     def addresses(self, src_port: int | None = None, dst_port: int | None = None) -> None:
         """Writes the addresses if they are still to be written, with ports if there are any."""
@@ -118,13 +121,14 @@ class _Line:
             self.tail.append(f"(frag {identification}:{length}@{offset * 8}{more})")
 
 
-def summary(found: Dissection) -> str:
+def summary(found: Dissection, *, sequence_base: tuple[int, int] = (0, 0)) -> str:
     """One line about a packet, without the time.
 
     Args:
         found: what `dissect` made of it.
+        sequence_base: what TCP's sequence and acknowledgment numbers are counted from.
     """
-    line = _Line(len(found.data))
+    line = _Line(len(found.data), sequence_base)
     for layer, (start, end) in zip(found.layers, found.spans, strict=True):
         _teller(type(layer))(layer, line, start, end)
     if line.inside:
@@ -279,19 +283,21 @@ def _(layer: DNSMessage, line: _Line, start: int, end: int) -> None:
 def _(layer: TCPHeader, line: _Line, start: int, end: int) -> None:
     line.addresses(layer.src_port, layer.dst_port)
     length = line.end - end
+    sequence_base, acknowledgment_base = line.base
+    first = (layer.sequence_number - sequence_base) & _MASK
     words = [f"Flags [{_flag_letters(layer.flags)}]"]
     if length > 0:
-        last = (layer.sequence_number + length) & 0xFFFFFFFF
-        words.append(f"seq {layer.sequence_number}:{last}")
+        words.append(f"seq {first}:{(first + length) & _MASK}")
     elif layer.flags & (SYN | FIN | RST):
-        words.append(f"seq {layer.sequence_number}")
+        words.append(f"seq {first}")
     if layer.flags & ACK:
-        words.append(f"ack {layer.acknowledgment_number}")
+        words.append(f"ack {(layer.acknowledgment_number - acknowledgment_base) & _MASK}")
     words.append(f"win {layer.window}")
     if layer.flags & URG:
         words.append(f"urg {layer.urgent_pointer}")
     if layer.options:
-        words.append(f"options [{','.join(map(_option, layer.options))}]")
+        options = [_option(option, acknowledgment_base) for option in layer.options]
+        words.append(f"options [{','.join(options)}]")
     words.append(f"length {length}")
     line.say(", ".join(words))
 
@@ -305,7 +311,7 @@ def _flag_letters(flags: int) -> str:
     return "".join([_TCP_LETTERS[bit] for bit in _TCP_LETTERS if flags & bit]) or "none"
 
 
-def _option(option: tcp_options.TCPOption) -> str:
+def _option(option: tcp_options.TCPOption, acknowledgment_base: int) -> str:
     match option:
         case tcp_options.NoOperation():
             return "nop"
@@ -320,7 +326,10 @@ def _option(option: tcp_options.TCPOption) -> str:
         case tcp_options.SACKPermitted():
             return "sackOK"
         case tcp_options.SACK(blocks=blocks):
-            edges = "".join(f"{{{left}:{right}}}" for left, right in blocks)
+            begin = acknowledgment_base
+            edges = "".join(
+                f"{{{(left - begin) & _MASK}:{(right - begin) & _MASK}}}" for left, right in blocks
+            )
             return f"sack {len(blocks)} {edges}"
         case tcp_options.FastOpen(cookie=cookie):
             return f"tfo {f'cookie {cookie.hex()}' if cookie else 'cookiereq'}"

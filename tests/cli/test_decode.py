@@ -183,3 +183,10 @@ def test_a_filter_goes_by_each_packets_link_type(decode: Decoder) -> None:
         f"    2  {LINE}",
     ]
     assert len(decode("--filter", "not udp port 9", path).lines) == 2
+
+
+def test_a_filter_knows_how_long_a_packet_was_that_is_not_all_there(decode: Decoder) -> None:
+    cut = CapturedPacket(time_ns=START_NS, data=bytes(datagram()), original_length=1500)
+    path = decode.file([datagram(), cut])
+    assert len(decode("--filter", "greater 1500", path).lines) == 1
+    assert len(decode("--filter", "less 1499", path).lines) == 1

@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from rawproto import CapturedPacket, ICMPDestinationUnreachable, IPv4Header, UDPHeader
+from rawproto import (
+    CapturedPacket,
+    ICMPDestinationUnreachable,
+    IPv4Header,
+    Packet,
+    TCPHeader,
+    UDPHeader,
+    dissect,
+)
 from rawproto.capture import Interface
+from rawproto.cli.decode_sequences import Sequences
 from rawproto.wire.checksum import pseudo_header_sum
+from rawproto.wire.dissect import RAW
 from rawproto.wire.fragment import fragment_ipv4
 from rawproto.wire.show import hexdump
+from rawproto.wire.tcp import ACK, FIN, SYN
 from tests.cli.decoding import CAPTURES, FRAME, HEADER, START_NS, Decoder, datagram
 
 LINE = "IP 192.0.2.1.1024 > 192.0.2.2.9: UDP, length 4"
@@ -54,6 +65,85 @@ def test_under_v_every_checksum_has_its_verdict(decode: Decoder) -> None:
         "wrong",
         "not verified",
     ]
+
+
+# --- TCP's numbers --------------------------------------------------------------------------------
+
+
+def segment(
+    number: int, acknowledged: int, flags: int, data: bytes = b"", back: bool = False
+) -> Packet:
+    """One of a connection between two hosts, there or back."""
+    addresses = ["192.0.2.1", "192.0.2.2"][:: -1 if back else 1]
+    ports = [40000, 80][:: -1 if back else 1]
+    header = IPv4Header(src_addr=addresses[0], dst_addr=addresses[1])
+    tcp = TCPHeader(
+        src_port=ports[0],
+        dst_port=ports[1],
+        sequence_number=number & 0xFFFF_FFFF,
+        acknowledgment_number=acknowledged & 0xFFFF_FFFF,
+        flags=flags,
+    )
+    return FRAME / header / tcp / data
+
+
+def numbers(text: str) -> list[str]:
+    return [re.sub(r".*\], (.*), win.*", r"\1", line) for line in text.splitlines()]
+
+
+def test_sequence_numbers_count_from_where_a_connection_begins(decode: Decoder) -> None:
+    """Across the wrap at 2**32; each SYN shows its own number, and begins anew."""
+    mine, theirs = 2**32 - 10, 7000
+    path = decode.file(
+        [
+            segment(mine, 0, SYN),
+            segment(theirs, mine + 1, SYN | ACK, back=True),
+            segment(mine + 1, theirs + 1, ACK, b"x" * 20),
+            segment(theirs + 1, mine + 21, ACK, b"y" * 5, back=True),
+            segment(mine + 21, theirs + 6, ACK | FIN),
+            segment(100, 0, SYN),
+            segment(101, 0, 0, b"z"),
+        ]
+    )
+    assert numbers(decode(path).out) == [
+        f"seq {mine}",
+        f"seq {theirs}, ack {mine + 1}",
+        "seq 1:21, ack 1",
+        "seq 1:6, ack 21",
+        "seq 21, ack 6",
+        "seq 100",
+        "seq 1:2",
+    ]
+    assert numbers(decode("-S", path).out)[2] == f"seq {mine + 1}:11, ack {theirs + 1}"
+
+
+def test_a_connection_that_began_before_the_capture_counts_from_its_first_packet(
+    decode: Decoder,
+) -> None:
+    path = decode.file(
+        [
+            segment(500, 900, ACK, b"x" * 10),
+            segment(900, 510, ACK, b"y", back=True),
+            segment(510, 901, ACK, b"x"),
+        ]
+    )
+    assert numbers(decode(path).out) == [
+        "seq 500:510, ack 900",
+        "seq 1:2, ack 10",
+        "seq 10:11, ack 2",
+    ]
+
+
+def test_only_so_many_connections_are_remembered() -> None:
+    sequences = Sequences(most_connections=2)
+
+    def base(port: int) -> tuple[int, int]:
+        header = TCPHeader(src_port=port, sequence_number=port, acknowledgment_number=1)
+        return sequences.base(dissect((HEADER / header).emit(), RAW))
+
+    assert [base(port) for port in (1, 2, 3)] == [(0, 0)] * 3
+    assert base(3) == (3, 0)
+    assert base(1) == (0, 0), "the oldest was forgotten"
 
 
 # --- names and values ----------------------------------------------------------------------------
