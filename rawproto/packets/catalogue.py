@@ -50,7 +50,7 @@ from rawproto.wire.udp import UDPHeader
 __all__ = ["LAYERS", "LayerEntry", "layer_entry"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class LayerEntry:
     """A layer by name.
 

@@ -48,7 +48,7 @@ class NotationError(UsageError):
         self.position = position
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Token:
     """One token.
 

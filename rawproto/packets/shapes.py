@@ -24,7 +24,7 @@ REQUIRED: Any = dataclasses.MISSING
 """The default of a field that has none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Scalar:
     """One value.
 
@@ -45,21 +45,21 @@ class Scalar:
     words: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Items:
     """Any number of values of one shape, in order."""
 
     item: Shape
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Row:
     """A fixed number of values that belong together, such as the edges of a SACK block."""
 
     columns: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Struct:
     """An option, object or record, one of several forms by name; of a lone form none is needed."""
 
@@ -69,7 +69,7 @@ class Struct:
 Shape = Scalar | Items | Row | Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Field:
     """A field of a form.
 
@@ -88,7 +88,7 @@ class Field:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Form:
     """One class as the notation sees it.
 
