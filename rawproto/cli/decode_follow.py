@@ -1,0 +1,248 @@
+"""`rawproto decode --follow SPEC`: one conversation put together, or the list of all.
+
+SPEC is `tcp:N` or `udp:N` (N alone is TCP's), with the numbers that `list` shows and
+Wireshark calls `tcp.stream` and `udp.stream`; or a filter, for the conversation of the
+first packet that it matches, from that packet on. Both `decode_follow` and its reports
+read a capture once, as it comes; what waits for its turn is bounded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from rawproto.capture.packet import CapturedPacket
+from rawproto.errors import UsageError
+from rawproto.packets.conversations import Conversation, Conversations, transport
+from rawproto.packets.reassembly import Reassembler
+from rawproto.packets.streams import StreamData, StreamGap, TCPStream
+from rawproto.wire.dissect import RAW, Dissection, dissect
+from rawproto.wire.tcp import TCPHeader
+
+if TYPE_CHECKING:
+    from rawproto.filter.instructions import Program
+
+__all__ = ["Report", "run", "tell_reassembly"]
+
+
+class Report(Protocol):
+    """Who shows a conversation."""
+
+    def begin(self, conversation: Conversation) -> None:
+        """This is the one that is followed."""
+
+    def tell(self, event: StreamData | StreamGap) -> None:
+        """What was said next, or is missing."""
+
+    def end(self, conversation: Conversation, stream: TCPStream | None) -> None:
+        """That was all; `stream` is None for UDP."""
+
+
+def run(packets: Iterable[CapturedPacket], arguments: argparse.Namespace) -> int:
+    """Follows what `arguments.follow` chooses.
+
+    Args:
+        packets: in the order of the capture.
+        arguments: of `rawproto decode`: follow, form, side, json, top, color.
+
+    Raises:
+        UsageError: SPEC chooses nothing, or the options contradict each other.
+    """
+    if arguments.form == "raw" and not arguments.side:
+        raise UsageError("--as raw: whose bytes? add --side client or --side server")
+    if arguments.form != "text" and arguments.json:
+        raise UsageError(f"--as {arguments.form}: --json has a form of its own")
+    follower = Follower(
+        arguments.follow, None if arguments.follow == "list" else _report(arguments)
+    )
+    for packet in packets:
+        follower.take(packet)
+    follower.end()
+    if arguments.follow == "list":
+        _list(follower, arguments)
+    elif follower.chosen is None:
+        raise UsageError(
+            f"--follow {arguments.follow}: there is none such among {follower.count_words}; "
+            "--follow list shows them"
+        )
+    tell_reassembly(follower.reassembler)
+    crowded = sum(table.untracked for table in follower.tables.values())
+    if crowded:
+        _complain(f"{crowded} packets belong to conversations beyond those that are kept")
+    return 0
+
+
+def tell_reassembly(reassembler: Reassembler) -> None:
+    """Says on stderr which fragmented packets could not be put together."""
+    while trouble := reassembler.poll_trouble():
+        _complain(str(trouble))
+
+
+class Follower:
+    """Sorts packets into conversations and hands the chosen one's bytes to a report.
+
+    Attributes:
+        tables: the conversations, by protocol.
+        reassembler: of their fragments.
+        chosen: the one that is followed, None before its first packet.
+    """
+
+    def __init__(self, spec: str, report: Report | None) -> None:
+        """
+        Args:
+            spec: as the user gave it; not looked at without a report.
+            report: None to follow none.
+
+        Raises:
+            UsageError: `spec` is neither a number nor a filter (`FilterError`).
+        """
+        self.tables = {name: Conversations(name) for name in ("tcp", "udp")}
+        self.reassembler = Reassembler()
+        self.chosen: Conversation | None = None
+        self._report = report
+        self._stream: TCPStream | None = None
+        self._said = [0, 0]
+        self._last_ns = 0
+        self._programs: dict[int, Program] = {}
+        self._filter = ""
+        self._name = ""
+        self._others: dict[str, None] = {}
+        if report is None:
+            return
+        number = re.fullmatch(r"(?:(tcp|udp):)?(\d{1,9})", spec, re.ASCII)
+        if number:
+            self._name = f"{number[1] or 'tcp'}:{int(number[2])}"
+        else:
+            self._filter = spec
+            self._matches(b"", RAW)  # a filter that is none is told before a file is read
+
+    @property
+    def count_words(self) -> str:
+        """How many conversations there were."""
+        return " and ".join(f"{len(table.all)} of {name}" for name, table in self.tables.items())
+
+    def take(self, packet: CapturedPacket) -> None:
+        """The next packet of the capture."""
+        found = dissect(packet.data, packet.link_type)
+        self._last_ns = packet.time_ns
+        whole = self.reassembler.whole(found, packet.time_ns)
+        carried = None if whole is None else transport(whole)
+        if whole is None or carried is None:
+            return
+        known = self.tables[carried.header.layer].add(
+            carried.src_addr, carried.dst_addr, packet.time_ns, carried.header
+        )
+        if known is None:
+            return
+        conversation, side = known
+        conversation.count(side, packet.original_length, packet.time_ns)
+        if self._report is None or not self._is_chosen(conversation, packet, whole, found):
+            return
+        if isinstance(carried.header, TCPHeader):
+            self._stream = self._stream or TCPStream()
+            events = self._stream.add(
+                side, carried.header, carried.data, carried.length, packet.time_ns
+            )
+            for event in events:
+                self._report.tell(event)
+            return
+        said = self._said[side]
+        self._said[side] += carried.length
+        self._report.tell(
+            StreamData(side=side, time_ns=packet.time_ns, offset=said, data=carried.data)
+        )
+        missing = carried.length - len(carried.data)
+        if missing:
+            at = said + len(carried.data)
+            self._report.tell(
+                StreamGap(side=side, time_ns=packet.time_ns, offset=at, length=missing)
+            )
+
+    def end(self) -> None:
+        """That was the last packet."""
+        self.reassembler.end(self._last_ns)
+        if self._report is None or self.chosen is None:
+            return
+        if self._stream is not None:
+            for event in self._stream.end(self._last_ns):
+                self._report.tell(event)
+        self._report.end(self.chosen, self._stream)
+        if self._others:
+            names = ", ".join(list(self._others)[:5]) + (", ..." if len(self._others) > 5 else "")
+            _complain(f"--follow {self._filter}: {self.chosen.name}; {names} match too")
+
+    def _is_chosen(
+        self,
+        conversation: Conversation,
+        packet: CapturedPacket,
+        whole: Dissection,
+        found: Dissection,
+    ) -> bool:
+        if self.chosen is conversation:
+            return True
+        if self._name:
+            matches = conversation.name == self._name
+        elif whole is found:
+            matches = self._matches(packet.data, packet.link_type)
+        else:
+            matches = self._matches(whole.data, RAW)
+        if not matches:
+            return False
+        if self.chosen is not None:
+            if len(self._others) <= 5:
+                self._others[conversation.name] = None
+            return False
+        self.chosen = conversation
+        if self._report is not None:
+            self._report.begin(conversation)
+        return True
+
+    def _matches(self, data: bytes, link_type: int) -> bool:
+        from rawproto.filter.compiler import compile_filter
+        from rawproto.filter.interpreter import run as interpret
+
+        program = self._programs.get(link_type)
+        if program is None:
+            program = compile_filter(self._filter, link_type=link_type)
+            self._programs[link_type] = program
+        return bool(interpret(program, data))
+
+
+def _report(arguments: argparse.Namespace) -> Report:
+    sides = {"client": (0,), "server": (1,)}.get(arguments.side or "", (0, 1))
+    if arguments.json:
+        from rawproto.cli.follow_json import FollowJSON
+
+        return FollowJSON(sys.stdout, sides)
+    from rawproto.cli.follow_text import FollowHex, FollowRaw, FollowText
+    from rawproto.cli.render import Style
+
+    if arguments.form == "raw":
+        return FollowRaw(sys.stdout.buffer, sides[0], _complain)
+    style = Style(sys.stdout, arguments.color)
+    return (FollowHex if arguments.form == "hex" else FollowText)(sys.stdout, sides, style)
+
+
+def _list(follower: Follower, arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        from rawproto.cli.render import json_line
+        from rawproto.cli.stats_json import conversation_fields
+
+        for table in follower.tables.values():
+            for each in table.all:
+                sys.stdout.write(json_line("conversation", conversation_fields(each)))
+        return
+    from rawproto.cli.render import Style
+    from rawproto.cli.stats_text import conversation_table
+
+    everything = [each for table in follower.tables.values() for each in table.all]
+    sys.stdout.write(conversation_table(everything, Style(sys.stdout, arguments.color)))
+
+
+def _complain(words: str) -> None:
+    """One line on stderr, behind what was shown before."""
+    sys.stdout.flush()
+    sys.stderr.write(f"rawproto decode: {words}\n")
