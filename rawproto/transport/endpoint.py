@@ -27,6 +27,7 @@ from rawproto.transport.handshake import Ports
 from rawproto.transport.parameters import Parameters
 from rawproto.transport.tokens import reset_token
 from rawproto.wire.rpt import (
+    LONG,
     LONG_FORM,
     SHORT,
     VERSION_1,
@@ -39,7 +40,7 @@ from rawproto.wire.rpt import (
     parse_rpt,
 )
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "refusal"]
 
 _LEAST_BYTES = SHORT.size + TAG_BYTES + 1
 _STATELESS_PER_SECOND = 1000
@@ -335,6 +336,29 @@ class Endpoint:
         else:
             connection.abort(CloseCode.NOT_AUTHORIZED, "this key is not authorized", now_ns)
 
+    # --- what the carrier tells ---
+
+    def on_refused(self, data: bytes, size: int, now_ns: int) -> None:
+        """The carrier, or a router, takes packets of at most `size` bytes, and not this one."""
+        if len(data) >= SHORT.size and not data[0] & LONG_FORM:
+            cid = SHORT.unpack_from(data)[4]
+            for connection in self.connections.values():
+                if connection.sender.peer_cid == cid:
+                    connection.sender.on_refused(size, now_ns)
+                    self.touch(connection)
+
+    def on_unreachable(self, data: bytes, words: str) -> None:
+        """An ICMP error says that a packet of ours, an INIT, reached nobody."""
+        if len(data) < LONG.size or not data[0] & LONG_FORM:
+            return
+        src_cid = LONG.unpack_from(data)[5]
+        connection = self.connections.get(src_cid)
+        if connection is not None and connection.attempt is not None:
+            connection.attempt.on_unreachable(words)
+            if connection.attempt.error is not None:
+                connection.fail_handshake(connection.attempt.error)
+                self.touch(connection)
+
     # --- answers that need no connection ---
 
     def _refuse(
@@ -412,6 +436,27 @@ class Endpoint:
                 self._touched[cid] = connection
         if self._listener is not None:
             self._listener.expire(now_ns)
+
+
+def refusal(data: bytes, addr: str) -> tuple[int, bytes] | None:
+    """For whoever refuses ports that nobody holds (section 12.7).
+
+    Args:
+        data: a packet that came.
+        addr: from where.
+
+    Returns:
+        The port that it is for and the RESET that refuses it; None if it is no INIT.
+    """
+    try:
+        packet, behind = parse_rpt(data)
+    except WireError:
+        return None
+    if not isinstance(packet, RPTInit) or behind or len(data) < MIN_INIT_BYTES:
+        return None
+    if not RPTLong.verify(data) or not _is_unicast(addr):
+        return None
+    return packet.dst_port, RPTReset(**_returned(packet), code=ResetCode.PORT).emit()
 
 
 def _is_unicast(addr: str) -> bool:

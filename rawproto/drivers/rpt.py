@@ -1,0 +1,256 @@
+"""`connect` and `serve`: RPT for coroutines.
+
+async with rawproto.connect("rpt://10.0.0.2:4000") as connection:
+    stream = await connection.open_stream()
+    await stream.send(b"hello")
+    await stream.send_eof()
+    data = await stream.receive()
+
+async with rawproto.serve("rpt://0.0.0.0:4000", handler):
+    await asyncio.sleep(3600)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+from rawproto.drivers.names import resolve
+from rawproto.drivers.rpt_address import RPTAddress, parse_address
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt_node import Node
+from rawproto.drivers.rpt_responder import Responder
+from rawproto.errors import LinkError, RawprotoError, UsageError
+from rawproto.link.rpt_carrier import Carrier, RawCarrier, UDPCarrier
+from rawproto.transport.attempt import Credentials
+from rawproto.transport.config import Config
+from rawproto.transport.endpoint import Endpoint
+from rawproto.transport.halfopen import Listener
+from rawproto.wire.address import family_of
+
+__all__ = ["Server", "connect", "serve"]
+
+Handler = Callable[[RPTConnection], Awaitable[None]]
+
+
+def _open_carrier(address: RPTAddress, family: int, *, peer: str, listens: bool) -> Carrier:
+    wanted: Any = 6 if family == 6 else 4
+    local = "" if peer else address.host
+    if local in ("0.0.0.0", "::"):
+        local = ""
+    port = 0 if peer else address.port
+    if address.carrier == "rpt+udp":
+        return UDPCarrier(wanted, local, port, peer=peer)
+    return RawCarrier(wanted, local, port, listens=listens, peer=peer)
+
+
+class connect:
+    """Connects: `async with connect(...) as connection`, or `await connect(...)`.
+
+    Args:
+        address: `rpt://host:port` or `rpt+udp://host:port`.
+        static: this side's private key, 32 bytes; None makes one for this connection alone.
+        peer_key: the public key that the peer must have, None on first contact.
+        trust: asked about the key of a peer on first contact; answers why not, or None.
+        psk: a secret of 32 bytes that both know, b"" for none.
+        config: other settings.
+        family: 4 or 6, None for whichever the name has.
+
+    Raises:
+        UsageError: the address is none.
+        LinkError, PrivilegeError: no socket, no route.
+        RefusedError: nobody listens there.
+        HandshakeError (PeerMismatchError, NotAuthorizedError, UnknownPeerError): no trust.
+        ConnectionLostError: nobody answers.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        static: bytes | None = None,
+        peer_key: bytes | None = None,
+        trust: Callable[[bytes], RawprotoError | None] = lambda key: None,
+        psk: bytes = b"",
+        config: Config | None = None,
+        family: Any = None,
+    ) -> None:
+        self._address = parse_address(address)
+        self._credentials = Credentials(
+            static=static or os.urandom(32), peer_key=peer_key, psk=psk, trust=trust
+        )
+        self._config = config or Config()
+        self._family = family
+        self._node: Node | None = None
+        self._responder: Responder | None = None
+        self._connection: RPTConnection | None = None
+
+    async def _connect(self) -> RPTConnection:
+        if not self._address.host or not self._address.port:
+            raise UsageError(f"{self._address}: connecting takes a host and a port")
+        loop = asyncio.get_running_loop()
+        host = await loop.run_in_executor(None, resolve, self._address.host, self._family)
+        carrier = _open_carrier(self._address, family_of(host), peer=host, listens=False)
+        endpoint = Endpoint(carrier.port, self._config, entropy=os.urandom, ceiling=carrier.ceiling)
+        self._node = node = Node(endpoint, carrier)
+        try:
+            if self._address.carrier == "rpt":
+                self._responder = Responder(6 if ":" in host else 4)
+            carrier_port = self._address.port if self._address.carrier == "rpt+udp" else 0
+            machine = endpoint.connect(
+                (host, carrier_port), self._address.port, self._credentials, time.monotonic_ns()
+            )
+            self._connection = connection = node.adopt(machine)
+            connection.forgotten = self._release
+            await connection.established()
+        except BaseException:
+            self._release()
+            raise
+        return connection
+
+    def _release(self) -> None:
+        if self._responder is not None:
+            self._responder.close()
+        if self._node is not None:
+            self._node.close()
+
+    def __await__(self) -> Generator[Any, None, RPTConnection]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> RPTConnection:
+        return await self._connect()
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        connection, node = self._connection, self._node
+        if connection is None or node is None:
+            return
+        try:
+            if kind is None:
+                await connection.close()
+            else:
+                connection.abort()
+        finally:
+            node.close_soon()  # CLOSE may have to be said again
+
+
+class Server:
+    """A listener that runs. Made by `serve`.
+
+    Attributes:
+        address: where it listens, with the port that it got.
+    """
+
+    def __init__(self, node: Node, responder: Responder | None, address: RPTAddress) -> None:
+        self._node = node
+        self._responder = responder
+        self.address = address
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[RPTConnection] = set()
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Stops: connections get `grace_s` seconds to end by themselves and are aborted then."""
+        if self._tasks and grace_s:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        for connection in list(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._responder is not None:
+            self._responder.close()
+        self._node.close()
+
+    def _accepted(self, connection: RPTConnection, handler: Handler) -> None:
+        self._connections.add(connection)
+        task = asyncio.get_running_loop().create_task(self._run(connection, handler))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, connection: RPTConnection, handler: Handler) -> None:
+        try:
+            await handler(connection)
+            await connection.close()
+        except (RawprotoError, ConnectionError):
+            connection.abort()  # it is over; what ended it is in `error`
+        finally:
+            self._connections.discard(connection)
+
+
+class serve:
+    """Listens: `async with serve(address, handler) as server`, or `server = await serve(...)`.
+
+    Args:
+        address: `rpt://host:port` or `rpt+udp://host:port`; port 0 takes a free one, host
+            0.0.0.0 or [::] all addresses of that family.
+        handler: called with each connection, in a task of its own. When it returns, the
+            connection is closed well.
+        static: the listener's private key, 32 bytes; None makes one.
+        psk: a secret of 32 bytes that clients must know, b"" for none.
+        authorize: whether the owner of a public key may connect.
+        config: other settings.
+
+    Raises:
+        UsageError: the address is none.
+        LinkError, PrivilegeError: no socket, or the port is held.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        handler: Handler,
+        *,
+        static: bytes | None = None,
+        psk: bytes = b"",
+        authorize: Callable[[bytes], bool] = lambda key: True,
+        config: Config | None = None,
+    ) -> None:
+        self._address = parse_address(address)
+        self._handler = handler
+        self._config = config or Config()
+        self._listener = Listener(
+            static or os.urandom(32), self._config, psk=psk, authorize=authorize
+        )
+        self._server: Server | None = None
+
+    async def _serve(self) -> Server:
+        address = self._address
+        host = resolve(address.host) if address.host else "0.0.0.0"
+        family = family_of(host)
+        carrier = _open_carrier(address._replace(host=host), family, peer="", listens=True)
+        endpoint = Endpoint(
+            carrier.port,
+            self._config,
+            entropy=os.urandom,
+            ceiling=carrier.ceiling,
+            listener=self._listener,
+        )
+        server: Server | None = None
+
+        def accepted(connection: RPTConnection) -> None:
+            assert server is not None
+            server._accepted(connection, self._handler)
+
+        node = Node(endpoint, carrier, accepted)
+        try:
+            responder = Responder(6 if family == 6 else 4) if address.carrier == "rpt" else None
+        except LinkError:
+            node.close()
+            raise
+        server = Server(node, responder, RPTAddress(address.carrier, host, carrier.port))
+        self._server = server
+        return server
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        return self._serve().__await__()
+
+    async def __aenter__(self) -> Server:
+        return await self._serve()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            await self._server.close()

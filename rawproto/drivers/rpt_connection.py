@@ -1,0 +1,359 @@
+"""Connections and streams of RPT for coroutines: send, receive, wait, be pushed back.
+
+Whoever sends waits while the peer, the path or the reader behind it is slow; memory does
+not grow. A coroutine may be cancelled anywhere: what it had received stays to be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from rawproto.errors import (
+    ConnectionLostError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    UsageError,
+)
+from rawproto.transport.connection import Connection
+from rawproto.transport.constants import CloseCode, Kind
+from rawproto.transport.events import (
+    ConnectionClosed,
+    ConnectionEstablished,
+    DatagramReadable,
+    SendingStopped,
+    StreamOpened,
+    StreamReadable,
+    StreamReset,
+    StreamsAllowed,
+    StreamWritable,
+)
+
+if TYPE_CHECKING:
+    from rawproto.drivers.rpt_node import Node
+
+__all__ = ["RPTConnection", "RPTStream"]
+
+_LENGTH = struct.Struct("!I")
+_PIECE_BYTES = 1 << 16
+
+
+class _Bell:
+    """Wakes all who wait."""
+
+    __slots__ = ("_waiters",)
+
+    def __init__(self) -> None:
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def ring(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+
+class RPTStream:
+    """One stream. Made by `RPTConnection`.
+
+    Attributes:
+        stream_id: its ID.
+    """
+
+    def __init__(self, owner: RPTConnection, stream_id: int) -> None:
+        self._owner = owner
+        self._connection = owner._connection
+        self.stream_id = stream_id
+        self.bell = _Bell()
+        self.failure: Exception | None = None
+        self._partial = bytearray()
+        self._wanted: int | None = None
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Sends bytes; returns when the stream has taken them all in.
+
+        Raises:
+            ConnectionLostError, ProtocolError: the connection, or the stream, is over.
+        """
+        view = memoryview(data)
+        while view:
+            self._owner.check()
+            if self.failure is not None:
+                raise self.failure
+            taken = self._connection.write(self.stream_id, view[:_PIECE_BYTES])
+            view = view[taken:]
+            self._owner.wake()
+            if not taken:
+                await self.bell.wait()
+
+    async def send_eof(self) -> None:
+        """Ends the sending side; receiving goes on. Raises as `send` does."""
+        self._owner.check()
+        self._connection.finish(self.stream_id)
+        self._owner.wake()
+
+    async def receive(self, limit: int = _PIECE_BYTES) -> bytes:
+        """At least one byte and at most `limit`; b"" at the end of the stream.
+
+        Raises:
+            ConnectionLostError, ProtocolError: the connection or the stream ended otherwise.
+        """
+        while True:
+            data = self._connection.read(self.stream_id, limit, time.monotonic_ns())
+            if data:
+                self._owner.wake()
+                return data
+            if self.failure is not None:
+                raise self.failure
+            if self._connection.streams.at_end(self.stream_id):
+                self._owner.wake()
+                return b""
+            self._owner.check()
+            await self.bell.wait()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The bytes up to the end, as they come."""
+        while data := await self.receive():
+            yield data
+
+    async def send_message(self, data: bytes) -> None:
+        """Sends a message, on a connection of kind SEQPACKET. Raises as `send` does.
+
+        Raises:
+            UsageError: it is longer than 2**32 - 1 bytes.
+        """
+        if len(data) >> 32:
+            raise UsageError(f"a message of {len(data)} bytes")
+        await self.send(_LENGTH.pack(len(data)) + data)
+
+    async def receive_message(self) -> bytes | None:
+        """The next message; None at the end of the stream. Raises as `receive` does."""
+        partial = self._partial
+        while True:
+            if self._wanted is None and len(partial) >= _LENGTH.size:
+                (self._wanted,) = _LENGTH.unpack_from(partial)
+                del partial[: _LENGTH.size]
+                if self._wanted > self._connection.config.max_message_bytes:
+                    raise self._break_off("a message longer than allowed")
+            if self._wanted is not None and len(partial) >= self._wanted:
+                message = bytes(partial[: self._wanted])
+                del partial[: self._wanted]
+                self._wanted = None
+                return message
+            lacking = (_LENGTH.size if self._wanted is None else self._wanted) - len(partial)
+            data = await self.receive(lacking)
+            if not data:
+                if partial or self._wanted is not None:
+                    raise self._break_off("the stream ended within a message")
+                return None
+            partial += data
+
+    def _break_off(self, words: str) -> RemoteProtocolError:
+        error = RemoteProtocolError(CloseCode.MESSAGE, words)
+        self._connection.abort(error.code, error.reason, time.monotonic_ns())
+        self._owner.wake()
+        return error
+
+    def reset(self, code: int = 0) -> None:
+        """Gives up sending; the peer is told `code`."""
+        self._connection.streams.reset(self.stream_id, code)
+        self._owner.wake()
+
+    def stop(self, code: int = 0) -> None:
+        """Wants no more of it; the peer is told `code`."""
+        self._connection.streams.stop(self.stream_id, code)
+        self._owner.wake()
+
+
+class RPTConnection:
+    """One connection. Made by `connect` and `serve`."""
+
+    def __init__(self, connection: Connection, node: Node) -> None:
+        self._connection = connection
+        self._node = node
+        self._bell = _Bell()
+        self._streams: dict[int, RPTStream] = {}
+        self._opened: deque[RPTStream] = deque()
+        self._established = connection.peer_key != b""
+        self._error: Exception | None = None
+        self._over = False
+        self.forgotten: Callable[[], None] = lambda: None
+        """Called when nothing more will be sent or received, after it was over."""
+
+    # --- what is known ---
+
+    @property
+    def peer_key(self) -> bytes:
+        """The peer's public key, 32 bytes."""
+        return self._connection.peer_key
+
+    @property
+    def peer_address(self) -> tuple[str, int]:
+        """The peer's IP address, and its RPT port."""
+        return self._connection.address[0], self._connection.peer_port
+
+    @property
+    def port(self) -> int:
+        """This side's RPT port."""
+        return self._connection.port
+
+    @property
+    def machine(self) -> Connection:
+        """The sans-IO connection beneath, for its figures."""
+        return self._connection
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over, well or not."""
+        return self._over
+
+    @property
+    def stream(self) -> RPTStream:
+        """Stream 0, which is open on both sides from the start."""
+        return self._handle(0)
+
+    def _handle(self, stream_id: int) -> RPTStream:
+        handle = self._streams.get(stream_id)
+        if handle is None:
+            handle = self._streams[stream_id] = RPTStream(self, stream_id)
+        return handle
+
+    def check(self) -> None:
+        """Raises what ended the connection, if it is over."""
+        if self._over:
+            raise self._error or ConnectionLostError("the connection is closed")
+
+    def wake(self) -> None:
+        self._node.wake(self._connection)
+
+    # --- what it does ---
+
+    async def established(self) -> None:
+        """Returns once the handshake is done. Raises what it failed with."""
+        while not self._established:
+            self.check()
+            await self._bell.wait()
+
+    async def open_stream(self, *, one_way: bool = False) -> RPTStream:
+        """Opens a stream, once the peer allows another. Raises as `check` does."""
+        while True:
+            self.check()
+            if self._connection.streams.may_open(one_way=one_way):
+                return self._handle(self._connection.streams.open(one_way=one_way))
+            await self._bell.wait()
+
+    async def accept_stream(self) -> RPTStream:
+        """The next stream that the peer opened. Raises as `check` does."""
+        while not self._opened:
+            self.check()
+            await self._bell.wait()
+        return self._opened.popleft()
+
+    async def send_message(self, data: bytes) -> None:
+        """Sends a message on stream 0; see `RPTStream.send_message`."""
+        await self.stream.send_message(data)
+
+    async def receive_message(self) -> bytes | None:
+        """The next message of stream 0; None at its end."""
+        return await self.stream.receive_message()
+
+    def send_datagram(self, data: bytes) -> bool:
+        """Sends a datagram: False if too many wait, and it is lost.
+
+        Raises:
+            LocalProtocolError: it is too large (`max_datagram_bytes`).
+            ConnectionLostError, ProtocolError: the connection is over.
+        """
+        self.check()
+        taken = self._connection.send_datagram(data)
+        self.wake()
+        return taken
+
+    async def receive_datagram(self) -> bytes:
+        """The next datagram that came. Raises as `check` does."""
+        while (data := self._connection.receive_datagram()) is None:
+            self.check()
+            await self._bell.wait()
+        return data
+
+    @property
+    def max_datagram_bytes(self) -> int:
+        """The largest datagram that can be sent now."""
+        return self._connection.max_datagram_bytes
+
+    @property
+    def kind(self) -> Kind:
+        """Streams, messages or datagrams."""
+        return self._connection.config.kind
+
+    async def close(self) -> None:
+        """Ends well: returns once all that was sent has arrived, or the linger time is up."""
+        self._connection.close(time.monotonic_ns())
+        self.wake()
+        await self.wait_closed()
+
+    def abort(self, code: int = 0, reason: str = "") -> None:
+        """Ends at once; what was not acknowledged may be lost."""
+        self._connection.abort(code, reason, time.monotonic_ns())
+        self.wake()
+
+    async def wait_closed(self) -> None:
+        """Returns once the connection is over, whatever ended it."""
+        while not self._over:
+            await self._bell.wait()
+
+    @property
+    def error(self) -> Exception | None:
+        """What ended it, None for a clean end or none yet."""
+        return self._error
+
+    # --- what the node tells ---
+
+    def hand_out(self) -> None:
+        """Takes the machine's events, and wakes who waits for them."""
+        ring = False
+        while (event := self._connection.poll_event()) is not None:
+            if isinstance(event, StreamReadable | StreamWritable):
+                handle = self._streams.get(event.stream_id)
+                if handle is not None:
+                    handle.bell.ring()
+                continue
+            ring = True
+            if isinstance(event, ConnectionEstablished):
+                self._established = True
+            elif isinstance(event, ConnectionClosed):
+                self._end(event.error)
+            elif isinstance(event, StreamOpened):
+                self._opened.append(self._handle(event.stream_id))
+            elif isinstance(event, StreamReset | SendingStopped):
+                handle = self._handle(event.stream_id)
+                words = "the peer reset the stream"
+                if isinstance(event, SendingStopped):
+                    words = "the peer wants no more of the stream"
+                handle.failure = RemoteProtocolError(event.code, words)
+                handle.bell.ring()
+            elif not isinstance(event, StreamsAllowed | DatagramReadable):
+                raise LocalProtocolError(CloseCode.INTERNAL, f"unknown event {event}")
+        if ring:
+            self._bell.ring()
+
+    def _end(self, error: Exception | None) -> None:
+        self._over = True
+        self._error = error
+        for handle in self._streams.values():
+            handle.bell.ring()
+
+    def abandon(self) -> None:
+        """The port is gone."""
+        if not self._over:
+            self._end(ConnectionLostError("the port was closed"))
+            self._bell.ring()

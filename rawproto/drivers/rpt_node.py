@@ -1,0 +1,174 @@
+"""An event loop's RPT port: pumps an endpoint over a carrier, and wakes who waits for it.
+
+One turn takes in what arrived, lets timers run, sends, and hands events out. Turns come
+when a descriptor is readable, when a timerfd says so, and once after any number of
+commands. What the kernel does not take now waits, and nothing more is sealed meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.timer import Timer
+from rawproto.errors import LinkError
+from rawproto.link.rpt_carrier import Carrier
+from rawproto.transport.connection import Address, Connection, State
+from rawproto.transport.endpoint import Endpoint
+
+__all__ = ["Node"]
+
+_BATCH = 64
+_BUSY = (errno.EAGAIN, errno.ENOBUFS)
+_RETRY_S = 0.001
+
+
+class Node:
+    """One port, in the running event loop.
+
+    Args:
+        endpoint: what is pumped.
+        carrier: over what.
+        on_accept: called with each connection that a client made.
+
+    Attributes:
+        carrier: as given.
+        endpoint: as given.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        carrier: Carrier,
+        on_accept: Callable[[RPTConnection], None] = lambda connection: None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.carrier = carrier
+        self._on_accept = on_accept
+        self._loop = asyncio.get_running_loop()
+        self._handles: dict[int, RPTConnection] = {}
+        self._unsent: deque[tuple[bytes, Address]] = deque()
+        self._timer = Timer()
+        self._scheduled = False
+        self._closed = False
+        self._leaving = False
+        for descriptor in carrier.filenos():
+            self._loop.add_reader(descriptor, self._readable)
+        self._loop.add_reader(self._timer.fileno(), self._timed)
+
+    def adopt(self, connection: Connection) -> RPTConnection:
+        """The handle of a connection, for its user."""
+        handle = RPTConnection(connection, self)
+        self._handles[connection.cid] = handle
+        self.wake(connection)
+        return handle
+
+    def wake(self, connection: Connection) -> None:
+        """A command was given: a turn follows."""
+        self.endpoint.touch(connection)
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._soon)
+
+    def _soon(self) -> None:
+        self._scheduled = False
+        if not self._closed:
+            self._turn(time.monotonic_ns())
+
+    def _timed(self) -> None:
+        self._timer.clear()
+        self._turn(time.monotonic_ns())
+
+    def _readable(self) -> None:
+        packets = self.carrier.receive(_BATCH)
+        now_ns = time.monotonic_ns()
+        if packets:
+            self.endpoint.receive(packets, now_ns)
+        else:
+            self._read_errors(now_ns)
+        self._turn(now_ns)
+
+    def _read_errors(self, now_ns: int) -> None:
+        for error in self.carrier.errors():
+            if error.errno == errno.EMSGSIZE and error.mtu is not None:
+                self.endpoint.on_refused(error.data, error.mtu, now_ns)
+            else:
+                self.endpoint.on_unreachable(error.data, os.strerror(error.errno))
+
+    def _turn(self, now_ns: int) -> None:
+        endpoint = self.endpoint
+        due_ns = endpoint.poll_timeout()
+        if due_ns is not None and due_ns <= now_ns:
+            endpoint.handle_timeout(now_ns)
+        blocked = not self._send_unsent(now_ns)
+        while not blocked:
+            packets = endpoint.transmit(now_ns)
+            if not packets:
+                break
+            self._unsent.extend(packets)
+            blocked = not self._send_unsent(now_ns)
+        self._hand_out()
+        if self._closed:
+            return
+        if blocked:
+            self._timer.arm(now_ns + int(_RETRY_S * 1e9))
+        else:
+            self._timer.arm(endpoint.poll_timeout())
+
+    def _send_unsent(self, now_ns: int) -> bool:
+        """Sends what waits: False if the kernel takes no more for now."""
+        unsent, send = self._unsent, self.carrier.send
+        while unsent:
+            data, address = unsent[0]
+            try:
+                send(data, address)
+            except (OSError, LinkError) as error:
+                if error.errno in _BUSY:
+                    return False
+                if error.errno == errno.EMSGSIZE:
+                    # The device takes less than we thought: a little less, as often as it says so.
+                    self.endpoint.on_refused(data, len(data) - 1, now_ns)
+                else:
+                    words = error.reason if isinstance(error, LinkError) else error.strerror
+                    self.endpoint.on_unreachable(data, words or str(error))
+            unsent.popleft()
+        return True
+
+    def _hand_out(self) -> None:
+        endpoint = self.endpoint
+        while (accepted := endpoint.accept()) is not None:
+            self._on_accept(self.adopt(accepted))
+        for connection in endpoint.active():
+            handle = self._handles.get(connection.cid)
+            if handle is not None:
+                handle.hand_out()
+                if connection.state is State.CLOSED:
+                    del self._handles[connection.cid]
+                    handle.forgotten()
+        if self._leaving and not endpoint.connections and not self._closed:
+            self._loop.call_soon(self.close)
+
+    def close_soon(self) -> None:
+        """Gives everything back once the last connection is forgotten."""
+        self._leaving = True
+        if not self.endpoint.connections:
+            self.close()
+
+    def close(self) -> None:
+        """Gives port, timer and descriptors back; connections end without a word."""
+        if self._closed:
+            return
+        self._closed = True
+        for descriptor in [*self.carrier.filenos(), self._timer.fileno()]:
+            self._loop.remove_reader(descriptor)
+        self._timer.close()
+        self.carrier.close()
+        for handle in list(self._handles.values()):
+            handle.abandon()
+            handle.forgotten()
+        self._handles.clear()

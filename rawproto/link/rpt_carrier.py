@@ -1,0 +1,384 @@
+"""RPT's carriers: its packets on bare IP, or in UDP (docs/transport-spec.md section 1).
+
+::
+
+    rpt://      IP header, ours (IP_HDRINCL, IPV6_HDRINCL), protocol 253 | RPT packet
+    rpt+udp://  UDP datagram                                             | RPT packet
+
+A carrier sends and receives RPT's bytes and tells the peer's address; of raw IP it lays
+out the header, with DF set and the source address that the peer knows us by. It never
+blocks. On raw IPv4 the kernel fills in total length and checksum (raw(7)).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast
+
+from rawproto.errors import LinkError
+from rawproto.filter.instructions import Program
+from rawproto.filter.rpt_programs import rpt_filter
+from rawproto.link.interfaces import split_scope
+from rawproto.link.options import (
+    IP_MTU_DISCOVER,
+    IP_RECVERR,
+    IPV6_HDRINCL,
+    IPV6_MTU_DISCOVER,
+    IPV6_RECVERR,
+    PMTUDISC_PROBE,
+    attach_filter,
+    grow_buffers,
+)
+from rawproto.link.privileges import raw_socket_refused
+from rawproto.link.routes import lookup
+from rawproto.link.rpt_ports import Lease, hold_port
+from rawproto.link.timestamps import EXTENDED_ERROR, split_error_message
+from rawproto.wire.address import unpack_ipv4
+from rawproto.wire.ipv4 import DF, IPv4Header
+from rawproto.wire.ipv6 import IPv6Header
+from rawproto.wire.rpt import IP_PROTOCOL
+
+__all__ = ["Address", "Carrier", "CarrierError", "RawCarrier", "UDPCarrier"]
+
+Address = tuple[str, int]
+"""A peer's IP address, perhaps with a scope, and the carrier's port; 0 on raw IP."""
+Family = Literal[4, 6]
+
+_RECEIVE_BYTES, _SEND_BYTES = 8 << 20, 4 << 20
+_INIT_BYTES = 1 << 20
+_MAX_PEERS = 4096
+_ANCILLARY_BYTES = 256
+_PKTINFO = struct.Struct("@16sI")
+_MOST_ERRORS = 64
+_ORIGIN_LOCAL = 1
+
+
+@dataclass(slots=True, kw_only=True)
+class CarrierError:
+    """An ICMP error about a packet of ours.
+
+    Attributes:
+        data: as much of the RPT packet as was quoted.
+        errno: what the kernel makes of it (ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ...).
+        mtu: the largest RPT packet that passes, of EMSGSIZE; else None.
+    """
+
+    data: bytes
+    errno: int
+    mtu: int | None = None
+
+
+class Carrier(Protocol):
+    """What drivers use. All sockets are non-blocking; errors are LinkErrors.
+
+    Attributes:
+        port: the RPT port.
+        ceiling: the largest RPT packet that the interface takes, in bytes.
+    """
+
+    port: int
+    ceiling: int
+
+    def filenos(self) -> list[int]:
+        """The descriptors that become readable when something has arrived."""
+        ...
+
+    def receive(self, limit: int) -> list[tuple[bytes, Address, int]]:
+        """At most `limit` packets that have arrived: (data, from where, ECN bits)."""
+        ...
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Sends a packet. Raises OSError as the kernel does (EAGAIN, EMSGSIZE, ...)."""
+        ...
+
+    def errors(self) -> list[CarrierError]:
+        """ICMP errors that have come."""
+        ...
+
+    def close(self) -> None:
+        """Gives port and descriptors back."""
+        ...
+
+
+def _wildcard(family: Family) -> str:
+    return "0.0.0.0" if family == 4 else "::"
+
+
+def _family(family: Family) -> socket.AddressFamily:
+    return socket.AF_INET if family == 4 else socket.AF_INET6
+
+
+def _read_errors(sock: socket.socket, family: Family, skip: int) -> list[CarrierError]:
+    """Empties a socket's error queue; `skip` bytes stand before RPT in what it quotes."""
+    found = []
+    for _ in range(_MOST_ERRORS):
+        try:
+            data, ancillary, _, _ = sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
+        except OSError:
+            break
+        _, extended = split_error_message(ancillary)
+        if extended is None:
+            continue
+        number, origin, _, _, _, info, _ = EXTENDED_ERROR.unpack_from(extended)
+        if origin == _ORIGIN_LOCAL:
+            continue  # the system call said so itself
+        mtu = info - (20 if family == 4 else 40) if number == errno.EMSGSIZE else None
+        found.append(CarrierError(data=data[skip:], errno=number, mtu=mtu))
+    return found
+
+
+class RawCarrier:
+    """RPT on bare IP. Needs CAP_NET_RAW.
+
+    Args:
+        family: 4 or 6.
+        addr: the address to bind to, "" for all.
+        port: the RPT port, 0 for a free one.
+        listens: takes INITs, on a socket of their own.
+        refuses: takes the INITs for all ports and no port of its own.
+        peer: whom it will talk to, which tells the interface; "" for anybody.
+
+    Raises:
+        PrivilegeError: raw sockets are not allowed.
+        LinkError: the port is held, the address is not ours, or there is no way to `peer`.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        addr: str = "",
+        port: int = 0,
+        *,
+        listens: bool = False,
+        refuses: bool = False,
+        peer: str = "",
+    ) -> None:
+        self._family = family
+        self._header_bytes = 20 if family == 4 else 40
+        mtu = 65_535
+        if peer:
+            route = lookup(peer, src_addr=addr or None)
+            addr = addr or route.src_addr
+            mtu = route.interface_mtu
+        self._addr = addr
+        self._lease: Lease | None = None if refuses else hold_port(family, port)
+        self.port = self._lease.port if self._lease is not None else 0
+        self.ceiling = min(mtu, 65_535) - self._header_bytes
+        self._sockets: list[socket.socket] = []
+        self._headers: dict[str, tuple[bytes, bytes, tuple[str, int]]] = {}
+        self._local: dict[str, str] = {}
+        try:
+            if refuses:
+                program = rpt_filter(family, None, "init")
+            else:
+                program = rpt_filter(family, self.port, "other" if listens else "all")
+            data = self._open(program)
+            grow_buffers(data, _RECEIVE_BYTES, _SEND_BYTES)
+            if listens:
+                inits = self._open(rpt_filter(family, self.port, "init"))
+                grow_buffers(inits, _INIT_BYTES, _INIT_BYTES)
+        except BaseException:
+            self.close()
+            raise
+        self._send_to = data.sendto
+        self._tells_local = family == 6 and not addr
+        self._size = 65_535 if mtu > 9216 else mtu + 64
+
+    def _open(self, program: Program) -> socket.socket:
+        try:
+            sock = socket.socket(_family(self._family), socket.SOCK_RAW, IP_PROTOCOL)
+        except PermissionError:
+            raise raw_socket_refused("open raw socket") from None
+        self._sockets.append(sock)
+        sock.setblocking(False)
+        attach_filter(sock, program.to_bytes())
+        try:
+            if self._family == 4:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+                sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+                sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_HDRINCL, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            if self._addr:
+                bare, scope = split_scope(self._addr)
+                sock.bind((bare, 0) if self._family == 4 else (bare, 0, 0, scope))
+        except OSError as error:
+            raise LinkError("bind", self._addr, error.errno) from None
+        return sock
+
+    def filenos(self) -> list[int]:
+        return [sock.fileno() for sock in self._sockets]
+
+    def receive(self, limit: int) -> list[tuple[bytes, Address, int]]:
+        packets: list[tuple[bytes, Address, int]] = []
+        read = self._receive_4 if self._family == 4 else self._receive_6
+        for sock in self._sockets:
+            try:
+                read(sock, limit, packets)
+            except BlockingIOError:
+                continue
+            except OSError:
+                continue  # an ICMP error's echo; `errors` tells
+        return packets
+
+    def _receive_4(
+        self, sock: socket.socket, limit: int, packets: list[tuple[bytes, Address, int]]
+    ) -> None:
+        receive, size = sock.recv, self._size
+        for _ in range(limit):
+            packet = receive(size)
+            addr = unpack_ipv4(packet[12:16])
+            if not self._addr:
+                self._note_local(addr, unpack_ipv4(packet[16:20]))
+            packets.append((packet[(packet[0] & 15) << 2 :], (addr, 0), packet[1] & 3))
+
+    def _receive_6(
+        self, sock: socket.socket, limit: int, packets: list[tuple[bytes, Address, int]]
+    ) -> None:
+        size = self._size
+        if not self._tells_local:
+            for _ in range(limit):
+                data, source = sock.recvfrom(size)
+                packets.append((data, (source[0], 0), 0))
+            return
+        for _ in range(limit):
+            data, ancillary, _, source = sock.recvmsg(size, _ANCILLARY_BYTES)
+            for level, kind, value in ancillary:
+                if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+                    packed, _ = _PKTINFO.unpack(value)
+                    self._note_local(source[0], socket.inet_ntop(socket.AF_INET6, packed))
+            packets.append((data, (source[0], 0), 0))
+
+    def _note_local(self, peer: str, local: str) -> None:
+        """The address by which a peer knows us is the one to answer from."""
+        if self._local.get(peer) != local:
+            if len(self._local) >= _MAX_PEERS:
+                self._local.clear()
+            self._local[peer] = local
+            self._headers.pop(peer, None)
+
+    def send(self, data: bytes, address: Address) -> None:
+        found = self._headers.get(address[0]) or self._make_header(address[0])
+        head, tail, target = found
+        if tail:  # IPv6: we fill in the length ourselves
+            self._send_to(b"%b%b%b%b" % (head, len(data).to_bytes(2, "big"), tail, data), target)
+        else:
+            self._send_to(head + data, target)
+
+    def _make_header(self, peer: str) -> tuple[bytes, bytes, tuple[str, int]]:
+        """The header for a peer: (in front of the length, behind it, whereto)."""
+        bare, _ = split_scope(peer)
+        source = self._addr or self._local.get(peer) or lookup(peer).src_addr
+        source = split_scope(source)[0]
+        if self._family == 4:
+            head = IPv4Header(
+                src_addr=source,
+                dst_addr=bare,
+                protocol=IP_PROTOCOL,
+                flags=DF,
+                total_length=20,
+                checksum=0,
+            ).emit()
+            found = head, b"", (bare, 0)
+        else:
+            whole = IPv6Header(
+                src_addr=source, dst_addr=bare, next_header=IP_PROTOCOL, payload_length=0
+            ).emit()
+            found = whole[:4], whole[6:], cast("tuple[str, int]", _target_6(peer))
+        if len(self._headers) >= _MAX_PEERS:
+            self._headers.clear()
+        self._headers[peer] = found
+        return found
+
+    def errors(self) -> list[CarrierError]:
+        return [
+            each
+            for sock in self._sockets
+            for each in _read_errors(sock, self._family, self._header_bytes)
+        ]
+
+    def close(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+        if self._lease is not None:
+            self._lease.close()
+
+
+def _target_6(peer: str, port: int = 0) -> tuple[str, int, int, int]:
+    bare, scope = split_scope(peer)
+    return bare, port, 0, scope
+
+
+class UDPCarrier:
+    """RPT in UDP. Needs no privilege.
+
+    Args:
+        family: 4 or 6.
+        addr: the address to bind to, "" for all.
+        port: of UDP and of RPT, 0 for a free one.
+        peer: whom it will talk to, which tells the interface; "" for anybody.
+
+    Raises:
+        LinkError: the port is in use, the address is not ours, or there is no way to `peer`.
+    """
+
+    def __init__(self, family: Family, addr: str = "", port: int = 0, *, peer: str = "") -> None:
+        self._family = family
+        headers = 28 if family == 4 else 48
+        mtu = lookup(peer, src_addr=addr or None).interface_mtu if peer else 65_535
+        self.ceiling = min(mtu, 65_535) - headers
+        self._size = 65_535 if mtu > 9216 else mtu + 64
+        self._socket = sock = socket.socket(_family(family), socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        try:
+            if family == 4:
+                sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+                sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+                sock.bind((addr or _wildcard(4), port))
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+                sock.bind(_target_6(addr or _wildcard(6), port))
+            grow_buffers(sock, _RECEIVE_BYTES, _SEND_BYTES)
+        except OSError as error:
+            sock.close()
+            raise LinkError("bind UDP port", f"{addr} {port}".strip(), error.errno) from None
+        self.port = int(sock.getsockname()[1])
+
+    def filenos(self) -> list[int]:
+        return [self._socket.fileno()]
+
+    def receive(self, limit: int) -> list[tuple[bytes, Address, int]]:
+        packets: list[tuple[bytes, Address, int]] = []
+        receive, size = self._socket.recvfrom, self._size
+        for _ in range(limit):
+            try:
+                data, source = receive(size)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue  # an ICMP error's echo; `errors` tells
+            addr = source[0]
+            if self._family == 6 and source[3]:
+                addr = f"{addr.partition('%')[0]}%{source[3]}"
+            packets.append((data, (addr, source[1]), 0))
+        return packets
+
+    def send(self, data: bytes, address: Address) -> None:
+        if self._family == 4:
+            self._socket.sendto(data, address)
+        else:
+            self._socket.sendto(data, _target_6(*address))
+
+    def errors(self) -> list[CarrierError]:
+        return _read_errors(self._socket, self._family, 0)
+
+    def close(self) -> None:
+        self._socket.close()
