@@ -32,6 +32,7 @@ from rawproto.cli.craft_text import show
 from rawproto.errors import UsageError
 from rawproto.packets.made import fragments
 from rawproto.packets.notation import MAX_DATA_BYTES, Expression, craft
+from rawproto.packets.terms import Family
 from rawproto.wire.layer import Packet
 
 __all__ = ["add_arguments", "run"]
@@ -74,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Reads the expressions, all before the first packet goes anywhere, and does what is asked."""
     chance = random.Random(arguments.seed)
     expressions = [
-        craft(expression, read_file=_read_file, rng=chance) for expression in arguments.expressions
+        craft(expression, read_file=_read_file, resolve=_resolve, rng=chance)
+        for expression in arguments.expressions
     ]
     if arguments.fragment is not None and arguments.fragment < 1:
         raise UsageError(f"--fragment {arguments.fragment}: must be a size in bytes")
@@ -104,6 +106,12 @@ class _All:
 def _fragments(packets: Iterable[Packet], size: int, chance: random.Random) -> Iterator[Packet]:
     for packet in packets:
         yield from fragments(packet, size, identification=chance.getrandbits(32))
+
+
+def _resolve(name: str, family: Family) -> str:
+    from rawproto.drivers.names import resolve
+
+    return resolve(name, family)
 
 
 def _read_file(name: str) -> bytes:

@@ -13,7 +13,8 @@ Several ranges in one expression make all their combinations, the last range fas
 A field that is not given is what its class says, so that lengths, checksums and protocol
 numbers compute themselves and one that is given goes out as it is.
 
-The notation opens no file and has no chance of its own making: both are given to `craft`.
+The notation opens no file, looks up no name and has no chance of its own making: what
+does is given to `craft`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry
 from rawproto.packets.lexer import NotationError, Token
 from rawproto.packets.shapes import Field, Form, Scalar
 from rawproto.packets.sweep import Chosen, Constant, Node, built, choices
-from rawproto.packets.terms import MAX_DATA_BYTES, MAX_PACKETS, TermParser
+from rawproto.packets.terms import MAX_DATA_BYTES, MAX_PACKETS, Family, TermParser
 from rawproto.packets.values import nearest, spelled
 from rawproto.wire.layer import Packet
 
@@ -72,6 +73,7 @@ def craft(
     expression: str,
     *,
     read_file: Callable[[str], bytes] | None = None,
+    resolve: Callable[[str, Family], str] | None = None,
     rng: random.Random | None = None,
 ) -> Expression:
     """Reads an expression of the notation.
@@ -79,6 +81,8 @@ def craft(
     Args:
         expression: `"ipv4 dst_addr=10.0.0.0/30 / icmp"`; see the module and docs/craft.md.
         read_file: reads what `file:NAME` names; None allows no such payload.
+        resolve: gives the address of a host by its name and family (4, 6 or None for either);
+            None allows addresses only.
         rng: decides `random`; None takes a fresh one.
 
     Returns:
@@ -87,7 +91,7 @@ def craft(
     Raises:
         NotationError: it says nothing that could be built; where, and what may be meant.
     """
-    parser = _Parser(expression, read_file)
+    parser = _Parser(expression, read_file, resolve)
     layers = parser.whole()
     return Expression(expression, layers, parser.sweeps, rng or random.Random())
 

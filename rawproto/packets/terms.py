@@ -21,10 +21,11 @@ It knows no layers: what stands in a `[ packet ]` is for its subclass in `notati
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 from rawproto.errors import EmitError
 from rawproto.packets.lexer import NotationError, Token, tokenize
@@ -34,7 +35,7 @@ from rawproto.packets.values import nearest, parse_hex, parse_value, prefix, ran
 from rawproto.wire.dns_name import NameWriter
 from rawproto.wire.layer import Packet
 
-__all__ = ["MAX_DATA_BYTES", "MAX_PACKETS", "TermParser"]
+__all__ = ["MAX_DATA_BYTES", "MAX_PACKETS", "Family", "TermParser"]
 
 MAX_PACKETS = 1 << 20
 """How many packets one expression may stand for: as many addresses as a /12 has."""
@@ -42,6 +43,11 @@ MAX_DATA_BYTES = 65_535
 """How long one payload may be: no IP packet without a jumbo option carries more."""
 _MAX_DEPTH = 16
 """How deep brackets nest."""
+
+Family = Literal[4, 6] | None
+_FAMILIES: dict[str, Family] = {"ipv4": 4, "ipv6": 6, "address": None}
+_HOST_NAME = re.compile(r"(?=[^:]*[a-zA-Z])[\w.-]{1,253}", re.ASCII)
+"""What may be the name of a host: no address that was mistyped has a letter and no colon."""
 
 
 class TermParser:
@@ -51,12 +57,18 @@ class TermParser:
         sweeps: the values of each range met so far; a `Chosen` node names one by index.
     """
 
-    def __init__(self, text: str, read_file: Callable[[str], bytes] | None) -> None:
+    def __init__(
+        self,
+        text: str,
+        read_file: Callable[[str], bytes] | None,
+        resolve: Callable[[str, Family], str] | None,
+    ) -> None:
         self.sweeps: list[Sequence[Any]] = []
         self._tokens = tokenize(text)
         self._at = 0
         self._depth = 0
         self._read_file = read_file
+        self._resolve = resolve
 
     def _packet(self) -> list[Node]:
         """A stack of layers, the outermost first."""
@@ -286,9 +298,20 @@ class TermParser:
         except ValueError as error:
             if isinstance(error, NotationError):
                 raise
+            if self._resolve and shape.kind in _FAMILIES and _HOST_NAME.fullmatch(word):
+                return Constant(self._address_of(self._resolve, shape, word, token))
             shown = word if len(word) <= 80 else f"{word[:77]}..."
             reason = f"{label}={shown}: {error}"
             raise NotationError(reason, token.position) from None
+
+    @staticmethod
+    def _address_of(
+        resolve: Callable[[str, Family], str], shape: Scalar, name: str, token: Token
+    ) -> Any:
+        try:
+            return parse_value(shape, resolve(name, _FAMILIES[shape.kind]))
+        except ValueError as error:
+            raise NotationError(str(error), token.position) from None
 
     def _nested(self) -> Node:
         """`[ipv4 / udp]`: the bytes of a packet, such as one that an error quotes."""

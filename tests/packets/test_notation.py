@@ -209,6 +209,29 @@ def test_routing_headers_take_their_form_from_the_routing_type() -> None:
     assert packet.layers == (SegmentRoutingHeader(segment_list=("fd00::1", "fd00::2")),)
 
 
+def test_names_of_hosts_are_looked_up_in_the_family_of_their_field() -> None:
+    def resolve(name: str, family: int | None) -> str:
+        known = {("h1", 4): "10.0.0.1", ("h1", 6): "fd00::1", ("a.b-c", None): "10.0.0.3"}
+        if (name, family) not in known:
+            raise UsageError(f"{name}: no such host")
+        return known[name, family]
+
+    (packet,) = craft("ipv4 dst_addr=h1 / ipv6 dst_addr=h1", resolve=resolve)
+    assert packet == IPv4Header(dst_addr="10.0.0.1") / IPv6Header(dst_addr="fd00::1")
+    (error,) = craft(
+        "icmp icmp_type=3 extensions=[interface_information(if_addr=a.b-c)]", resolve=resolve
+    )
+    assert "10.0.0.3" in repr(error)
+    with pytest.raises(NotationError, match=r"h9: no such host \(at character 15\)"):
+        craft("ipv4 dst_addr=h9", resolve=resolve)
+
+
+@pytest.mark.parametrize("mistyped", ["10.0.0.256", "10.0.0", "fe80::g", "1.2.3.4.5"])
+def test_a_mistyped_address_is_no_name(mistyped: str) -> None:
+    with pytest.raises(NotationError, match="not an IPv4 address"):
+        craft(f"ipv4 dst_addr={mistyped}", resolve=lambda name, family: "10.0.0.1")
+
+
 # --- payload -----------------------------------------------------------------------------------
 
 
