@@ -16,6 +16,8 @@ from tests.captures import (
     packets_icmp_ext,
     packets_ip,
     packets_link,
+    packets_odd,
+    packets_own,
     packets_transport,
 )
 from tests.captures.golden import CAPTURES, Capture
@@ -24,7 +26,15 @@ __all__ = ["CAPTURES", "DIRECTORY", "emit_file", "emit_readme"]
 
 DIRECTORY = Path(__file__).parents[2] / "captures"
 FIRST_SECOND = 1704067200  # 2024-01-01 00:00:00 UTC
-_MODULES = (packets_icmp, packets_icmp_ext, packets_ip, packets_link, packets_transport)
+_MODULES = (
+    packets_icmp,
+    packets_icmp_ext,
+    packets_ip,
+    packets_link,
+    packets_odd,
+    packets_own,
+    packets_transport,
+)
 
 _README = """\
 # Golden captures

@@ -8,7 +8,17 @@ from typing import Any
 from scapy.layers import inet6 as six
 from scapy.layers.dns import DNS, DNSRR, DNSRRMX, DNSRROPT, DNSRRSOA, DNSRRSRV
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.l2 import ARP, CookedLinux, CookedLinuxV2, Dot1AD, Dot1Q, Dot3, Ether, Loopback
+from scapy.layers.l2 import (
+    ARP,
+    CookedLinux,
+    CookedLinuxV2,
+    Dot1AD,
+    Dot1Q,
+    Dot3,
+    Ether,
+    Loopback,
+    LoopbackOpenBSD,
+)
 from scapy.packet import NoPayload, Packet, Raw
 
 from rawproto.wire import dns_rdata as rdata
@@ -136,7 +146,7 @@ FIELDS: dict[str, tuple[tuple[type[Packet], ...], Fields]] = {
             "address": "src",
         },
     ),
-    "LoopbackHeader": ((Loopback,), {"family": "type"}),
+    "LoopbackHeader": ((Loopback, LoopbackOpenBSD), {"family": "type"}),
     "IPv4Header": ((IP,), _IP),
     "IPv6Header": (
         (six.IPv6,),
