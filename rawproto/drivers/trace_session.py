@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import time
@@ -16,7 +17,7 @@ from rawproto.drivers.target import (
     own_source,
     scoped,
 )
-from rawproto.errors import UsageError
+from rawproto.errors import LinkError, UsageError
 from rawproto.link.base import Link
 from rawproto.link.open import open_flow_link, open_icmp_link
 from rawproto.link.ports import reserve_port
@@ -113,7 +114,7 @@ class TraceSession:
 
         Raises:
             UsageError: a name without address, an option out of range.
-            LinkError: no route, no such interface, a port in use.
+            LinkError: no route, no such interface, a port in use, a size above the interface's MTU.
             PrivilegeError: the method needs raw sockets, which may not be opened.
         """
         options.check()
@@ -129,6 +130,7 @@ class TraceSession:
         )
         if options.flow_label and ":" not in found.dst_addr:
             raise UsageError("a flow label is a field of IPv6 alone")
+        _refuse_too_large(name, found, options)
         rng = random.Random(int.from_bytes(os.urandom(16), "big"))
         with ExitStack() as opened:
             self.link: Link
@@ -166,6 +168,7 @@ def _open_icmp(
         identifier=identifier,
         interface=options.interface or None,
         src_addr=scoped(found.route.src_addr, found.route.interface),
+        cuts_ipv6=False,
     )
     opened.callback(link.close)
     return link, link.identifier or identifier
@@ -183,6 +186,17 @@ def _open_flow(opened: ExitStack, options: TraceOptions, found: Destination) -> 
     link = open_flow_link(reserved, _dst_port(options), interface=options.interface or None)
     opened.callback(link.close)
     return link, reserved.getsockname()[1]
+
+
+def _refuse_too_large(name: str, found: Destination, options: TraceOptions) -> None:
+    """No probe may be cut: its pieces would be several, and those behind the first no flow's."""
+    size, mtu = options.size or 0, found.route.interface_mtu
+    if size > mtu and options.method != "tcp" and not options.find_mtu:
+        reason = (
+            f"a probe of {size} bytes is above the MTU of {mtu} and must not be cut; "
+            "--mtu sends what fits"
+        )
+        raise LinkError("send to", name, errno.EMSGSIZE, reason)
 
 
 def _dst_port(options: TraceOptions) -> int:

@@ -2,7 +2,8 @@
 
 The kernel lays out the IP header (see `link/unprivileged.py`) and keeps the identifier and
 the checksum of the echo for itself. Other messages than echo requests are refused. The
-kernel cuts what is larger than the MTU, but for IPv4 with DF: such packets come here whole.
+kernel cuts what is larger than the MTU, but for IPv4 with DF, which comes here whole, and for
+IPv6 where it is told not to.
 
 Replies come to the identifier that the socket is bound to.
 """
@@ -36,6 +37,7 @@ class DgramLink(UnprivilegedLink):
             the kernel heeds no header and no option, and takes the one that its routes name.
         interface: send and receive by this interface only.
         beside: a link of the other family, whose identifier this one is to share.
+        cuts_ipv6: whether the kernel may cut IPv6 packets that are larger than the MTU.
         timestamps: whether the kernel stamps both ways.
         mark: firewall mark, which policy rules match; needs CAP_NET_ADMIN.
         broadcast: whether packets may go to a broadcast address.
@@ -60,6 +62,7 @@ class DgramLink(UnprivilegedLink):
         src_addr: str | None = None,
         interface: str | None = None,
         beside: DgramLink | None = None,
+        cuts_ipv6: bool = True,
         timestamps: bool = True,
         mark: int = 0,
         broadcast: bool = False,
@@ -74,7 +77,7 @@ class DgramLink(UnprivilegedLink):
                 _ICMP if family == 4 else _ICMPV6,
                 source=pack_address(split_scope(src_addr)[0]) if src_addr else None,
                 interface=interface,
-                cuts_ipv6=True,
+                cuts_ipv6=cuts_ipv6,
                 timestamps=timestamps,
                 mark=mark,
                 broadcast=broadcast,

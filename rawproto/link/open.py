@@ -54,6 +54,7 @@ def open_icmp_link(
     identifier: int = 0,
     interface: str | None = None,
     src_addr: str | None = None,
+    cuts_ipv6: bool = True,
     **options: Any,
 ) -> ICMPLink:
     """Opens the best link for ICMP that this process may have.
@@ -66,6 +67,8 @@ def open_icmp_link(
         interface: send and receive by this interface only.
         src_addr: where packets come from, if it is not the kernel's choice. A raw socket takes
             it from each header; to the kernel's sockets it must be said once.
+        cuts_ipv6: whether the kernel's sockets may cut IPv6 packets that are larger than the
+            MTU; raw ones never do.
         options: `timestamps`, `mark`, `broadcast`, `receive_bytes`, as `RawLink` takes them.
 
     Raises:
@@ -74,11 +77,11 @@ def open_icmp_link(
     """
     options = {"bridge": ClockBridge(), "interface": interface, **options}
     if family is not None:
-        return _open_one(family, identifier, src_addr, options)
-    ipv4 = _open_one(4, identifier, src_addr, options)
+        return _open_one(family, identifier, src_addr, cuts_ipv6, options)
+    ipv4 = _open_one(4, identifier, src_addr, cuts_ipv6, options)
     try:
         beside = ipv4 if isinstance(ipv4, DgramLink) else None
-        return DualLink(ipv4, _open_one(6, identifier, src_addr, options, beside))
+        return DualLink(ipv4, _open_one(6, identifier, src_addr, cuts_ipv6, options, beside))
     except BaseException:
         ipv4.close()
         raise
@@ -88,6 +91,7 @@ def _open_one(
     family: Literal[4, 6],
     identifier: int,
     src_addr: str | None,
+    cuts_ipv6: bool,
     options: dict[str, Any],
     beside: DgramLink | None = None,
 ) -> RawLink | DgramLink:
@@ -98,7 +102,14 @@ def _open_one(
             raise  # a datagram socket could not do it either
     if src_addr is not None and family_of(src_addr) != family:
         src_addr = None
-    return DgramLink(family, identifier=identifier, src_addr=src_addr, beside=beside, **options)
+    return DgramLink(
+        family,
+        identifier=identifier,
+        src_addr=src_addr,
+        beside=beside,
+        cuts_ipv6=cuts_ipv6,
+        **options,
+    )
 
 
 def _filter(family: int, identifier: int) -> bytes | None:

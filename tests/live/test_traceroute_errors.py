@@ -121,6 +121,15 @@ def test_what_makes_no_sense(words: list[str], line: str, h1: lab.LiveHost) -> N
     assert refused(h1, *words).partition(" (see ")[0] == line
 
 
+@pytest.mark.parametrize("words", [["-U"], ["-I"]])
+@pytest.mark.parametrize("dst_addr", [H2, H2_V6])
+def test_size_above_the_mtu(words: list[str], dst_addr: str, h1: lab.LiveHost) -> None:
+    assert refused(h1, *words, dst_addr, "1501") == (
+        f"send to {dst_addr}: a probe of 1501 bytes is above the MTU of 1500 and must not be cut; "
+        "--mtu sends what fits"
+    )
+
+
 def test_capture_that_cannot_be_written(h1: lab.LiveHost, tmp_path: Path) -> None:
     file = tmp_path / "nonesuch" / "trace.pcap"
     assert refused(h1, "--pcap", str(file), H2) == f"{file}: No such file or directory"

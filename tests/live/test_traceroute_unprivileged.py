@@ -133,8 +133,9 @@ def test_with_privilege_nothing_is_missing(h1: lab.LiveHost) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_mtu_is_found(family: int, h1: lab.LiveHost) -> None:
-    said = traced(h1, "--json", "--mtu", target(family, LINKS))
+@pytest.mark.parametrize("method", ["udp", "icmp"])
+def test_mtu_is_found(method: str, family: int, h1: lab.LiveHost) -> None:
+    said = traced(h1, "--json", "--mtu", "--method", method, target(family, LINKS))
     (narrowing,) = said.records("mtu")
     limiting = "10.99.2.2" if family == 4 else "fd99:2::2"
     assert (narrowing["mtu"], narrowing["src_addr"]) == (NARROW, limiting)
