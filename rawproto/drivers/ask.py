@@ -152,11 +152,13 @@ class Asking:
 
         Returns:
             When to take the next turn if nothing arrives, monotonic ns; None: finished.
-
-        Raises:
-            LinkError: the interface that all was to leave by is down or gone.
         """
-        stamps, heard = self._sender.link.receive(READ_AT_ONCE)
+        try:
+            stamps, heard = self._sender.link.receive(READ_AT_ONCE)
+        except LinkError as error:  # the interface that all was to leave by is down or gone
+            self._failure = self._failure or error
+            self.stop()
+            return None
         for each in stamps:
             self._stamp(each)
         for frame in heard:
@@ -169,7 +171,7 @@ class Asking:
         sent_all = self._send_some()
         if self.finished:
             return None
-        if not sent_all or len(heard) == READ_AT_ONCE:
+        if not sent_all or len(heard) == READ_AT_ONCE or self._sender.link.failing:
             return now_ns
         due = [question.due_ns for question in islice(self._waiting.values(), 1)]
         if not self._exhausted and len(self._waiting) < self._window:

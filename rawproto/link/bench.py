@@ -18,6 +18,7 @@ import select
 from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
+from rawproto.errors import LinkError
 from rawproto.link.base import Transmitted
 from rawproto.link.interfaces import ARPHRD_ETHER, ARPHRD_LOOPBACK
 from rawproto.link.packet import Frame, PacketLink
@@ -35,6 +36,8 @@ L = TypeVar("L", bound=SocketLink)
 
 _NO_PROTOCOL = 255
 """A raw socket that receives nothing."""
+_NOBODYS = 0xFFFF
+"""An EtherType that no frame has (RFC 1701): a packet socket that as good as receives nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,6 +79,7 @@ class BenchLink:
         self._forced: PacketLink | None = None
         self._epoll = select.epoll()
         self._listener: PacketLink | None = None
+        self._failure: LinkError | None = None
         try:
             if interface is not None:
                 # It tells too when the interface goes down or away.
@@ -88,6 +92,11 @@ class BenchLink:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def failing(self) -> bool:
+        """Whether the next `receive` raises, which no descriptor tells."""
+        return self._failure is not None
 
     @property
     def dropped(self) -> int:
@@ -151,7 +160,13 @@ class BenchLink:
         ready = {fd for fd, _ in self._epoll.poll(0)}
         for link in (*self._raw.values(), *self._by_interface.values(), self._forced):
             if link is not None and link.fileno() in ready:
-                stamps += [each for each in link.receive() if isinstance(each, Transmitted)]
+                try:
+                    stamps += [each for each in link.receive() if isinstance(each, Transmitted)]
+                except LinkError as error:
+                    self._failure = error
+        # What had arrived before comes first.
+        if self._failure is not None and not (stamps or heard):
+            raise self._failure
         return stamps, heard
 
     def close(self) -> None:
@@ -190,7 +205,13 @@ class BenchLink:
         link = self._by_interface.get(interface)
         if link is None:
             link = self._by_interface[interface] = self._opened(
-                PacketLink(interface, ethertype=0, timestamps=self._listen, bridge=self._bridge)
+                PacketLink(
+                    interface,
+                    # Who receives nothing at all isn't told when the interface goes away.
+                    ethertype=_NOBODYS,
+                    timestamps=self._listen,
+                    bridge=self._bridge,
+                )
             )
         return link
 

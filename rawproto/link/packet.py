@@ -173,7 +173,8 @@ class PacketLink(SocketLink):
         """
         if self._device is None:
             raise LinkError("send frame", "", errno.ENXIO, "needs an interface to send by")
-        return self._emit(frame, None, Transmit(data=frame, dst_addr="", token=token))
+        by = Transmit(data=frame, dst_addr=self._device.name, token=token)
+        return self._emit(frame, None, by)
 
     def receive_frames(self, limit: int = 64) -> list[Frame]:
         """The frames that have arrived or left, oldest first, without blocking.

@@ -49,6 +49,7 @@ class Script:
         self.refusals: list[int] = []
         self.link = self
         self.dropped = 0
+        self.failing = False
         self._stamps: list[Transmitted] = []
         self._heard: list[Heard] = []
 

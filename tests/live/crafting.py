@@ -6,7 +6,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet as Scapy
@@ -55,19 +55,18 @@ class Passing(Wire):
 @contextmanager
 def services(host: lab.LiveHost) -> Iterator[socket.socket]:
     """Real sockets on the open ports, both families at once; gives the silent UDP one."""
-    with (
-        host.entered(),
-        socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tcp,
-        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as silent,
-        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as echo,
-    ):
+    with ExitStack() as stack:
+        with host.entered():
+            tcp = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_STREAM))
+            silent = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+            echo = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
         tcp.bind(("::", OPEN))
         tcp.listen()
         silent.bind(("::", OPEN))
         silent.settimeout(5)
         echo.bind(("::", ECHO))
-        with answering(echo, lambda data: data[::-1]):
-            yield silent
+        stack.enter_context(answering(echo, lambda data: data[::-1]))
+        yield silent
 
 
 @contextmanager
