@@ -152,6 +152,12 @@ class _Parser(TermParser):
             else:
                 label = f"{entry.name}.{token.text}"
                 given[token.text] = self._value(field.shape, label, top=True)
+            if self._is(","):
+                raise NotationError(
+                    f"{entry.name}.{token.text}: several values are alternatives in braces, "
+                    "{1,2}, and fields have white space between them",
+                    self._peek().position,
+                )
         for form in forms:
             self._check_required(form, given, name)
         make: Callable[..., Any] = forms[0].make

@@ -95,6 +95,8 @@ def _number(shape: Scalar, word: str) -> int:
         value = int(word, 0) if word[:2].lower() in ("0x", "0b") else int(word)
     elif re.fullmatch("-[0-9]+", word):
         value = -1
+    elif re.fullmatch("[0-9]+-[0-9]+", word):
+        raise ValueError(f"a range is written {word.replace('-', '..')}")
     else:
         value = _named(shape.names, word)
     if shape.bits is not None and not 0 <= value < 1 << shape.bits:
