@@ -22,7 +22,7 @@ from typing import Protocol
 
 from rawproto.capture import PcapngWriter
 from rawproto.capture.blocks import InterfaceStatistics, Section
-from rawproto.capture.packet import CapturedPacket, Interface
+from rawproto.capture.packet import Interface
 from rawproto.drivers.capture_source import CaptureSource
 from rawproto.drivers.sniff import cooked_frame, packets_in
 from rawproto.link.admission import COOKED
@@ -135,11 +135,14 @@ class CookedRecords(PcapRecords):
         super().__init__(COOKED, snaplen)
 
     def encode(self, block: Block, limit: int) -> list[bytes]:
+        data, at = block.data, block.at
         parts: list[bytes] = []
-        for _ in range(min(limit, block.left)):
-            parts += self._slow(block.data, block.at)
-            block.at += _FOR_PCAP.unpack_from(block.data, block.at)[0]
-            block.left -= 1
+        count = min(limit, block.left)
+        for _ in range(count):
+            parts += self._slow(data, at)
+            at += _FOR_PCAP.unpack_from(data, at)[0]
+        block.at = at
+        block.left -= count
         return parts
 
     def _frame(self, record: Record, data: bytes, at: int) -> tuple[bytes, int]:
@@ -165,7 +168,7 @@ class PcapngRecords:
         self._interfaces: list[Interface] = []
         self._numbers: dict[int, int] = {}  # index -> place in `_interfaces`, as in the file
         self._introduced: set[int] = set()  # indexes whose packets may go the fast way
-        self._delivered: dict[int, int] = {}
+        self._delivered = 0
         self._tails: dict[tuple[int, bool], tuple[int, bytes]] = {}
 
     def begin(self) -> bytes:
@@ -177,43 +180,44 @@ class PcapngRecords:
         return self._taken()
 
     def encode(self, block: Block, limit: int) -> list[bytes]:
-        data, unpack, pack = block.data, _FOR_PCAPNG.unpack_from, _PACKET_HEAD.pack
+        data, at, unpack, pack = block.data, block.at, _FOR_PCAPNG.unpack_from, _PACKET_HEAD.pack
         numbers, introduced, tails = self._numbers, self._introduced, self._tails
-        delivered = self._delivered
         parts: list[bytes] = []
-        for _ in range(min(limit, block.left)):
-            at = block.at
+        append = parts.append
+        count = min(limit, block.left)
+        block.left -= count
+        self._delivered += count
+        for _ in range(count):
             following, seconds, rest_ns, captured, length, status, frame, index, kind = unpack(
                 data, at
             )
             if status & VLAN_VALID or index not in introduced:
-                parts += self._slow(block, index)
-                continue
-            time_ns = seconds * 1_000_000_000 + rest_ns
-            start = at + frame
-            outgoing = kind == PACKET_OUTGOING
-            total, tail = tails.get((captured, outgoing)) or self._tail(captured, outgoing)
-            parts += (
-                pack(
-                    _ENHANCED_PACKET,
-                    total,
-                    numbers[index],
-                    time_ns >> 32,
-                    time_ns & 0xFFFF_FFFF,
-                    captured,
-                    length,
-                ),
-                data[start : start + captured],
-                tail,
-            )
-            delivered[index] += 1
-            block.at = at + following
-            block.left -= 1
+                parts += self._slow(data, at, index)
+            else:
+                time_ns = seconds * 1_000_000_000 + rest_ns
+                start = at + frame
+                key = (captured, kind == PACKET_OUTGOING)
+                total, tail = tails.get(key) or self._tail(*key)
+                append(
+                    pack(
+                        _ENHANCED_PACKET,
+                        total,
+                        numbers[index],
+                        time_ns >> 32,
+                        time_ns & 0xFFFF_FFFF,
+                        captured,
+                        length,
+                    )
+                )
+                append(data[start : start + captured])
+                append(tail)
+            at += following
+        block.at = at
         return parts
 
     def end(self, received: int, dropped: int) -> bytes:
         single = len(self._numbers) == 1
-        for place, index in enumerate(self._numbers):
+        for place in range(len(self._numbers)):
             # One ring is for all of them, so what it dropped is none's in particular.
             self._writer.write_statistics(
                 InterfaceStatistics(
@@ -221,18 +225,17 @@ class PcapngRecords:
                     time_ns=time.time_ns(),
                     accepted_by_filter=received if single else None,
                     dropped_by_os=dropped if place == 0 else None,
-                    delivered=self._delivered[index],
+                    delivered=self._delivered if single else None,
                     comment="" if single or place else "drops are those of all interfaces",
                 )
             )
         return self._taken()
 
-    def _slow(self, block: Block, index: int) -> tuple[bytes, bytes, bytes]:
+    def _slow(self, data: bytes, at: int, index: int) -> tuple[bytes, bytes, bytes]:
         """One packet through the writer, with the description of its interface if need be."""
-        packet: CapturedPacket = next(packets_in(block, self._source))
+        (packet,) = packets_in(Block(data, at, 1, 0), self._source)
         packet.interface = number = self._number(index, packet.link_type)
         self._writer.write(packet)
-        self._delivered[index] += 1
         if self._interfaces[number].link_type != COOKED:
             self._introduced.add(index)
         return self._taken(), b"", b""
@@ -245,7 +248,6 @@ class PcapngRecords:
             if link_type is not None:  # it may be gone, but this is what its packets are
                 described = replace(described, link_type=link_type)
             self._interfaces.append(described)
-            self._delivered[index] = 0
         return number
 
     def _tail(self, captured: int, outgoing: bool) -> tuple[int, bytes]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +24,8 @@ from rawproto.link.ring import PACKET_OUTGOING, VLAN_VALID, Block, Record, frame
 from rawproto.wire.cooked import LinuxCooked2
 
 __all__ = ["AsyncSniffer", "Sniffer", "cooked_frame", "packets_in", "sniff", "sniff_async"]
+
+_new = object.__new__
 
 
 def sniff(
@@ -215,14 +218,15 @@ def packets_in(block: Block, source: CaptureSource) -> Iterator[CapturedPacket]:
             data, length = frame_of(record, block.data, block.at, snaplen)
         block.at += record.following
         block.left -= 1
-        yield CapturedPacket(
-            time_ns=record.seconds * 1_000_000_000 + record.nanoseconds,
-            data=data,
-            original_length=length,
-            link_type=link_type,
-            interface=source.describe(record.interface).name,
-            direction="out" if record.packet_type == PACKET_OUTGOING else "in",
-        )
+        packet = _new(CapturedPacket)
+        packet.time_ns = record.seconds * 1_000_000_000 + record.nanoseconds
+        packet.data = data
+        packet.original_length = length
+        packet.link_type = link_type
+        packet.interface = source.describe(record.interface).name
+        packet.direction = "out" if record.packet_type == PACKET_OUTGOING else "in"
+        packet.comment = ""
+        yield packet
 
 
 def cooked_frame(record: Record, data: bytes, at: int, snaplen: int) -> tuple[bytes, int]:
@@ -235,13 +239,25 @@ def cooked_frame(record: Record, data: bytes, at: int, snaplen: int) -> tuple[by
         protocol = int.from_bytes(tag[:2], "big")
         payload = tag[2:] + record.protocol + payload
         skipped -= 4
-    header = LinuxCooked2(
-        protocol_type=protocol,
-        interface_index=record.interface,
-        arphrd_type=record.hardware_type,
-        packet_type=record.packet_type,
-        address_length=record.address_length,
-        address=record.address,
-    )
-    frame = header.emit(payload)
+    frame = _cooked_header(protocol, *record[11:]) + payload
     return frame[:snaplen], max(record.original - skipped + 20, len(frame))
+
+
+@lru_cache(maxsize=1024)
+def _cooked_header(
+    protocol: int,
+    interface: int,
+    hardware_type: int,
+    packet_type: int,
+    address_length: int,
+    address: bytes,
+) -> bytes:
+    """Packets of one sender by one interface have the same."""
+    return LinuxCooked2(
+        protocol_type=protocol,
+        interface_index=interface,
+        arphrd_type=hardware_type,
+        packet_type=packet_type,
+        address_length=address_length,
+        address=address,
+    ).emit()
