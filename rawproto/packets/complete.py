@@ -108,15 +108,13 @@ def complete(
         LinkError: no way to its destination, or nobody there to take it.
     """
     layers = list(packet.layers)
-    if fill and identification:
-        _identify(layers, identification)
     if layers and isinstance(layers[0], ARPMessage | VLANTag):
         layers.insert(0, EthernetHeader())
     first = layers[0] if layers else None
     if isinstance(first, EthernetHeader):
-        return _complete_frame(first, layers, around, fill)
+        return _complete_frame(first, layers, around, fill, identification)
     if isinstance(first, IPv4Header | IPv6Header):
-        header, route = _complete_ip(first, 0, layers, around, fill)
+        header, route = _complete_ip(first, 0, layers, around, fill, identification)
         return Completed(
             packet=Packet(tuple(layers)),
             link_type=RAW,
@@ -130,7 +128,11 @@ def complete(
 
 
 def _complete_frame(
-    frame: EthernetHeader, layers: list[Any], around: Surroundings, fill: bool
+    frame: EthernetHeader,
+    layers: list[Any],
+    around: Surroundings,
+    fill: bool,
+    identification: int,
 ) -> Completed:
     at = next(
         (i for i, each in enumerate(layers) if not isinstance(each, EthernetHeader | VLANTag)), 0
@@ -139,7 +141,9 @@ def _complete_frame(
     route: RouteLike | None = None
     dst_addr, group = "", False
     if isinstance(inner, IPv4Header | IPv6Header):
-        header, route = _complete_ip(inner, at, layers, around, fill, needs_route=True)
+        header, route = _complete_ip(
+            inner, at, layers, around, fill, identification, needs_route=True
+        )
         dst_addr, group = header.dst_addr, _is_group(header, route, layers[at + 1 : at + 2])
     elif isinstance(inner, ARPMessage) and _needs_route(inner, around, fill):
         route = around.route(inner.target_protocol_addr)
@@ -177,6 +181,7 @@ def _complete_ip(
     layers: list[Any],
     around: Surroundings,
     fill: bool,
+    identification: int,
     needs_route: bool = False,
 ) -> tuple[IPv4Header | IPv6Header, RouteLike | None]:
     """Fills in the outermost IP header and what it carries, in `layers`."""
@@ -189,21 +194,20 @@ def _complete_ip(
         return header, None
     route = around.route(header.dst_addr)
     if fill:
+        changes: dict[str, Any] = {}
         if _without(header.src_addr) and route.src_addr:
-            header = replace(header, src_addr=route.src_addr)
-        layers[at] = header
+            changes["src_addr"] = route.src_addr
+        if isinstance(header, IPv4Header) and identification and _wants_identification(header):
+            changes["identification"] = identification
+        layers[at] = header = replace(header, **changes) if changes else header
         options = getattr(inner, "options", None)
         if isinstance(header, IPv6Header) and _asks_on_link(inner) and options == ():
             layers[at + 1] = _with_link_layer_addr(inner, around, route.interface)
     return header, route
 
 
-def _identify(layers: list[Any], identification: int) -> None:
-    for at, each in enumerate(layers):
-        if isinstance(each, IPv4Header):
-            if not (each.identification or each.fragment_offset or each.flags & MF):
-                layers[at] = replace(each, identification=identification)
-            return
+def _wants_identification(header: IPv4Header) -> bool:
+    return not (header.identification or header.fragment_offset or header.flags & MF)
 
 
 def _fill_discovery(header: IPv6Header, inner: object) -> IPv6Header:

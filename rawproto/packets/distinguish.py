@@ -63,14 +63,14 @@ class Distinguisher:
         if isinstance(layer, TCPHeader):
             changes = {} if layer.src_port else {"src_port": self._port("tcp", 0)}
             if layer.flags & SYN and not layer.sequence_number:
-                changes["sequence_number"] = self._rng.randrange(1, 1 << 32)
+                changes["sequence_number"] = self._rng.getrandbits(32) or 1
             return changes
         if isinstance(
             layer, ICMPEcho | ICMPTimestamp | ICMPExtendedEcho | ICMPv6Echo | ICMPv6ExtendedEcho
         ):
             return self._echo_numbers(layer)
         if isinstance(layer, DNSMessage) and not layer.identifier and not layer.qr:
-            return {"identifier": self._rng.randrange(1, 1 << 16)}
+            return {"identifier": self._rng.getrandbits(16) or 1}
         return {}
 
     def _echo_numbers(self, message: Any) -> dict[str, int]:
