@@ -131,8 +131,9 @@ class Node:
                 if error.errno in _BUSY:
                     return False
                 if error.errno == errno.EMSGSIZE:
-                    # The device takes less than we thought: a little less, as often as it says so.
-                    self.endpoint.on_refused(data, len(data) - 1, now_ns)
+                    # The device takes less than we thought, and the route tells how much.
+                    limit = min(self.carrier.largest_to(address[0]), len(data) - 1)
+                    self.endpoint.on_refused(data, limit, now_ns)
                 else:
                     words = error.reason if isinstance(error, LinkError) else error.strerror
                     self.endpoint.on_unreachable(data, words or str(error))

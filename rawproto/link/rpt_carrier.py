@@ -94,6 +94,10 @@ class Carrier(Protocol):
         """Sends a packet. Raises OSError as the kernel does (EAGAIN, EMSGSIZE, ...)."""
         ...
 
+    def largest_to(self, addr: str) -> int:
+        """The largest RPT packet that the interface towards a peer takes, in bytes."""
+        ...
+
     def errors(self) -> list[CarrierError]:
         """ICMP errors that have come."""
         ...
@@ -296,6 +300,9 @@ class RawCarrier:
         self._headers[peer] = found
         return found
 
+    def largest_to(self, addr: str) -> int:
+        return min(lookup(addr).interface_mtu, 65_535) - self._header_bytes
+
     def errors(self) -> list[CarrierError]:
         return [
             each
@@ -330,9 +337,9 @@ class UDPCarrier:
 
     def __init__(self, family: Family, addr: str = "", port: int = 0, *, peer: str = "") -> None:
         self._family = family
-        headers = 28 if family == 4 else 48
+        self._header_bytes = 28 if family == 4 else 48
         mtu = lookup(peer, src_addr=addr or None).interface_mtu if peer else 65_535
-        self.ceiling = min(mtu, 65_535) - headers
+        self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._size = 65_535 if mtu > 9216 else mtu + 64
         self._socket = sock = socket.socket(_family(family), socket.SOCK_DGRAM)
         sock.setblocking(False)
@@ -376,6 +383,9 @@ class UDPCarrier:
             self._socket.sendto(data, address)
         else:
             self._socket.sendto(data, _target_6(*address))
+
+    def largest_to(self, addr: str) -> int:
+        return min(lookup(addr).interface_mtu, 65_535) - self._header_bytes
 
     def errors(self) -> list[CarrierError]:
         return _read_errors(self._socket, self._family, 0)

@@ -186,7 +186,9 @@ class Protection:
         if not is_next:
             return frames
         if sealer.phase == opener.phase:  # not in answer to a change of ours
-            if self._changed_ns is not None and not self._acked:
+            # The peer may go on only once we acknowledged a packet under its last keys, and that
+            # acknowledgement went out under ours.
+            if self._changed_ns is not None and next_number == sealer.first:
                 raise RemoteProtocolError(CloseCode.KEY_UPDATE, "keys changed too soon")
             self._change(next_number, now_ns)
         opener.change(number)

@@ -170,8 +170,9 @@ class Sender:
             packets.append(self._seal(frames, burst, every, stream, start, end, rest, eliciting))
             if stream is None or rest or end < start + room // 2:
                 waits = self.waits
-        # The window counts as what holds us up if it, or the pace that follows from it, does.
-        self._limited = waits or recovery.in_flight + size > window
+        # Only a window that is used may grow: full, or half full and spread over its time.
+        in_flight = recovery.in_flight
+        self._limited = in_flight + size > window or (waits and 2 * in_flight >= window)
         self._pacer.on_sent(max(recovery.in_flight - before, 0))
         if probing and len(packets) < limit:
             packets += self._transmit_probe(now_ns, every)

@@ -42,6 +42,8 @@ from rawproto.wire.rpt_frames import (
 __all__ = ["Stream", "Streams", "Window"]
 
 ONE_WAY = 2
+_LEAST_RTT_NS = 10_000_000
+# Who mostly receives has few samples of the RTT, and none of what a queue adds to it.
 
 
 class Window:
@@ -63,7 +65,7 @@ class Window:
         """Whether the limit goes up, now that `read` bytes were read in all."""
         if self.limit - read > self._size // 2:
             return False
-        if now_ns - self._raised_ns < 2 * rtt_ns:
+        if now_ns - self._raised_ns < 2 * max(rtt_ns, _LEAST_RTT_NS):
             self._size = min(2 * self._size, self._most)
         self._raised_ns = now_ns
         self.limit = read + self._size
