@@ -67,7 +67,7 @@ class _Code:
             step = self.steps[at] if at < len(self.steps) else self
             needs = self._needs[at]
             if (
-                "m" not in needs
+                needs <= {"a", "x"}  # scratch memory is each test's own
                 and ("a" not in needs or a == step.a)
                 and ("x" not in needs or x == step.x)
             ):
@@ -80,7 +80,7 @@ class _Code:
 
     def _add(self, mnemonic: str, form: str, k: int, reads: str, writes: str) -> None:
         instruction = Instruction(_CODE[mnemonic, form], 0, 0, k)
-        self.steps.append(_Step(instruction, frozenset(reads), writes, self.a, self.x))
+        self.steps.append(_Step(instruction, frozenset(reads.split()), writes, self.a, self.x))
 
     def _to_a(self, value: Value) -> None:
         """Brings a value into A; X may be lost."""
@@ -134,9 +134,9 @@ class _Code:
                 raise UsageError("more values at once than the machine can hold")
             slot = self._slots
             self._slots += 1
-            self._add("st", "mem", slot, "a", "m")
+            self._add("st", "mem", slot, "a", f"M[{slot}]")
             self._to_a(left)
-            self._add("ldx", "mem", slot, "m", "x")
+            self._add("ldx", "mem", slot, f"M[{slot}]", "x")
             self.x = right
             self._slots -= 1
 
@@ -153,7 +153,7 @@ class _Code:
             if isinstance(right, int):
                 self._add(operation, "imm", right, "a", "a")
             else:
-                self._add(operation, "x", 0, "ax", "a")
+                self._add(operation, "x", 0, "a x", "a")
         self.a = value
 
 

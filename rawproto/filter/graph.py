@@ -162,7 +162,9 @@ class Graph:
             if number in inside:
                 continue
             run = [number]
-            while (to := after(run[-1])) > ACCEPT and ways[to] == 1 and exit_of(to) == exit_of(number):
+            while (
+                (to := after(run[-1])) > ACCEPT and ways[to] == 1 and exit_of(to) == exit_of(number)
+            ):
                 run.append(to)
             inside.update(run[1:])
             arriving = values.get(number, set())

@@ -177,7 +177,10 @@ def _equal_computed(left: Compute, right: int) -> Predicate:
         if right == mask and mask & (mask - 1) == 0:
             return Test("jset", left.left, mask)
     if left.operation == "sub" and right == 0:
-        return Test("jeq", left.left, left.right)
+        return compared(left.left, "=", left.right)
+    if left.operation in ("add", "sub") and isinstance(left.right, int):
+        moved = -left.right if left.operation == "add" else left.right
+        return compared(left.left, "=", right + moved & _MASK)
     return Test("jeq", left, right)
 
 
