@@ -1,8 +1,9 @@
 """Made packets, shown: a line each, diagrams, bytes, library code, JSON, a capture file.
 
 What is shown is what a receiver would make of the bytes, so that computed fields have
-their values; a layer that no receiver would find (behind a protocol number that was
-forced, or a length that lies) is drawn as it was given. It sends nothing.
+their values. Only diagrams show the layers that were given, also where no receiver would
+find them (behind a protocol number that was forced); where a length lies, so that not even
+we can read them again, they are drawn as given. It sends nothing.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Literal
 
 from rawproto.capture import CapturedPacket, PcapngWriter, Writer, open_writer
 from rawproto.cli.render import json_line
-from rawproto.errors import UsageError
+from rawproto.errors import UsageError, WireError
 from rawproto.packets.made import captured, framed
 from rawproto.wire.dissect import dissect
+from rawproto.wire.ethernet import VLANTag
 from rawproto.wire.layer import Layer, Packet
 from rawproto.wire.show import diagram, hexdump, summary
+from rawproto.wire.words import field_names
 
 __all__ = ["Shown", "show"]
 
@@ -104,16 +107,30 @@ def _diagram(number: int, packet: Packet) -> str:
 
 
 def _drawn(packet: Packet, made: CapturedPacket) -> Iterator[Layer | bytes]:
-    """The layers as a receiver finds them, computed fields filled in, or else as given."""
-    found = dissect(made.data, made.link_type)
-    agreed = True
-    for index, layer in enumerate(framed(packet)[0].layers):
-        there = found.layers[index] if index < len(found.layers) else None
-        agreed = agreed and isinstance(layer, Layer) and type(there) is type(layer)
-        if there is not None and agreed:
-            yield there
-        elif isinstance(layer, Layer) or layer:
-            yield layer
+    """The layers as they are read from the bytes, computed fields filled in, or else as given."""
+    rest, readable = made.data, True
+    for layer in framed(packet)[0].layers:
+        if isinstance(layer, bytes):
+            rest = rest[len(layer) :]
+            if layer:
+                yield layer
+            continue
+        found: Layer
+        try:
+            if isinstance(layer, VLANTag):
+                found, rest = VLANTag.parse(rest, tpid=layer.tpid)
+            else:
+                found, rest = type(layer).parse(rest)
+            readable = readable and _is_filled(layer, found)
+        except WireError:
+            readable = False
+        yield found if readable else layer
+
+
+def _is_filled(given: Layer, found: Layer) -> bool:
+    """Whether all that was given was found again: else lengths lied, and it is another's bytes."""
+    pairs = [(getattr(given, name), getattr(found, name)) for name in field_names(given)]
+    return all(value is None or value == there for value, there in pairs)
 
 
 _FORMS: dict[str, Callable[[int, Packet], str]] = {

@@ -70,12 +70,35 @@ def test_a_diagram_has_computed_values_in_its_boxes(shown: Any) -> None:
     assert "\n5 bytes of data\n" in text
 
 
-def test_what_no_receiver_would_find_is_drawn_as_it_was_given(shown: Any) -> None:
+def test_what_no_receiver_would_find_is_drawn_with_its_values(shown: Any) -> None:
     text = shown("--diagram", "ipv4 protocol=99 / udp dst_port=4242 checksum=0 / text:hi")
     assert "\nUDPHeader\n" in text
     assert "4242" in text
-    assert "auto" in text, "the length, which nobody computed for a reader"
+    assert "auto" not in text
     assert "\n2 bytes of data\n" in text
+
+
+@pytest.mark.parametrize("lie", ["ihl=15", "ihl=6", "total_length=22", "version=6"])
+def test_what_cannot_be_read_behind_a_lie_is_drawn_as_given(lie: str, shown: Any) -> None:
+    text = shown("--diagram", f"ipv4 {lie} / udp src_port=777 dst_port=888 / text:payload")
+    udp = text[text.index("\nUDPHeader\n") :]
+    assert re.search(r"\|  +777  +\|  +888  +\|", udp)
+    assert "auto" in udp, "what nobody can read was not computed for anybody"
+
+
+def test_tags_and_tunnels_are_drawn_layer_by_layer(shown: Any) -> None:
+    text = shown("--diagram", "ethernet / vlan tpid=0x88a8 vid=5 / vlan vid=6 / ipv4 / ipv6 / udp")
+    names = re.findall(r"^([A-Z]\w+)$", text, re.M)
+    assert names == [
+        "EthernetHeader",
+        "VLANTag",
+        "VLANTag",
+        "IPv4Header",
+        "IPv6Header",
+        "UDPHeader",
+    ]
+    assert "0x88a8 (802.1ad)" in text
+    assert "auto" not in text
 
 
 def test_hex_is_what_hex_takes(shown: Any) -> None:
