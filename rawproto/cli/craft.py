@@ -16,7 +16,7 @@ docs/craft.md has the whole notation. Lengths, checksums and protocol numbers co
 themselves and go out as given when they are given. Addresses that are left out are shown
 as the layer's default; --send fills them in from routes and neighbours.
 
-exit code: 0, 1 nothing answered (--answer), 2 error
+exit code: 0, 1 nothing answered (--answer), 2 error, 130 Ctrl-C (after the summary)
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ The sender is a script: what it is given is answered when the test says so.
 from __future__ import annotations
 
 import errno
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -19,7 +20,7 @@ from rawproto.link.base import Transmitted
 from rawproto.link.bench import Heard
 from rawproto.link.packet import Frame
 from rawproto.wire.dissect import RAW
-from rawproto.wire.icmp import ICMPRedirect
+from rawproto.wire.icmp import ICMPRedirect, ICMPTimeExceeded
 from rawproto.wire.icmp_echo import ICMPEcho
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.layer import Packet
@@ -251,6 +252,26 @@ def test_damaged_answer_is_told_as_one(script: Script) -> None:
     script.hear(reply(1))
     run.turn()
     assert [each.answers[0].valid for each in run.settled] == [False, True]
+
+
+def test_hostile_answers_are_heard_without_complaint(script: Script) -> None:
+    rng = random.Random(7)
+    run = asking(script, 1, wait_for="all")
+    run.turn()
+    error = ICMPTimeExceeded(original_datagram=echo(0))
+    whole = [reply(0), (IPv4Header(src_addr="10.0.0.254", dst_addr=ME) / error).emit()]
+    for _ in range(3000):
+        damaged = bytearray(rng.choice(whole))
+        for _ in range(rng.randrange(4)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        script.hear(bytes(damaged[: rng.randrange(1, len(damaged) + 1)]))
+    while run.turn() == script.now_ns:
+        pass
+    script.now_ns += SECOND
+    run.turn()
+    (question,) = run.settled
+    assert {answer.kind for answer in question.answers} == {"reply", "error"}
+    assert {answer.valid for answer in question.answers} == {True, False}
 
 
 def test_full_buffer_is_tried_again_and_nothing_is_lost(script: Script) -> None:
