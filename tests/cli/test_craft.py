@@ -101,6 +101,21 @@ def test_tags_and_tunnels_are_drawn_layer_by_layer(shown: Any) -> None:
     assert "auto" not in text
 
 
+def test_a_packet_inside_an_error_is_drawn_layer_by_layer(shown: Any) -> None:
+    text = shown("--diagram", "ipv4 / icmp icmp_type=redirect / ipv4 ttl=9 / udp / text:hi")
+    names = re.findall(r"^([A-Z]\w+)$", text, re.M)
+    assert names == ["IPv4Header", "ICMPRedirect", "IPv4Header", "UDPHeader"]
+    assert "auto" not in text
+    assert "original_datagram" not in text
+
+
+def test_an_error_with_extensions_is_drawn_as_it_went_out(shown: Any) -> None:
+    quoting = "original_datagram=[ipv4 ttl=1] extensions=[mpls=5]"
+    text = shown("--diagram", f"ipv4 / icmp icmp_type=time_exceeded {quoting}")
+    assert "original_datagram, 128 bytes" in text, "padded, as RFC 4884 wants it"
+    assert "auto" not in text
+
+
 def test_hex_is_what_hex_takes(shown: Any) -> None:
     line = shown("--hex", f"{UDP} / hex:00ff").strip()
     (packet,) = craft(f"{UDP} / hex:00ff")
