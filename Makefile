@@ -76,7 +76,7 @@ fuzz: $(FUZZ)  ## the readers of hostile bytes against a fuzzer; SECONDS=10 each
 	done
 
 bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
-	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap
+	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay
 	@for bench in tests/bench/bench_*.py; do QUICK=$(QUICK) $(PY) $$bench || exit 1; done
 
 clean:  ## remove what was built, the virtual environment too

@@ -86,7 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     dry = output.add_mutually_exclusive_group()
     dry.add_argument("--dry-run", action="store_true", help="show what would be sent, send nothing")
     dry.add_argument("-w", dest="write", metavar="FILE", help="write it to a capture instead")
-    output.add_argument("--json", action="store_true", help="the summary as a line of JSON")
+    output.add_argument(
+        "--json", action="store_true", help="the summary, and packets that are shown, as JSON Lines"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -125,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
                 from rawproto.cli.replay_text import show, write
 
                 if arguments.write is None:
-                    show(replay, sys.stdout)
+                    show(replay, sys.stdout, as_json=arguments.json)
                 else:
                     write(replay, arguments.write, lambda: source.first_ns)
             else:

@@ -6,19 +6,32 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from rawproto.capture import CapturedPacket, open_writer
-from rawproto.cli.render import milliseconds
+from rawproto.cli.render import json_line, milliseconds
 from rawproto.drivers.replay import Replay, ReplayResult
 from rawproto.machine import Transmit
+from rawproto.packets.json import packet_fields
 from rawproto.wire.dissect import ETHERNET, RAW, dissect
 from rawproto.wire.show import summary
 
 __all__ = ["record", "show", "text", "write"]
 
 
-def show(replay: Replay, out: TextIO) -> None:
-    """A line for each packet: when it would be sent, in seconds from the first on, and what."""
-    for data, link_type, due_ns in _planned(replay):
-        out.write(f"{due_ns / 1e9:14.9f} {summary(dissect(data, link_type))}\n")
+def show(replay: Replay, out: TextIO, *, as_json: bool = False) -> None:
+    """A line for each packet: when it would be sent, from the first one on, and what.
+
+    Args:
+        replay: which is not run.
+        out: where the lines go.
+        as_json: a record each, in the form of `rawproto decode`, with `due_ms` besides.
+    """
+    for number, (data, link_type, due_ns) in enumerate(_planned(replay), 1):
+        found = dissect(data, link_type)
+        if not as_json:
+            out.write(f"{due_ns / 1e9:14.9f} {summary(found)}\n")
+            continue
+        packet = CapturedPacket(time_ns=due_ns, data=data, link_type=link_type)
+        about = {**packet_fields(number, packet, found), "due_ms": milliseconds(due_ns)}
+        out.write(json_line("packet", about))
 
 
 def write(replay: Replay, path: str, first_ns: Callable[[], int]) -> None:
