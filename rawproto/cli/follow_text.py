@@ -168,10 +168,13 @@ class FollowRaw:
 def _escaped(text: str) -> str:
     if text.isprintable():
         return text
-    return "".join(
-        each if each.isprintable() or each == "\t" else each.encode("unicode_escape").decode()
-        for each in text
-    )
+    return "".join(each if each.isprintable() or each == "\t" else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    if character.isascii():
+        return character.encode("unicode_escape").decode()
+    return "".join(f"\\x{byte:02x}" for byte in character.encode())
 
 
 def _side_words(side: StreamSide) -> str:

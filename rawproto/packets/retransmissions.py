@@ -2,9 +2,10 @@
 
 A segment whose bytes were all seen before was sent again. One that fills a hole was
 either sent again, because the first was lost before it came by, or overtaken by later
-ones: it is called out of order if it comes less than a round trip (3 ms where the
-handshake did not show one) after what overtook it, as sending again takes longer.
-That is Wireshark's rule, so its numbers can be held against these.
+ones. Who sends again learns of the hole first, which takes a round trip wherever on the
+path one listens: a filler that comes within half of one (3 ms where the handshake did not
+show it) was overtaken, it is out of order. tshark counts the two together as we do; how
+it tells them apart is another rule, which takes many retransmissions for reordering.
 
 The handshake's round trip is from the SYN to the ACK of its answer: of the path's two
 halves around the host that captured, one after the other, it takes both.
@@ -19,7 +20,7 @@ from rawproto.wire.tcp import ACK, FIN, RST, SYN, TCPHeader
 
 __all__ = ["TCPConduct", "TCPSideConduct"]
 
-_OVERTAKEN_NS = 3_000_000
+_ROUND_TRIP_NS = 6_000_000
 _MAX_HOLES = 64
 
 
@@ -39,7 +40,6 @@ class TCPSideConduct:
 
     __slots__ = (
         "_holes",
-        "_latest_ns",
         "_next",
         "_window",
         "data_bytes",
@@ -57,8 +57,8 @@ class TCPSideConduct:
         self.retransmissions = self.retransmitted_bytes = 0
         self.out_of_order = self.unseen = self.keep_alives = self.window_probes = 0
         self._next: int | None = None  # the sequence number behind the highest seen
-        self._latest_ns = 0  # when that was seen
-        self._holes: list[tuple[int, int]] = []  # first and last sequence number + 1
+        # First sequence number, the one behind the last, when it opened.
+        self._holes: list[tuple[int, int, int]] = []
         self._window = -1
 
     def _send(
@@ -76,7 +76,7 @@ class TCPSideConduct:
         flags, first = header.flags, header.sequence_number
         span = length + bool(flags & SYN) + bool(flags & FIN)
         if self._next is None:
-            self._advance(first + span, time_ns)
+            self._next = (first + span) & 0xFFFFFFFF
             self._count(span, length)
             return
         ahead = distance(first, self._next)
@@ -91,46 +91,42 @@ class TCPSideConduct:
             return
         if ahead > 0:
             self.unseen += 1
-            self._holes = [*self._holes, (self._next, first)][-_MAX_HOLES:]
+            self._holes = [*self._holes, (self._next, first, time_ns)][-_MAX_HOLES:]
         if ahead >= 0:
-            self._advance(first + span, time_ns)
+            self._next = (first + span) & 0xFFFFFFFF
             return
-        fills = self._fill(first, span)
-        if fills and time_ns - self._latest_ns < overtaken_ns:
+        opened_ns = self._fill(first, span)
+        if opened_ns is not None and time_ns - opened_ns < overtaken_ns:
             self.out_of_order += 1
         else:
             self.retransmissions += 1
             self.retransmitted_bytes += length
         if ahead + span > 0:
-            self._advance(first + span, time_ns)
+            self._next = (first + span) & 0xFFFFFFFF
 
     def _count(self, span: int, length: int) -> None:
         self.segments += bool(span)
         self.data_bytes += length
 
-    def _advance(self, number: int, time_ns: int) -> None:
-        self._next = number & 0xFFFFFFFF
-        self._latest_ns = time_ns
-
-    def _fill(self, first: int, span: int) -> bool:
-        """Takes a segment out of the holes; whether it was in one."""
-        left: list[tuple[int, int]] = []
-        fills = False
-        for begin, end in self._holes:
+    def _fill(self, first: int, span: int) -> int | None:
+        """Takes a segment out of the holes: when the oldest that it was in opened."""
+        left: list[tuple[int, int, int]] = []
+        oldest_ns: int | None = None
+        for begin, end, opened_ns in self._holes:
             # The segment within the hole, as offsets from the hole's beginning.
             size = distance(end, begin)
             low = max(0, distance(first, begin))
             high = min(size, distance(first, begin) + span)
             if low >= high:
-                left.append((begin, end))
+                left.append((begin, end, opened_ns))
                 continue
-            fills = True
+            oldest_ns = opened_ns if oldest_ns is None else min(oldest_ns, opened_ns)
             if low > 0:
-                left.append((begin, (begin + low) & 0xFFFFFFFF))
+                left.append((begin, (begin + low) & 0xFFFFFFFF, opened_ns))
             if high < size:
-                left.append(((begin + high) & 0xFFFFFFFF, end))
+                left.append(((begin + high) & 0xFFFFFFFF, end, opened_ns))
         self._holes = left[-_MAX_HOLES:]
-        return fills
+        return oldest_ns
 
 
 class TCPConduct:
@@ -166,7 +162,7 @@ class TCPConduct:
             self.resets += 1
         elif self.handshake_rtt_ns is None:
             self._shake_hands(side, header, time_ns)
-        overtaken_ns = self.handshake_rtt_ns or _OVERTAKEN_NS
+        overtaken_ns = (self.handshake_rtt_ns or _ROUND_TRIP_NS) // 2
         sender._send(header, length, time_ns, overtaken_ns, receiver._window == 0)
         if not flags & (SYN | FIN | RST):
             sender._window = header.window
