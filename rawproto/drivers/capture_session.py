@@ -131,6 +131,7 @@ class CaptureSession:
 
         Raises:
             LinkError: an interface is gone; the file has what it brought.
+            KeyboardInterrupt: `on_turn` or a signal handler raised it; nothing is added then.
             BrokenPipeError: nobody reads the pipe any more.
         """
         duration_ns = self._file_options.duration_ns
@@ -145,6 +146,9 @@ class CaptureSession:
                     if self.captured == self._file_options.count:
                         return
                 on_turn()
+        except KeyboardInterrupt:
+            self._file.close()  # nobody reads the pipe, so what belongs at its end would hang, too
+            raise
         finally:
             self._end_file()
 
