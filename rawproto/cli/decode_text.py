@@ -208,6 +208,8 @@ class TextReport:
 
     def _tell_bytes(self, seen: Dissection) -> None:
         """A legend of where each layer begins, and the bytes in the layers' colours."""
+        if not seen.data:
+            return
         runs: list[_Run] = [
             (start, type(layer).__name__, (_LAYER_COLOURS[index % len(_LAYER_COLOURS)],))
             for index, (layer, start) in enumerate(zip(seen.layers, seen.offsets, strict=True))

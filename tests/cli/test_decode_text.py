@@ -240,6 +240,15 @@ def test_x_colours_the_bytes_by_their_layers(decode: Decoder) -> None:
     assert bytes.fromhex(numbers[legend["UDPHeader"]]) == packet[34:42]
 
 
+def test_a_packet_of_no_bytes_has_none_to_show(decode: Decoder) -> None:
+    run = decode("-t", "-x", "-v", "--diagram", "--color=always", decode.file([b""]))
+    assert run.code == 0
+    assert [COLOUR.sub(r"\2", line) for line in run.lines][1:] == [
+        "data, length 0 [|ethernet, 14 bytes missing]",
+        "    damage: ethernet at byte 0: truncated: 14 bytes needed, 0 there",
+    ]
+
+
 def test_colour_is_off_where_no_terminal_is(decode: Decoder) -> None:
     assert "\x1b" not in decode("-v", "-x", CAPTURES / "bad-checksum.pcap").out
 
