@@ -81,12 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.fragment is not None and arguments.fragment < 1:
         raise UsageError(f"--fragment {arguments.fragment}: must be a size in bytes")
     packets: Iterable[Packet] = _All(expressions)
-    if arguments.send or arguments.answer is not None:
+    if craft_send.is_wanted(arguments):
         # Cut there when all is filled in: the first fragment's checksum covers the addresses.
         return craft_send.run(packets, arguments)
-    for name, unset in (("count", 1), ("rate", None), ("interval", 0.0), ("interface", None)):
-        if getattr(arguments, name) != unset:
-            raise UsageError(f"--{name} says how to send; add --send or --answer SECONDS")
     if arguments.fragment is not None:
         packets = _fragments(packets, arguments.fragment, chance)
     show(packets, arguments.form, arguments.pcap)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rawproto.cli.craft_report import Report
     from rawproto.drivers.send import Outgoing
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "is_wanted", "run"]
 
 INTERRUPTED = 130
 NOTHING_CAME = 1
@@ -67,6 +67,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fill in no address, port or identifier that was left out",
     )
     how.add_argument("-q", "--quiet", action="store_true", help="tell the summary only")
+
+
+def is_wanted(arguments: argparse.Namespace) -> bool:
+    """Whether anything is to be sent.
+
+    Raises:
+        UsageError: nothing is, and yet it is said how.
+    """
+    if arguments.send or arguments.answer is not None:
+        if arguments.all_answers and arguments.answer is None:
+            raise UsageError("--all-answers says how to wait; add --answer SECONDS")
+        return True
+    for name, default in (
+        ("all_answers", False),
+        ("count", 1),
+        ("rate", None),
+        ("interval", 0.0),
+        ("interface", None),
+        ("as_is", False),
+        ("quiet", False),
+    ):
+        if getattr(arguments, name) != default:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} says how to send; add --send or --answer SECONDS")
+    return False
 
 
 def run(packets: Iterable[Packet], arguments: argparse.Namespace) -> int:

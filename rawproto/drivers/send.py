@@ -46,6 +46,7 @@ Bytes and captured packets go out as they are; nothing is filled in."""
 
 RAW_LINK_TYPES = (RAW, 12, 14, 228, 229)
 MOST_PREPARED = 4096
+LONGEST_INTERVAL_NS = 86_400 * 10**9
 BURST = 64
 """Packets sent between two looks at the clock or at what else there is to do."""
 BACKLOG_NS = 10_000_000
@@ -240,9 +241,9 @@ class Pace:
                 raise UsageError("an interval and a rate say the same: give one of them")
             if not rate_pps > 0:
                 raise UsageError(f"a rate of {rate_pps:g} packets a second: must be more than 0")
-            interval_ns = round(1e9 / rate_pps)
-        if interval_ns < 0:
-            raise UsageError("an interval cannot be negative")
+            interval_ns = round(min(1e9 / rate_pps, 2 * LONGEST_INTERVAL_NS))
+        if not 0 <= interval_ns <= LONGEST_INTERVAL_NS:
+            raise UsageError("an interval must be 0 to 86400 seconds")
         self.interval_ns = interval_ns
         self.due_ns = 0
 

@@ -354,7 +354,8 @@ def test_bytes_as_question_come_back_as_layers(script: Script) -> None:
         ({"wait_for": "none"}, "'first' or 'all'"),
         ({"count": 0}, "count 0: must be 1 or more"),
         ({"interval_ns": 1, "rate_pps": 1.0}, "say the same"),
-        ({"interval_ns": -1}, "negative"),
+        ({"interval_ns": -1}, "must be 0 to 86400 seconds"),
+        ({"rate_pps": 1e-300}, "must be 0 to 86400 seconds"),
         ({"rate_pps": 0.0}, "must be more than 0"),
     ],
 )

@@ -81,6 +81,24 @@ def test_forced_header_to_this_host_itself_is_refused_in_words(h1: lab.LiveHost)
 
 
 @pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--count", "2"], "--count says how to send; add --send or --answer SECONDS"),
+        (["--as-is"], "--as-is says how to send; add --send or --answer SECONDS"),
+        (
+            ["--send", "--all-answers"],
+            "--all-answers says how to wait; add --answer SECONDS",
+        ),
+    ],
+)
+def test_saying_how_without_saying_that_is_refused(
+    h1: lab.LiveHost, words: list[str], line: str
+) -> None:
+    said = say(h1, *words, ECHO)
+    assert (said.code, said.out, said.error) == (2, "", f"rawproto craft: {line}\n")
+
+
+@pytest.mark.parametrize(
     ("words", "code"),
     [(["--answer", "0.1", "ipv4 dst_addr=10.99.1.200 / icmp"], 1), (["--answer", "1", ECHO], 0)],
 )
