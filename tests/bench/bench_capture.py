@@ -97,8 +97,7 @@ def write_rawproto(
     path: Path, writer: type[PcapWriter] | type[PcapngWriter], **fields: bool
 ) -> None:
     with path.open("wb") as file, writer(file, **fields) as opened:
-        for packet in PACKETS:
-            opened.write(packet)
+        opened.write_all(PACKETS)
 
 
 def write_dpkt(path: Path, writer: Callable[..., object]) -> None:
