@@ -139,7 +139,6 @@ class Connection:
         self.port = port
         self.peer_port = peer_port
         self.cid = cid
-        self.peer_cid = 0
         self.address = address
         self.state = State.HANDSHAKE
         self.attempt: Attempt | None = None
@@ -363,7 +362,8 @@ class Connection:
             self.abort(CloseCode.NONE, "", now_ns)
         if self.state is State.CLOSING and self._close_due:
             self._close_due = False
-            return [self.sender.close(self._close_frame)]
+            # Message 3 goes first, or the listener could not open what follows.
+            return [*self._transmit_attempt(now_ns), self.sender.close(self._close_frame)]
         packets = self._transmit_attempt(now_ns) if self.attempt is not None else []
         if self.state is State.ESTABLISHED:
             packets += self.sender.transmit(now_ns, limit, probing=self.attempt is None)
@@ -386,7 +386,7 @@ class Connection:
         if self.state is State.HANDSHAKE:
             return self.attempt.timeout_ns if self.attempt else None
         if self.state in (State.CLOSING, State.DRAINING):
-            return 0 if self._close_due else self._close_until_ns
+            return 0 if self._close_due and self.state is State.CLOSING else self._close_until_ns
         sender = self.sender
         times = sender.timeouts(probing=self.attempt is None)
         times.append(self._linger_until_ns)
@@ -404,7 +404,7 @@ class Connection:
 
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed; calling early does no harm."""
-        if self.attempt is not None:
+        if self.attempt is not None and self.state in (State.HANDSHAKE, State.ESTABLISHED):
             self.attempt.handle_timeout(now_ns)
             if self.attempt.error is not None:
                 self.fail_handshake(self.attempt.error)

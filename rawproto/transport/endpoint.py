@@ -273,7 +273,7 @@ class Endpoint:
         """Somebody says that he knows nothing of a connection: true if he has its token."""
         for connection in self.connections.values():
             if (
-                connection.peer_cid == packet.src_cid
+                connection.sender.peer_cid == packet.src_cid
                 and connection.peer_port == packet.src_port
                 and connection.state is not State.HANDSHAKE
             ):
