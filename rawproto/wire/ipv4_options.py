@@ -46,7 +46,7 @@ class IPv4Option:
     @property
     def kind(self) -> int:
         """Copied flag, class and number in one byte (RFC 791 section 3.1)."""
-        return self.emit()[0]
+        return int.from_bytes(self.emit()[:1], "big")  # 0 where there are no bytes
 
     def emit(self) -> bytes:
         """Kind, length and data, without padding. Raises EmitError."""

@@ -45,7 +45,7 @@ class IPv6Option:
     @property
     def kind(self) -> int:
         """The option type, action and change bits included."""
-        return self.emit()[0]
+        return int.from_bytes(self.emit()[:1], "big")  # 0 where there are no bytes
 
     def emit(self) -> bytes:
         """Kind, length and data. Raises EmitError."""

@@ -51,7 +51,7 @@ class NDPOption:
     @property
     def kind(self) -> int:
         """What the option is, its first byte."""
-        return self.emit()[0]
+        return int.from_bytes(self.emit()[:1], "big")  # 0 where there are no bytes
 
     def emit(self) -> bytes:
         """Kind, length and data. Raises EmitError."""

@@ -53,7 +53,7 @@ class TCPOption:
     @property
     def kind(self) -> int:
         """The option kind, 0 to 255."""
-        return self.emit()[0]
+        return int.from_bytes(self.emit()[:1], "big")  # 0 where there are no bytes
 
     def emit(self) -> bytes:
         """Kind, length and data, without padding. Raises EmitError."""

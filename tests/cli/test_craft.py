@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rawproto.capture import read
+from rawproto.cli.craft_text import Shown, show
 from rawproto.cli.main import main
-from rawproto.packets.notation import craft
+from rawproto.errors import EmitError
+from rawproto.packets.catalogue import LAYERS, layer_entry
+from rawproto.packets.notation import NotationError, craft
 from rawproto.wire.dissect import dissect
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.udp import UDPHeader
+from tests.packets.writing import layers
 
 UDP = "ipv4 src_addr=10.0.0.1 dst_addr=10.0.0.2 ttl=3 / udp src_port=7 dst_port=53 checksum=0"
 
@@ -258,6 +265,26 @@ def test_what_is_shown_decodes_to_what_was_given(shown: Any) -> None:
 )
 def test_refusals_are_one_line(words: list[str], said: str, refused: Any) -> None:
     assert said in refused(*words)
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(data=st.data())
+def test_whatever_can_be_made_can_be_shown(data: st.DataObject) -> None:
+    entry = layer_entry(data.draw(st.sampled_from(sorted(LAYERS))))
+    text, _ = data.draw(layers(entry, data.draw(st.sampled_from(entry.forms))))
+    try:
+        packets = list(craft(f"ipv4 / {text} / udp / text:abc"))
+        packets[0].emit()
+    except (NotationError, EmitError):
+        return
+    for form in get_args(Shown):
+        with contextlib.redirect_stdout(io.StringIO()) as stream:
+            show(packets, form, None)
+        assert stream.getvalue().endswith("\n")
+
+
+def test_raw_options_of_no_bytes_are_drawn(shown: Any) -> None:
+    assert "HopByHopOptions" in shown("--diagram", "ipv6 / ipv6_hop_by_hop options=raw / udp")
 
 
 def test_nothing_is_shown_where_a_later_expression_is_wrong(
