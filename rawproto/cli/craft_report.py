@@ -6,7 +6,7 @@ from typing import Protocol, TextIO
 
 from rawproto.capture.packet import CapturedPacket
 from rawproto.cli.render import json_line, milliseconds
-from rawproto.drivers.ask import Asking
+from rawproto.drivers.asking import Asking
 from rawproto.drivers.send import SendResult
 from rawproto.packets.answers import Answer, Question
 from rawproto.wire.dissect import Dissection, checksums, dissect

@@ -188,7 +188,8 @@ def _ask(
     record: Record,
     wakener: Wakener,
 ) -> int:
-    from rawproto.drivers.ask import Asking, wait
+    from rawproto.drivers.ask import wait
+    from rawproto.drivers.asking import Asking
 
     awakened, wake = wakener
     interrupted = False

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from rawproto.capture.packet import CapturedPacket
-from rawproto.drivers import ask as module
-from rawproto.drivers.ask import Asking
+from rawproto.drivers import ask
+from rawproto.drivers import asking as module
+from rawproto.drivers.asking import Asking
 from rawproto.drivers.send import Outgoing, Pace, Sender, each_of
 from rawproto.errors import LinkError, UsageError
 from rawproto.link.base import Transmitted
@@ -341,7 +342,7 @@ def test_bytes_as_question_come_back_as_layers(script: Script) -> None:
     run.turn()
     script.now_ns += SECOND
     run.turn()
-    request, answers = module._asked(run.settled[0])
+    request, answers = ask._asked(run.settled[0])
     assert request[ICMPEcho].identifier == 7
     assert answers == []
 
