@@ -84,11 +84,13 @@ class _Parser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         if not self.takes_command:
             return super().parse_known_args(words, namespace)
-        end = words.index("--") if "--" in words else len(words)
+        separated = "--" in words
+        end = words.index("--") if separated else len(words)
         parsed, unknown = super().parse_known_args(words[:end], namespace)
         parsed.command = words[end + 1 :]
-        if not parsed.command and not unknown:
-            self.error("no command: give one behind `--`")
+        # Without a `--` nobody can tell which words were meant to be the command.
+        if not separated or (not parsed.command and not unknown):
+            self.error("no command: give one behind `--`, as in `pair -- ping -c1 h2`")
         return parsed, unknown
 
 
@@ -451,9 +453,18 @@ def _picture(
         [
             f"lab {name} is up ({took_ms:.0f} ms)",
             *(indent(block, "  ") for block in blocks if block),
-            "try next:\n" + "\n".join(f"  rawproto lab {hint}" for hint in hints),
+            "try next:\n" + "\n".join(f"  {_own_name()} lab {hint}" for hint in hints),
         ]
     )
+
+
+def _own_name() -> str:
+    """How to call this program from here: by its bare name only where PATH finds it."""
+    import shutil
+
+    called = sys.argv[0]
+    by_path = os.path.basename(called) == "rawproto" and "/" in called
+    return called if by_path and shutil.which("rawproto") is None else "rawproto"
 
 
 def _print(text: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 from rawproto import lab
 from rawproto.errors import LinkError, UsageError
 from rawproto.wire.checksum import internet_checksum
+from tests.live.leftovers import hold, nothing_left_behind
 
 ROOT = Path(__file__).parents[2]
 RAWPROTO = [sys.executable, "-m", "rawproto.cli.main", "lab"]
@@ -26,6 +27,7 @@ RAWPROTO = [sys.executable, "-m", "rawproto.cli.main", "lab"]
 # need nothing (user_namespaces(7)).
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all"]
 BOUND_S = 20.0
+KINDS = ("net", "mnt", "pid")
 
 
 # --- what a lab leaves behind -----------------------------------------------------------------
@@ -34,14 +36,16 @@ BOUND_S = 20.0
 def namespaces_of(pid: int) -> set[str]:
     """Which namespaces a process is in (`net:[4026532345]`); none if it is dead."""
     try:
-        return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt", "pid")}
+        return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in KINDS}
     except OSError:
         return set()
 
 
 def lab_namespaces(keeper: int) -> set[str]:
     """All that belong to a lab: its keeper's, and those of its hosts."""
-    hosts = os.scandir(f"/proc/{keeper}/root/run/netns")
+    hosts = list(os.scandir(f"/proc/{keeper}/root/run/netns"))
+    for path in [*(f"/proc/{keeper}/ns/{kind}" for kind in KINDS), *(each.path for each in hosts)]:
+        hold(path)
     return namespaces_of(keeper) | {f"net:[{host.stat().st_ino}]" for host in hosts}
 
 
@@ -72,18 +76,10 @@ def keeper_of(inhabitant_namespaces: set[str]) -> int:
     raise AssertionError("no keeper")
 
 
-def machine() -> tuple[object, ...]:
-    """What others would notice if a lab left it: interfaces, mounts, names, our own children."""
-    children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
-    mounts = Path("/proc/self/mounts").read_text()
-    return socket.if_nameindex(), mounts, os.path.isdir("/run/netns"), children
-
-
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    before = machine()
-    yield
-    assert machine() == before
+    with nothing_left_behind():
+        yield
 
 
 # --- what works in it -------------------------------------------------------------------------
@@ -455,6 +451,20 @@ def test_run_gives_the_command_h2s_addresses_and_returns_its_exit_code(
 def test_run_leaves_options_and_dashes_to_the_command(rawproto: CommandLine) -> None:
     done = rawproto("run", "pair", "--", "echo", "--name", "x", "--", "-h")
     assert done == (0, "--name x -- -h\n", "")
+
+
+@pytest.mark.parametrize(
+    "words", [["pair", "ping", "-c1", "h2"], ["chain", "3", "ping"], ["pair"], ["pair", "--"]]
+)
+def test_command_without_dashes_before_it_is_told_where_to_stand(
+    rawproto: CommandLine, words: list[str]
+) -> None:
+    code, shown, said = rawproto("run", *words)
+    assert (code, shown) == (2, "")
+    assert said == (
+        "rawproto lab run: no command: give one behind `--`, as in `pair -- ping -c1 h2` "
+        "(see rawproto lab run --help)\n"
+    )
 
 
 def test_command_that_a_signal_ends_is_told_as_by_a_shell(rawproto: CommandLine) -> None:

@@ -23,6 +23,7 @@ from rawproto.errors import LinkError, UsageError
 from rawproto.impair.model import LinkModel
 from rawproto.lab import netem
 from rawproto.lab.impairments import impairment, link_model
+from tests.live.leftovers import nothing_left_behind
 from tests.live.test_lab import (
     BOUND_S,
     RAWPROTO,
@@ -32,7 +33,6 @@ from tests.live.test_lab import (
     inhabitants,
     keeper_of,
     lab_namespaces,
-    machine,
     rawproto,
     unprivileged,
 )
@@ -45,9 +45,8 @@ SLACK_MS = 10.0
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    before = machine()
-    yield
-    assert machine() == before
+    with nothing_left_behind():
+        yield
 
 
 def pair(impairments: str) -> lab.Network:

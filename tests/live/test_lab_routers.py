@@ -25,8 +25,8 @@ from rawproto.wire.icmp_error import ExtensibleError
 from rawproto.wire.icmp_objects import ICMPObject, InterfaceInformation, MPLSLabelStack
 from rawproto.wire.icmpv6 import parse_icmpv6
 from tests.lab.forwarders import FAMILIES, addresses, checksums_are_right, parsed
+from tests.live.leftovers import nothing_left_behind
 from tests.live.prober import Prober, is_about, quote_of
-from tests.live.test_lab import machine
 
 ROOT = Path(__file__).parents[2]
 RAWPROTO = [sys.executable, "-m", "rawproto.cli.main", "lab"]
@@ -57,9 +57,8 @@ def hops(family: str, *links: int) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind() -> Iterator[None]:
-    before = machine()
-    yield
-    assert machine() == before
+    with nothing_left_behind():
+        yield
 
 
 def is_too_big(packet: Packet) -> bool:
