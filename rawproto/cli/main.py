@@ -27,6 +27,7 @@ VERBS = {
     "capture": "packets off the wire, to the terminal or to a file",
     "decode": "captures as lines, values, bytes or JSON; conversations and counts",
     "replay": "send the packets of a capture again, on time, with other addresses",
+    "filter": "what a capture filter compiles to, and what it means",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",
 }

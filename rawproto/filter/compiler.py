@@ -11,7 +11,7 @@ The same program filters in the kernel (`link`) and files (`interpreter`).
 
 from __future__ import annotations
 
-from rawproto.errors import UsageError
+from rawproto.errors import EmitError, UsageError
 from rawproto.filter import syntax
 from rawproto.filter.emit import emit
 from rawproto.filter.grammar import parse
@@ -59,11 +59,14 @@ def compile_filter(
 
     Raises:
         FilterError: the expression is not understood or cannot be compiled.
-        UsageError: packets of that link type cannot be filtered.
+        UsageError: packets of that link type cannot be filtered, or another argument is wrong.
     """
     if not 0 < snap_length <= 0xFFFF_FFFF:
         raise UsageError(f"snap length {snap_length}: 1 to {0xFFFF_FFFF} bytes can be kept")
-    mask = None if netmask is None else int.from_bytes(pack_ipv4(netmask), "big")
+    try:
+        mask = None if netmask is None else int.from_bytes(pack_ipv4(netmask), "big")
+    except EmitError:
+        raise UsageError(f"netmask {netmask}: 255.255.255.0 is one") from None
 
     def meaning(stripped_tags: int = 0) -> Predicate:
         headers = Headers(link_type, stripped_tags=stripped_tags)
@@ -76,10 +79,7 @@ def compile_filter(
         predicate = either(
             every(stripped, meaning(stripped_tags=1)), every(Not(stripped), predicate)
         )
-    try:
-        instructions = emit(Graph(predicate), snap_length)
-    except UsageError as error:
-        raise FilterError(expression, 0, len(expression), str(error)) from None
+    instructions = emit(Graph(predicate), snap_length)
     if len(instructions) > MAX_INSTRUCTIONS:
         reason = f"{len(instructions)} instructions long, the kernel takes {MAX_INSTRUCTIONS}"
         raise FilterError(expression, 0, len(expression), reason)

@@ -16,11 +16,12 @@ Where more values are needed at once than A and X hold, they wait in scratch mem
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from rawproto.errors import UsageError
 from rawproto.filter.graph import ACCEPT, REJECT, Graph
-from rawproto.filter.instructions import CODES, MEMORY_WORDS, Instruction
+from rawproto.filter.instructions import CODES, Instruction
 from rawproto.filter.predicate import LENGTH, Compute, HeaderLength, Load, Test, Value
 
 __all__ = ["emit"]
@@ -128,17 +129,25 @@ class _Code:
         elif not _loses_a(right):
             self._to_a(left)
             self._to_x(right)
-        else:
+        elif _most_waiting(left) <= _most_waiting(right):
             self._to_a(right)
-            if self._slots == MEMORY_WORDS:
-                raise UsageError("more values at once than the machine can hold")
-            slot = self._slots
-            self._slots += 1
-            self._add("st", "mem", slot, "a", f"M[{slot}]")
+            with self._waiting("x", right):
+                self._to_a(left)
+        else:
             self._to_a(left)
-            self._add("ldx", "mem", slot, f"M[{slot}]", "x")
-            self.x = right
-            self._slots -= 1
+            with self._waiting("a", left):
+                self._to_x(right)
+
+    @contextmanager
+    def _waiting(self, register: str, value: Value) -> Iterator[None]:
+        """What is in A waits in scratch memory, and is then brought to A or X."""
+        # No sum is long enough to need more words than there are: see `grammar.MAX_OPERATORS`.
+        slot, self._slots = self._slots, self._slots + 1
+        self._add("st", "mem", slot, "a", f"M[{slot}]")
+        yield
+        self._add("ldx" if register == "x" else "ld", "mem", slot, f"M[{slot}]", register)
+        setattr(self, register, value)
+        self._slots = slot
 
     def _compute(self, value: Compute) -> None:
         operation, left, right = value
@@ -164,9 +173,21 @@ def _needs_x(value: Value) -> bool:
     return isinstance(value, HeaderLength) or (isinstance(value, Load) and value.behind is not None)
 
 
+def _most_waiting(value: Value) -> int:
+    """How many words of scratch memory it takes to bring a value into A."""
+    if isinstance(value, Load):
+        return 0 if value.behind is None else _most_waiting(value.behind)
+    if not isinstance(value, Compute):
+        return 0
+    left, right = _most_waiting(value.left), _most_waiting(value.right)
+    if _needs_x(value.left) and _loses_a(value.right):
+        return max(left, right, min(left, right) + 1)
+    return max(left, right)
+
+
 def _loses_a(value: Value) -> bool:
     """Whether bringing it into X goes through A."""
-    return not isinstance(value, int | HeaderLength) and value != LENGTH
+    return isinstance(value, Compute) or (isinstance(value, Load) and value != LENGTH)
 
 
 def emit(graph: Graph, snap_length: int) -> list[Instruction]:
@@ -175,9 +196,6 @@ def emit(graph: Graph, snap_length: int) -> list[Instruction]:
     Args:
         graph: its decisions.
         snap_length: how many bytes of a packet to keep that passes.
-
-    Raises:
-        UsageError: some arithmetic needs more scratch memory than there is.
     """
     ends = {REJECT: Instruction(_CODE["ret", "imm"]), ACCEPT: Instruction(_CODE["ret", "imm"])}
     ends[ACCEPT] = ends[ACCEPT]._replace(k=snap_length)

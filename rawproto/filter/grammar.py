@@ -280,7 +280,8 @@ class _Parser:
 
     def bare(self) -> Expression:
         """An id with the qualifiers of the primitive before."""
-        if self.qualifiers is not None:
+        alone = self.next.kind in ("end", "sign") or self.next.text in ("and", "or", "mask")
+        if self.qualifiers is not None and alone:
             return self.one_of(self.qualifiers, self.token.span)
         text = self.token.text
         if self.token.kind == "word":

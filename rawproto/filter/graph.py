@@ -12,6 +12,7 @@ only where its loads have been made before, or both its answers lead to the same
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from rawproto.filter.predicate import (
@@ -105,6 +106,8 @@ class Graph:
     def _leave_out_what_is_known(self) -> bool:
         """Goes from front to end with what is known; whether that changed anything."""
         old, root = self.nodes, self.root
+        # An answer is worth remembering if somebody asks again.
+        asked = Counter(node.test for node in old)
         arriving: dict[int, _Facts] = {root: {}}
         shortened: dict[int, tuple[int, int]] = {}
         for number in range(root, ACCEPT, -1):
@@ -114,7 +117,7 @@ class Graph:
             test = old[number].test
             ways = []
             for answer, target in ((True, old[number].yes), (False, old[number].no)):
-                learnt = _learn(known, test, answer)
+                learnt = _learn(known, test, answer, asked[test] > 1)
                 while target > ACCEPT and (known_answer := _answer(old[target].test, learnt)) >= 0:
                     target = old[target].yes if known_answer else old[target].no
                 ways.append(target)
@@ -191,10 +194,10 @@ def _grouped(run: list[int], values: list[Value], held: Value | None) -> list[in
     return [number for group in groups.values() for number in group]
 
 
-def _learn(known: _Facts, test: Test, answer: bool) -> _Facts:
-    learnt = {**known, test: int(answer)}
+def _learn(known: _Facts, test: Test, answer: bool, again: bool) -> _Facts:
+    learnt = {**known, test: int(answer)} if again else known
     if answer and test.jump == "jeq" and isinstance(test.right, int):
-        learnt[test.left] = test.right
+        learnt = {**learnt, test.left: test.right}
     return learnt
 
 

@@ -209,7 +209,7 @@ class Meaning:
                 equal(Load(2, at), int.from_bytes(address[:2], "big")),
             )
 
-        return _directed(match.direction, lambda: stands_at(6), lambda: stands_at(0))
+        return _directed(match.direction, stands_at(6), stands_at(0))
 
     def match_host(self, match: syntax.Match) -> Predicate:
         """A host by address, by the begin of one (`10.1`: as a net), or by name."""
@@ -289,8 +289,8 @@ class Meaning:
             carried = self.headers.carries(ETHERTYPES[protocol])
             return _directed(
                 match.direction,
-                lambda: every(carried, masked(self.load(4, src), mask, value)),
-                lambda: every(carried, masked(self.load(4, dst), mask, value)),
+                every(carried, masked(self.load(4, src), mask, value)),
+                every(carried, masked(self.load(4, dst), mask, value)),
             )
 
         protocols = ("ip", "arp", "rarp") if match.protocol is None else (match.protocol,)
@@ -316,79 +316,67 @@ class Meaning:
             ]
             return every(self.headers.carries(IPV6), *words)
 
-        return _directed(match.direction, lambda: stands_at(8), lambda: stands_at(24))
+        return _directed(match.direction, stands_at(8), stands_at(24))
 
     def match_port(self, match: syntax.Match) -> Predicate:
         """A port or a range of ports, by numbers or names."""
         if match.protocol not in (None, *_TRANSPORTS):
             raise self.error(f"{match.protocol} has no ports", match.at)
-        asked = {_TRANSPORTS[match.protocol]} if match.protocol else {_TCP, _UDP, _SCTP}
-        low, high = self.port_range(match, asked)
-        # Asked in this order, as libpcap does.
-        protocols = [each for each in (_SCTP, _TCP, _UDP) if each in asked]
+        ranges = self.port_ranges(match)
 
-        def between(load: Load) -> Predicate:
+        def between(load: Load, low: int, high: int) -> Predicate:
             if low == high:
                 return equal(load, low)
             return every(Test("jge", load, low), Not(Test("jgt", load, high)))
 
-        def ports(load: Callable[[int], Load]) -> Predicate:
-            return _directed(match.direction, lambda: between(load(0)), lambda: between(load(2)))
+        def over(ethertype: int, number: Load, port: Callable[[int], Load]) -> Predicate:
+            found: list[Predicate] = []
+            for protocol, ends in ranges.items():
+                ends_in = (between(port(at), *ends) for at in (0, 2))
+                ports = _directed(match.direction, *ends_in)
+                checks = [equal(number, protocol)]
+                if ethertype == IPV4:
+                    checks.append(self.no_later_fragment())
+                found.append(every(*checks, ports))
+            return every(self.headers.carries(ethertype), either(*found))
 
-        over_ipv6 = every(
-            self.headers.carries(IPV6),
-            either(
-                *(
-                    every(
-                        equal(self.load(1, 6), each),
-                        ports(lambda at: self.load(2, _IPV6_LENGTH + at)),
-                    )
-                    for each in protocols
-                )
-            ),
+        return either(
+            over(IPV6, self.load(1, 6), lambda at: self.load(2, _IPV6_LENGTH + at)),
+            over(IPV4, self.load(1, 9), self.behind_ipv4),
         )
-        over_ipv4 = every(
-            self.headers.carries(IPV4),
-            either(
-                *(
-                    every(
-                        equal(self.load(1, 9), each),
-                        self.no_later_fragment(),
-                        ports(lambda at: self.behind_ipv4(at)),
-                    )
-                    for each in protocols
-                )
-            ),
-        )
-        return either(over_ipv6, over_ipv4)
 
-    def port_range(self, match: syntax.Match, asked: set[int]) -> tuple[int, int]:
-        """The ports; of `asked`, those protocols are left that have a service of that name."""
-        text, at = match.name, match.name_at
-        if match.kind == "port" or (text.isdigit() or self.names.ports(text)):
-            port = self.port(text, match, asked)
-            return port, port
-        first, _, last = text.partition("-")
-        if not first or not last:
-            raise self.error("a range of ports is written FIRST-LAST", at)
-        ends = self.port(first, match, asked), self.port(last, match, asked)
-        return min(ends), max(ends)
+    def port_ranges(self, match: syntax.Match) -> dict[int, tuple[int, int]]:
+        """The first and the last port, by IP protocol, in the order in which libpcap asks."""
+        begin, end = match.name, match.name
+        # There are services with a hyphen in their names.
+        if match.kind == "portrange" and not self.names.ports(match.name):
+            begin, _, end = match.name.partition("-")
+            end = end or begin
+        first, last = self.ports(begin, match), self.ports(end, match)
+        ranges = {
+            protocol: (min(first[protocol], last[protocol]), max(first[protocol], last[protocol]))
+            for protocol in (_SCTP, _TCP, _UDP)
+            if protocol in first and protocol in last
+        }
+        if not ranges:
+            raise self.error("these are ports of different protocols", match.name_at)
+        return ranges
 
-    def port(self, text: str, match: syntax.Match, asked: set[int]) -> int:
+    def ports(self, text: str, match: syntax.Match) -> dict[int, int]:
+        """A port by its number or name, by IP protocol."""
+        asked = [_TRANSPORTS[match.protocol]] if match.protocol else [_SCTP, _TCP, _UDP]
         if text[:1].isdigit() and not match.escaped:
-            return self.number(text, match.name_at, 0xFFFF)
-        ports = self.names.ports(text)
-        if not ports:
+            return dict.fromkeys(asked, self.number(text, match.name_at, 0xFFFF))
+        named = self.names.ports(text)
+        if not named:
             raise self.error(f"no port is known by the name {text}", match.name_at)
-        common = asked & ports.keys()
-        # SCTP has few names of its own: what both others use, it may use as well.
-        if len(set(ports.values())) == 1 and {_TCP, _UDP} <= ports.keys():
-            common |= asked
-        if not common:
+        if _TCP in named and named[_TCP] == named.get(_UDP):
+            # A name that says nothing of the protocol is as good as its number.
+            return dict.fromkeys(asked, named[_TCP])
+        found = {protocol: port for protocol, port in named.items() if protocol in asked}
+        if not found:
             raise self.error(f"{text} is no port of {match.protocol}", match.name_at)
-        asked &= common
-        port = ports.get(min(common))
-        return next(iter(ports.values())) if port is None else port
+        return found
 
     def no_later_fragment(self) -> Predicate:
         """Not an IPv4 fragment in which no transport header is."""
@@ -506,12 +494,8 @@ def _word(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "big")
 
 
-def _directed(
-    direction: str, src: Callable[[], Predicate], dst: Callable[[], Predicate]
-) -> Predicate:
+def _directed(direction: str, src: Predicate, dst: Predicate) -> Predicate:
     """What holds of the source, of the destination, of either or of both."""
-    if direction == "src":
-        return src()
-    if direction == "dst":
-        return dst()
-    return every(src(), dst()) if direction == "and" else either(src(), dst())
+    if direction in ("src", "dst"):
+        return src if direction == "src" else dst
+    return every(src, dst) if direction == "and" else either(src, dst)
