@@ -44,7 +44,6 @@ _CHECKSUM_AT: dict[type[Layer], int] = {
     TCPHeader: 16,
     UDPHeader: 6,
 }
-_SUMMED = tuple(_CHECKSUM_AT)
 _TCP = 6
 _MOST_REMEMBERED = 65_536
 _QUOTES_DEEP = 2
@@ -120,20 +119,26 @@ class Rewrite:
             after = before if new is layer else new.emit()
             if len(after) != len(before):  # never of what was parsed
                 after = before
-            inside = layer.addresses_within(*outer)
-            if isinstance(layer, _SUMMED):
-                covered = [(before, after)]
+            kind: Any = type(layer)  # mypy takes no type[Layer] for hashable
+            at = _checksum_at(kind)
+            if at is not None:
+                covered = [(before, after)] if after is not before else []
                 if not isinstance(layer, IPv4Header | ICMPMessage):
-                    covered += [
-                        (pack_address(each), pack_address(self._address(each)))
-                        for each in outer
-                        if each is not None
-                    ]
-                after = _follow(layer, after, covered)
-            changed[start:end] = after
-            outer = inside
+                    covered += self._moved(outer)
+                after = _follow(layer, after, at, covered)
+            if after is not before:
+                changed[start:end] = after
+            outer = layer.addresses_within(*outer)
         self._cut_ports(found, changed)
         return changed
+
+    def _moved(self, outer: tuple[str | None, ...]) -> list[tuple[bytes, bytes]]:
+        """What changes of the addresses in a pseudo-header."""
+        return [
+            (pack_address(old), pack_address(new))
+            for old in outer
+            if old is not None and (new := self._address(old)) != old
+        ]
 
     def _inside(self, value: Any, quotes: int) -> Any:
         """A layer, an option or the like with its fields replaced; itself where none is."""
@@ -223,16 +228,22 @@ def _places(kind: Any) -> tuple[tuple[str, str], ...]:
     return tuple(places)
 
 
-def _follow(layer: Layer, data: bytes, covered: list[tuple[bytes, bytes]]) -> bytes:
+@cache
+def _checksum_at(kind: Any) -> int | None:
+    """Where the checksum of such a layer stands, None where it has none."""
+    return next((at for summed, at in _CHECKSUM_AT.items() if issubclass(kind, summed)), None)
+
+
+def _follow(layer: Layer, data: bytes, at: int, covered: list[tuple[bytes, bytes]]) -> bytes:
     """A layer's bytes with its checksum brought up to date with what changed of what it covers."""
-    at = next(at for kind, at in _CHECKSUM_AT.items() if isinstance(layer, kind))
+    if not covered:
+        return data
     checksum = int.from_bytes(data[at : at + 2], "big")
     if isinstance(layer, UDPHeader) and not checksum:  # none is carried
         return data
     for old, new in covered:
-        if old != new:
-            odd = b"\0" * (len(old) & 1)
-            checksum = update_checksum(checksum, old + odd, new + odd)
+        odd = b"\0" * (len(old) & 1)
+        checksum = update_checksum(checksum, old + odd, new + odd)
     if isinstance(layer, UDPHeader):
         checksum = checksum or 0xFFFF
     return data[:at] + checksum.to_bytes(2, "big") + data[at + 2 :]

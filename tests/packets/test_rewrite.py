@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_LSRR
 from scapy.layers.inet6 import (
@@ -214,6 +216,32 @@ def test_dns_keeps_what_it_says() -> None:
 def test_anything_cut_anywhere_is_as_long_as_before(length: int) -> None:
     data = bytes(PAIRS["an ICMP error about UDP"][0])[:length]
     assert len(Rewrite(**TO_C).apply(data)) == length
+
+
+MENDING = Rewrite(mend_all=True)
+
+
+@pytest.mark.parametrize("rewrite", [everything(back=False), MENDING])
+def test_damaged_packets_keep_their_length_and_gain_no_wrong_checksum(rewrite: Rewrite) -> None:
+    rng = Random(20240101)
+    goldens = [
+        (golden.captured, capture.link_type)
+        for capture in CAPTURES.values()
+        for golden in capture.packets()
+    ]
+    for _ in range(4000):
+        whole, link_type = rng.choice(goldens)
+        damaged = bytearray(whole[: rng.randrange(1, len(whole) + 200)])
+        for _ in range(rng.randrange(4)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        data = bytes(damaged)
+        changed = rewrite.apply(data, link_type)
+        assert len(changed) == len(data), data.hex()
+        verdicts = [right for _, right in checksums(dissect(data, link_type))]
+        if rewrite is MENDING:
+            verdicts = [None if right is None else True for right in verdicts]
+        after = [right for _, right in checksums(dissect(changed, link_type))]
+        assert after == verdicts, data.hex()
 
 
 @pytest.mark.parametrize(
