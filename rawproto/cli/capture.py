@@ -31,6 +31,7 @@ from rawproto.link.ring import LARGEST_FRAME
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rawproto.filter import Names
 
 __all__ = ["add_arguments", "run"]
 
@@ -110,6 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         snaplen=arguments.snaplen or LARGEST_FRAME,
         promiscuous=arguments.promiscuous,
         buffer_bytes=arguments.buffer,
+        names=_names(arguments.filter),
     )
     if arguments.count is not None and arguments.count < 1:
         raise UsageError(f"-c {arguments.count}: must be 1 or more")
@@ -121,6 +123,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         raise UsageError("--json: is for the terminal, not beside -w")
     return _write(arguments, options)
+
+
+def _names(words: list[str]) -> Names | None:
+    """Who knows the names in a filter."""
+    if not words:
+        return None
+    from rawproto.cli.filter import SystemNames
+
+    return SystemNames()
 
 
 def _show(arguments: argparse.Namespace, options: CaptureOptions) -> int:
