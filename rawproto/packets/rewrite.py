@@ -205,7 +205,7 @@ def _replaced(value: Any, changes: dict[str, Any]) -> Any:
     new = dataclasses.replace(value, **changes)
     if isinstance(value, ICMPExtensions) and value.checksum:
         # The structure has a checksum of its own (RFC 4884 section 7).
-        checksum = update_checksum(value.checksum, value.emit(), new.emit())
+        checksum = _updated(value.checksum, value.emit(), new.emit())
         new = dataclasses.replace(new, checksum=checksum)
     return new
 
@@ -242,11 +242,16 @@ def _follow(layer: Layer, data: bytes, at: int, covered: list[tuple[bytes, bytes
     if isinstance(layer, UDPHeader) and not checksum:  # none is carried
         return data
     for old, new in covered:
-        odd = b"\0" * (len(old) & 1)
-        checksum = update_checksum(checksum, old + odd, new + odd)
+        checksum = _updated(checksum, old, new)
     if isinstance(layer, UDPHeader):
         checksum = checksum or 0xFFFF
     return data[:at] + checksum.to_bytes(2, "big") + data[at + 2 :]
+
+
+def _updated(checksum: int, old: bytes, new: bytes) -> int:
+    """As `update_checksum`, of an odd number of bytes too."""
+    odd = b"\0" * (len(old) & 1)
+    return update_checksum(checksum, old + odd, new + odd)
 
 
 def _mended(data: bytes, link_type: int) -> bytes:
