@@ -105,7 +105,8 @@ CASES: list[tuple[str, type, list[tuple[type, str, Any]]]] = [
     (
         (
             "ethernet dst_addr=33:33:ff:00:00:02 src_addr=02:00:00:00:00:01 / "
-            "ipv6 src_addr=fe80::1 dst_addr=ff02::1:ff00:2 hop_limit=255 / icmpv6 icmp_type=neighbor_solicitation "
+            "ipv6 src_addr=fe80::1 dst_addr=ff02::1:ff00:2 hop_limit=255 "
+            "/ icmpv6 icmp_type=neighbor_solicitation "
             "target_addr=fe80::2 options=source_link_layer_address=02:00:00:00:00:01"
         ),
         Ether,
