@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rawproto.wire.dissect import LINK_TYPES, dissect
 from tests.captures.make import CAPTURES, DIRECTORY
+from tests.filter.expressions import EXPRESSIONS
 
 __all__ = ["CORPUS", "seeds"]
 
@@ -93,6 +94,10 @@ def _from_captures() -> dict[str, tuple[bytes, ...]]:
                     found.setdefault("icmp_ext", []).append(extensions.emit())
     found["craft_notation"] = [expression.encode() for expression in _EXPRESSIONS]
     found["filter_program"] = [text.encode() + b"\0" + bytes(64) for text in _PROGRAMS]
+    found["filter_expression"] = [
+        bytes((number % 10,)) + each.encode() + b"\0" + bytes(range(64))
+        for number, each in enumerate(EXPRESSIONS)
+    ]
     return {target: tuple(dict.fromkeys(each)) for target, each in found.items()}
 
 

@@ -19,7 +19,10 @@ from typing import Any
 from rawproto.capture.files import read
 from rawproto.errors import EmitError, UsageError, WireError
 from rawproto.filter.assembler import assemble, disassemble
+from rawproto.filter.compiler import SNAP_LENGTH, FilterError, compile_filter
+from rawproto.filter.grammar import parse
 from rawproto.filter.interpreter import run
+from rawproto.filter.words import describe
 from rawproto.lab.forwarding import Forwarder
 from rawproto.lab.routers import plan_routers, router_config
 from rawproto.lab.topology import Route, Topology, chain
@@ -263,6 +266,29 @@ def filter_program(data: bytes) -> None:
     again = assemble(listing)
     assert disassemble(again) == listing
     assert 0 <= run(program, packet) == run(again, packet) < 1 << 32
+
+
+@target
+def filter_expression(data: bytes) -> None:
+    """The first byte picks the link type; an expression, then a zero byte and a packet for it."""
+    text, _, packet = data[1:].partition(b"\0")
+    expression = text.decode("latin-1")
+    link_type = _LINK_TYPES[(data or b"\0")[0] % len(_LINK_TYPES)]
+    try:
+        program = compile_filter(expression, link_type=link_type, live=len(data) % 2 == 1)
+    except FilterError as error:
+        shown = str(error)
+        assert shown.replace("\n", "").isprintable(), "nothing that steers a terminal"
+        assert len(shown.splitlines()) == 3
+        assert 0 <= error.position <= len(expression)
+        return
+    except UsageError:
+        assert link_type not in LINK_TYPES
+        return
+    # Making a program checks it, as the kernel would.
+    assert run(program, packet) in (0, SNAP_LENGTH)
+    assert assemble(disassemble(program)) == program
+    assert describe(expression, parse(expression))
 
 
 def admitted(packet: bytes) -> bytes:
