@@ -347,12 +347,13 @@ def checksums(found: Dissection) -> list[tuple[int, bool | None]]:
     (see `left_to_device`).
     """
     verdicts: list[tuple[int, bool | None]] = []
+    verdict: bool | None
     for index, layer, covered, whole, addresses in _covered(found):
-        verdict: bool | None = None
-        if isinstance(layer, IPv4Header | ICMPMessage):
-            if whole or isinstance(layer, IPv4Header):  # a fragment's own header is all there
-                verdict = layer.verify(covered)
-        elif whole:
+        if not whole:
+            verdict = None
+        elif isinstance(layer, IPv4Header | ICMPMessage):
+            verdict = layer.verify(covered)
+        else:
             verdict = layer.verify(covered, src_addr=addresses[0], dst_addr=addresses[1])
         verdicts.append((index, verdict))
     return verdicts
@@ -382,14 +383,15 @@ def _covered(
     """Each layer with a checksum: (index, layer, what it covers, is that all there, addresses)."""
     data = found.data
     addresses = "", ""
-    end, whole = len(data), True
+    end, cut, fragment = len(data), False, False
     for index, layer in enumerate(found.layers):
         start = found.offsets[index]
         if isinstance(layer, _CHECKED):
             if isinstance(layer, UDPHeader) and layer.length:
-                whole = whole and start + layer.length <= end
+                # It says itself how long it is, whatever IP around it claims.
+                cut = start + layer.length > end
                 end = min(end, start + layer.length)
-            yield index, layer, data[start:end], whole, addresses
+            yield index, layer, data[start:end], not cut and not fragment, addresses
             continue
         length = 0
         if isinstance(layer, IPv4Header):
@@ -399,11 +401,11 @@ def _covered(
         elif layer.ip_protocol is None:
             continue
         if length:
-            whole = whole and start + length <= end
+            cut = cut or start + length > end
             end = min(end, start + length)
         if isinstance(layer, IPv4Header):
-            yield index, layer, data[start : start + (layer.ihl or 5) * 4], whole, addresses
+            yield index, layer, data[start : start + (layer.ihl or 5) * 4], True, addresses
         if isinstance(layer, IPv4Header | FragmentHeader):
-            whole = whole and not layer.fragment_offset and not layer.flags & MF
+            fragment = fragment or bool(layer.fragment_offset or layer.flags & MF)
         src_addr, dst_addr = layer.addresses_within(*addresses)
         addresses = src_addr or "", dst_addr or ""

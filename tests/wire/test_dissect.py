@@ -347,3 +347,14 @@ def test_trailer_does_not_join_a_quoted_datagram() -> None:
     found = dissect(data + b"padding", RAW)
     assert found.trailer == b"padding"
     assert_nothing_is_lost(found)
+
+
+def test_udp_that_is_all_there_is_judged_though_ip_claims_more() -> None:
+    """As tshark does: the datagram's length is its own, and its checksum covers no more."""
+    whole = IPv4Header(src_addr="192.0.2.1", dst_addr="192.0.2.2") / UDPHeader(dst_port=9) / b"data"
+    packet = bytearray(whole.emit())
+    packet[2:4] = (1000).to_bytes(2, "big")
+    assert checksums(dissect(bytes(packet), RAW))[1] == (1, True)
+    packet[-1] ^= 1
+    assert checksums(dissect(bytes(packet), RAW))[1] == (1, False)
+    assert checksums(dissect(bytes(packet[:-1]), RAW))[1] == (1, None)
