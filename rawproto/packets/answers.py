@@ -5,6 +5,7 @@ ARP reply, a neighbour advertisement, ...) or an ICMP error that quotes the ques
 known by the keys of `clues`; where several questions have the same key, and where a
 stranger could have guessed it, it must also be plausible:
 
+- it goes to the address that the question came from, or to a group;
 - a TCP segment acknowledges what was sent (RFC 9293 section 3.10.7), a quoted one has
   the sequence number that was sent;
 - a DNS response has the identifier of the query (RFC 1035, RFC 5452);
@@ -196,7 +197,11 @@ def _plausible(request: Clues, answer: Clues) -> bool:
     if answer.data == request.data:
         return False  # our own packet, heard on a loopback
     inside, asked = answer.inside, request.inside
+    if any(request.src_addr) and not _concerns(request, answer):
+        return False
     if answer.kind == "error":
+        if answer.protocol >= 0 and answer.protocol != request.protocol:
+            return False
         if request.protocol == TCP and len(inside) >= 8 and len(asked) >= 8:
             return inside[4:8] == asked[4:8]
         return True
@@ -207,6 +212,14 @@ def _plausible(request: Clues, answer: Clues) -> bool:
         responds = len(inside) >= 20 and inside[10] & 0x80 and inside[8:10] == asked[8:10]
         return not is_query or bool(responds)
     return True
+
+
+def _concerns(request: Clues, answer: Clues) -> bool:
+    """Whether it goes to whom the request came from, or to a group; an error quotes him."""
+    if answer.kind == "error":
+        return answer.src_addr == request.src_addr
+    to = answer.dst_addr
+    return to == request.src_addr or to[0] >= (0xE0 if len(to) == 4 else 0xFF)
 
 
 def _plausible_segment(asked: bytes, segment: bytes) -> bool:

@@ -65,6 +65,8 @@ class Clues:
         protocol: of IP; of an error that of the packet quoted; 0 of ARP.
         identification: IPv4's, of an error that of the packet quoted; 0 for none.
         icmp_type: of an ICMP message.
+        src_addr: of the IP header, packed; of an error that of the packet quoted.
+        dst_addr: likewise.
         data: from the IP header (or ARP message) on.
         inside: from behind the IP headers on; of an error, what it quotes of that.
     """
@@ -74,6 +76,8 @@ class Clues:
     protocol: int = 0
     identification: int = 0
     icmp_type: int = 0
+    src_addr: bytes = b""
+    dst_addr: bytes = b""
     data: bytes = b""
     inside: bytes = b""
 
@@ -92,10 +96,12 @@ def clues_of_request(data: bytes, link_type: int, *, group: bool = False) -> Clu
     found = _network(data, link_type)
     if found is None:
         return _arp_clues(data, link_type, request=True)
-    start, protocol, _, dst, inside, identification = found
+    start, protocol, src, dst, inside, identification = found
     clues = Clues(
         keys=[],
         protocol=protocol,
+        src_addr=src,
+        dst_addr=dst,
         identification=identification,
         data=data[start:],
         inside=inside,
@@ -127,7 +133,7 @@ def clues_of_answer(data: bytes, link_type: int) -> Clues | None:
     if found is None:
         arp = _arp_clues(data, link_type, request=False)
         return arp if arp.keys else None
-    start, protocol, src, _, inside, _ = found
+    start, protocol, src, dst, inside, _ = found
     if protocol < 0:
         return None
     key = b""
@@ -148,6 +154,8 @@ def clues_of_answer(data: bytes, link_type: int) -> Clues | None:
         kind="reply",
         keys=[(protocol, src, key), (protocol, ANYBODY, key)],
         protocol=protocol,
+        src_addr=src,
+        dst_addr=dst,
         data=data[start:],
         inside=inside,
     )
@@ -158,7 +166,7 @@ def _error_clues(packet: bytes, protocol: int, message: bytes) -> Clues | None:
     quote = _ip(message, 8, version)
     if quote is None:
         return None
-    _, quoted_protocol, _, dst, inside, identification = quote
+    _, quoted_protocol, src, dst, inside, identification = quote
     keys = []
     if quoted_protocol >= 0:
         key = _quoted_key(quoted_protocol, dst, inside)
@@ -173,6 +181,8 @@ def _error_clues(packet: bytes, protocol: int, message: bytes) -> Clues | None:
         protocol=quoted_protocol,
         identification=identification,
         icmp_type=message[0],
+        src_addr=src,
+        dst_addr=dst,
         data=packet,
         inside=inside,
     )

@@ -212,6 +212,23 @@ def test_equal_requests_are_answered_oldest_first() -> None:
     assert desk.answered(reply) == 2
 
 
+def test_equal_requests_from_two_addresses_are_told_apart_by_these() -> None:
+    asked = [IP(src=src, dst=YOU) / UDP(sport=4000, dport=9) for src in (ME, "10.0.0.7")]
+    desk = Desk(*asked)
+    assert desk.answered(IP(src=YOU, dst="10.0.0.7") / UDP(sport=9, dport=4000)) == 2
+    assert desk.answered(IP(src=YOU, dst=ME) / UDP(sport=9, dport=4000)) == 1
+    assert desk.answered(time_exceeded(asked[1])) == 2
+    assert desk.answered(IP(src=YOU, dst="10.0.0.8") / UDP(sport=9, dport=4000)) is None
+
+
+def test_answer_may_go_to_a_group() -> None:
+    asked = IP(src=ME, dst=YOU) / UDP(sport=5353, dport=9)
+    for group in ("224.0.0.251", "255.255.255.255"):
+        assert Desk(asked).answered(IP(src=YOU, dst=group) / UDP(sport=9, dport=5353)) == 1
+    nobody = IP(src="0.0.0.0", dst=YOU) / UDP(sport=68, dport=67)
+    assert Desk(nobody).answered(IP(src=YOU, dst="10.0.0.9") / UDP(sport=67, dport=68)) == 1
+
+
 def test_redirect_is_not_the_end() -> None:
     redirect = IP(src=ROUTER, dst=ME) / ICMP(type=5, code=1) / Raw(quoted(echo()))
     found = Desk(echo()).match(redirect)
