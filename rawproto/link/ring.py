@@ -292,7 +292,8 @@ class PacketRing:
     @property
     def pending(self) -> int:
         """How many frames wait in the ring, those of the block that is being filled included."""
-        return self.received - self.dropped - self.seen
+        self._read_statistics()
+        return self._received - self._dropped - self.seen
 
     @property
     def received(self) -> int:
