@@ -6,12 +6,14 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scapy.layers.dns import DNS, DNSRR
 
-from rawproto import lab
+from rawproto import IPv4Header, TCPHeader, ask, lab, send
+from rawproto.wire.tcp import ACK, SYN
 from tests.live.crafting import answering
 
 PAGE = (Path(__file__).parents[2] / "docs" / "packets.md").read_text()
@@ -79,3 +81,27 @@ def test_traceroute_names_each_router_once(network: lab.Network) -> None:
         ["2", "10.99.2.2"],
         ["3", H2],
     ]
+
+
+def test_kernel_kept_quiet_lets_a_handshake_be_made_by_hand(network: lab.Network) -> None:
+    h1, h2 = network.host("h1"), network.host("h2")
+    (quiet,) = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
+    h1.run(["sh", "-ec", quiet], check=True)
+    with h2.entered():
+        server = socket.create_server(("", 80))
+    with server, h1.entered():
+        server.settimeout(5)
+        syn = IPv4Header(dst_addr=H2) / TCPHeader(dst_port=80, flags=SYN, window=1024)
+        ((asked, (answer,)),) = ask(syn)
+        came = answer.packet[TCPHeader]
+        acknowledgment = replace(
+            asked[TCPHeader],
+            flags=ACK,
+            sequence_number=came.acknowledgment_number,
+            acknowledgment_number=came.sequence_number + 1 & 0xFFFFFFFF,
+        )
+        send(IPv4Header(dst_addr=H2) / acknowledgment / b"by hand")
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(5)
+            assert connection.recv(100) == b"by hand"
