@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rawproto.filter.instructions import Program
 
-__all__ = ["LibpcapError", "compile_with_libpcap", "version"]
+__all__ = ["LibpcapError", "compile_with_libpcap", "in_byte_order_of", "version"]
 
 NETMASK_UNKNOWN = 0xFFFF_FFFF
 # Where the number in a file is not that of the library (pcap-common.c's translation on Linux).
@@ -82,3 +82,19 @@ def compile_with_libpcap(
             library.pcap_freecode(code)
     finally:
         library.pcap_close(handle)
+
+
+@cache
+def _is_little(file: Path) -> bool:
+    with file.open("rb") as opened:
+        begin = opened.read(12)
+    return (begin[8:] if begin[:4] == b"\n\r\r\n" else begin)[:1] in b"\xd4\x4d"
+
+
+def in_byte_order_of(file: Path, packet: bytes) -> bytes:
+    """A packet of link type 0 with its address family as libpcap expects it in a capture.
+
+    libpcap goes by the byte order of the file; ours takes a family in either.
+    """
+    family = int.from_bytes(packet[:4], "little" if _is_little(file) else "big")
+    return packet[3::-1] + packet[4:] if family > 0xFFFF else packet
