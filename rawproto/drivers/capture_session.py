@@ -173,8 +173,10 @@ class CaptureSession:
         records, count = self._records, self._file_options.count
         while block.left:
             limit = block.left if count is None else min(block.left, count - self.captured)
+            if not limit:
+                return
             if self._may_rotate(block):
-                limit = min(limit, 1)
+                limit = 1
                 time_ns = _time_of(block)
                 if self._rotation.is_due(self._file.written, time_ns):
                     self._end_file()
@@ -183,8 +185,6 @@ class CaptureSession:
                     except OSError as error:
                         self.failure, self.lost = error, block.left
                         return
-            if not limit:
-                return
             parts = records.encode(block, limit)
             written = self._file.write(parts, records.parts_per_record)
             self.captured += written

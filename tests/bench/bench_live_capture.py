@@ -74,6 +74,7 @@ def main() -> int:
     if shutil.which("tcpdump") is None:
         sys.stderr.write("bench_live_capture: not found: tcpdump\n")
         return 2
+    lab.become_root()
     quick = arguments.quick
     packets = arguments.packets or (150_000 if quick else 1_000_000)
     rounds = arguments.rounds or (1 if quick else 3)

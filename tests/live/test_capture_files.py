@@ -378,3 +378,29 @@ def test_what_makes_no_sense_is_refused_in_one_line(
         capture(h1, str(tmp_path / "out.pcap"), *interfaces, **options)
     assert str(caught.value) == words
     assert not list(tmp_path.iterdir())
+
+
+def test_count_that_ends_with_a_full_file_begins_no_other(
+    h1: lab.LiveHost, h2: lab.LiveHost, tmp_path: Path
+) -> None:
+    size = 24 + 2 * 16 + sum(map(len, ASSORTED[:2]))
+    with capture(h2, str(tmp_path / "out.pcap"), rotate_bytes=size, count=2) as session:
+        send(h1, ASSORTED)
+        session.run()
+    (file,) = tmp_path.iterdir()
+    assert frames_in(file) == ASSORTED[:2]
+
+
+def test_directory_that_goes_away_between_two_files_is_a_loss_that_is_told(
+    h1: lab.LiveHost, h2: lab.LiveHost, tmp_path: Path
+) -> None:
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    with capture(h2, str(directory / "out.pcap"), rotate_bytes=1, keep=1) as session:
+        (file,) = directory.iterdir()
+        file.unlink()
+        directory.rmdir()
+        send(h1, ASSORTED)
+        session.run()
+    assert (session.captured, session.lost) == (0, len(ASSORTED))
+    assert isinstance(session.failure, FileNotFoundError)
