@@ -29,6 +29,12 @@ _TARGETS = {
     "dns": "dns",
 }
 
+# Golden captures of IP over Ethernet that the targets of whole conversations begin with.
+_TOGETHER = {
+    "reassembly": ("ipv4-fragments.pcap", "ipv6-extension-headers.pcap", "odd-fragments.pcap"),
+    "streams": ("tcp.pcap",),
+}
+
 _PROGRAMS = (
     """ldh [12]
     jne #0x800, drop
@@ -98,6 +104,14 @@ def _from_captures() -> dict[str, tuple[bytes, ...]]:
         bytes((number % 10,)) + each.encode() + b"\0" + bytes(range(64))
         for number, each in enumerate(EXPRESSIONS)
     ]
+    # Packets of one capture belong together, each with its length before it.
+    for name, kinds in _TOGETHER.items():
+        for at in kinds:
+            capture = CAPTURES[at]
+            packets = [dissect(each.captured, capture.link_type) for each in capture.packets()]
+            inner = [each.data[each.offsets[1] :] for each in packets]
+            joined = b"".join(len(each).to_bytes(2, "big") + each for each in inner)
+            found.setdefault(name, []).append(joined)
     return {target: tuple(dict.fromkeys(each)) for target, each in found.items()}
 
 

@@ -26,14 +26,18 @@ from rawproto.filter.words import describe
 from rawproto.lab.forwarding import Forwarder
 from rawproto.lab.routers import plan_routers, router_config
 from rawproto.lab.topology import Route, Topology, chain
+from rawproto.packets.conversations import Conversations, transport
 from rawproto.packets.made import captured
 from rawproto.packets.notation import MAX_PACKETS, NotationError, craft
 from rawproto.packets.python import python_code
+from rawproto.packets.reassembly import Reassembler
+from rawproto.packets.statistics import Statistics
+from rawproto.packets.streams import StreamData, StreamGap, TCPStream
 from rawproto.wire.arp import ARPMessage
 from rawproto.wire.checksum import internet_checksum
 from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
 from rawproto.wire.diagram import diagram
-from rawproto.wire.dissect import LINK_TYPES, Dissection, checksums, dissect
+from rawproto.wire.dissect import LINK_TYPES, RAW, Dissection, checksums, dissect
 from rawproto.wire.dns import DNSMessage
 from rawproto.wire.dns_rdata import UnknownData
 from rawproto.wire.ethernet import EthernetHeader, VLANTag
@@ -332,3 +336,63 @@ def router(data: bytes) -> None:
                 assert leaving.port < 2
                 assert len(leaving.packet) <= 1500
                 assert leaving.packet[0] >> 4 == packet[0] >> 4
+
+
+def _packets(data: bytes) -> list[bytes]:
+    """Packets one behind the other, each with its length in two bytes before it."""
+    found = []
+    while len(data) > 2 and len(found) < 64:
+        end = 2 + int.from_bytes(data[:2], "big")
+        found.append(data[2:end])
+        data = data[end:]
+    return found
+
+
+@target
+def reassembly(data: bytes) -> None:
+    """IP packets: what is made of their fragments is sound, what is held is bounded."""
+    reassembler = Reassembler(max_bytes=4096, max_packets=8)
+    for now, packet in enumerate(_packets(data)):
+        whole = reassembler.whole(dissect(packet, RAW), now)
+        assert reassembler.held_bytes <= 4096
+        assert len(reassembler) <= 8
+        if whole is not None:
+            assert not whole.fragment
+            assert whole.packet.emit() + whole.trailer == whole.data
+    reassembler.end(0)
+    assert (len(reassembler), reassembler.held_bytes) == (0, 0)
+    while trouble := reassembler.poll_trouble():
+        assert str(trouble).isprintable()
+
+
+@target
+def streams(data: bytes) -> None:
+    """IP packets: TCP's bytes come out in order, each once, with the gaps between them."""
+    table, statistics = Conversations("tcp", max_conversations=4), Statistics(max_conversations=4)
+    following: dict[int, TCPStream] = {}
+    events: dict[tuple[int, int], int] = {}
+
+    def told(number: int, said: list[StreamData | StreamGap]) -> None:
+        for each in said:
+            at = events.get((number, each.side), 0)
+            assert each.offset == at, "nothing is left out, nothing comes twice"
+            length = each.length if isinstance(each, StreamGap) else len(each.data)
+            assert length > 0
+            events[number, each.side] = at + length
+
+    for now, packet in enumerate(_packets(data)):
+        found = dissect(packet, RAW)
+        statistics.add(found, None if found.fragment else found, len(packet), now)
+        carried = transport(found)
+        if carried is None or not isinstance(carried.header, TCPHeader):
+            continue
+        known = table.add(carried.src_addr, carried.dst_addr, now, carried.header)
+        if known is None:
+            continue
+        number, side = known[0].number, known[1]
+        stream = following.setdefault(number, TCPStream(max_waiting_bytes=4096))
+        told(number, stream.add(side, carried.header, carried.data, carried.length, now))
+        assert all(each.waiting_bytes <= 4096 for each in stream.sides)
+    for number, stream in following.items():
+        told(number, stream.end(0))
+        assert all(each.waiting_bytes == 0 for each in stream.sides)
