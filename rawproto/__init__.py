@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UsageError,
         WireError,
     )
+    from rawproto.filter.compiler import FilterError, compile_filter
     from rawproto.machine import Datagram, ICMPError, Transmit
     from rawproto.packets.answers import Answer
     from rawproto.packets.notation import craft
@@ -132,6 +133,10 @@ _HOMES = {
         "TruncatedError",
         "UsageError",
         "WireError",
+    ),
+    "filter.compiler": (
+        "FilterError",
+        "compile_filter",
     ),
     "machine": (
         "Datagram",
@@ -242,6 +247,7 @@ __all__ = [
     "Dissection",
     "EmitError",
     "EthernetHeader",
+    "FilterError",
     "FragmentHeader",
     "HopByHopOptions",
     "ICMPDestinationUnreachable",
@@ -302,6 +308,7 @@ __all__ = [
     "ask",
     "ask_async",
     "checksums",
+    "compile_filter",
     "craft",
     "diagram",
     "dissect",

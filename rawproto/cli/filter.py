@@ -56,7 +56,7 @@ class SystemNames(Names):
 
     def hosts(self, name: str) -> Sequence[str]:
         try:
-            found = socket.getaddrinfo(name, None, type=socket.SOCK_RAW)
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError):
             return ()
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
