@@ -2,14 +2,14 @@
 
 Read pcap-filter(7), RFC 791, RFC 826, RFC 8200. Offsets are counted from the network header::
 
-    IPv4   6 fragment offset   9 protocol      12 source   16 destination   4*IHL ports
-    IPv6                       6 next header    8 source   24 destination   40 ports
-    ARP                                        14 sender   24 target
+    IPv4   12 source   16 destination   4*IHL ports
+    IPv6    8 source   24 destination      40 ports
+    ARP    14 sender   24 target
 
-As in libpcap, on purpose: of IPv6 only the first next header is looked at (for `tcp`
-and its like, also the one behind a Fragment header); ports are sought in no later
-fragment of an IPv4 packet; `host` looks at ARP and RARP too; and what is compared is
-asked in libpcap's order, so that packets which are cut short meet the same end.
+As in libpcap, on purpose: ports are sought in no later fragment of an IPv4 packet, and
+in IPv6 right behind the header; `host` looks at ARP and RARP too; and what is compared
+is asked in libpcap's order, so that packets which are cut short meet the same end.
+`protocols` knows what carries what, `relations` the arithmetic.
 """
 
 from __future__ import annotations
@@ -20,56 +20,34 @@ from collections.abc import Callable
 from rawproto.errors import EmitError
 from rawproto.filter import syntax
 from rawproto.filter.grammar import value_of
-from rawproto.filter.instructions import LINK_OFFSET
 from rawproto.filter.lexer import FilterError, Span
 from rawproto.filter.links import IPV4, IPV6, Headers
 from rawproto.filter.names import ETHERTYPES, IP_PROTOCOLS, LLC_SAPS, Names
 from rawproto.filter.predicate import (
-    LENGTH,
     Chain,
-    HeaderLength,
     Load,
     Not,
     Predicate,
     Test,
-    Value,
-    compared,
-    computed,
     either,
     equal,
     every,
     masked,
 )
+from rawproto.filter.protocols import IPV6_LENGTH, Protocols
+from rawproto.filter.relations import Relations
 from rawproto.wire.address import pack_ipv6
 
 __all__ = ["Meaning"]
 
-_TCP, _UDP, _SCTP, _ICMP6 = 6, 17, 132, 58
-_FRAGMENT_HEADER = 44
-_IPV6_LENGTH = 40
+_TCP, _UDP, _SCTP = 6, 17, 132
 _TRANSPORTS = {"tcp": _TCP, "udp": _UDP, "sctp": _SCTP}
-# What of an IP protocol's is IPv4's only, IPv6's only, or either's.
-_OVER = {"icmp": "ip", "igmp": "ip", "vrrp": "ip", "carp": "ip", "icmp6": "ip6"}
-_OVER_EITHER = ("tcp", "udp", "sctp", "ah", "esp", "pim")
-_TRANSPORT_ACCESS = frozenset(("tcp", "udp", "sctp", "icmp", "igmp", "pim", "vrrp", "carp"))
 
 _MAC = re.compile(
     r"[0-9a-f]{1,2}(?:([:.-])[0-9a-f]{1,2})(?:\1[0-9a-f]{1,2}){4}"
     r"|[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}|[0-9a-f]{12}",
     re.IGNORECASE,
 )
-_OPERATIONS = {
-    "+": "add",
-    "-": "sub",
-    "*": "mul",
-    "/": "div",
-    "%": "mod",
-    "&": "and",
-    "|": "or",
-    "^": "xor",
-    "<<": "lsh",
-    ">>": "rsh",
-}
 
 
 class Meaning:
@@ -90,6 +68,7 @@ class Meaning:
         """
         self.expression = expression
         self.headers = headers
+        self.protocols = Protocols(headers)
         self.names = names
         self.netmask = netmask
 
@@ -103,9 +82,9 @@ class Meaning:
         if isinstance(tree, syntax.Match):
             return self.match(tree)
         if isinstance(tree, syntax.Protocol):
-            return self.protocol(tree.name)
+            return self.protocols.protocol(tree.name)
         if isinstance(tree, syntax.Relation):
-            return self.relation(tree)
+            return Relations(self.expression, self.protocols).relation(tree)
         if isinstance(tree, syntax.Tag):
             return self.tag(tree)
         if isinstance(tree, syntax.Cast):
@@ -117,31 +96,7 @@ class Meaning:
     def error(self, reason: str, at: Span) -> FilterError:
         return FilterError(self.expression, at.begin, at.end - at.begin, reason)
 
-    def load(self, size: int, offset: int) -> Load:
-        """Bytes behind the begin of the network header."""
-        return Load(size, self.headers.network + offset)
-
     # --- protocols ---
-
-    def protocol(self, name: str) -> Predicate:
-        """A protocol by its keyword."""
-        if name in LLC_SAPS:
-            return self.headers.carries_llc(LLC_SAPS[name])
-        if name in ETHERTYPES:
-            return self.headers.carries(ETHERTYPES[name])
-        return self.ip_protocol(IP_PROTOCOLS[name], _OVER.get(name))
-
-    def ip_protocol(self, number: int, over: str | None) -> Predicate:
-        """What an IP header says that it carries; over IPv4, IPv6 or, for None, either."""
-        if over == "ip":
-            return every(self.headers.carries(IPV4), equal(self.load(1, 9), number))
-        if over == "ip6":
-            behind_fragment = every(
-                equal(self.load(1, 6), _FRAGMENT_HEADER), equal(self.load(1, _IPV6_LENGTH), number)
-            )
-            carried = either(equal(self.load(1, 6), number), behind_fragment)
-            return every(self.headers.carries(IPV6), carried)
-        return either(self.ip_protocol(number, "ip"), self.ip_protocol(number, "ip6"))
 
     def match_protocol(self, match: syntax.Match) -> Predicate:
         name, at, over = match.name, match.name_at, match.protocol
@@ -155,7 +110,7 @@ class Meaning:
                 raise self.error(f"no {what} of this name is known", at)
             number = self.number(name, at, 0xFFFF if over == "ether" else 0xFF)
         if over != "ether":
-            return self.ip_protocol(number, over)
+            return self.protocols.ip_protocol(number, over)
         # A number that is a frame's length names the IEEE 802.2 access point inside.
         is_type = number > 1500
         return self.headers.carries(number) if is_type else self.headers.carries_llc(number)
@@ -289,8 +244,8 @@ class Meaning:
             carried = self.headers.carries(ETHERTYPES[protocol])
             return _directed(
                 match.direction,
-                every(carried, masked(self.load(4, src), mask, value)),
-                every(carried, masked(self.load(4, dst), mask, value)),
+                every(carried, masked(self.protocols.load(4, src), mask, value)),
+                every(carried, masked(self.protocols.load(4, dst), mask, value)),
             )
 
         protocols = ("ip", "arp", "rarp") if match.protocol is None else (match.protocol,)
@@ -307,11 +262,14 @@ class Meaning:
         mask = (1 << 128) - (1 << 128 - bits)
         if int.from_bytes(address, "big") & ~mask:
             raise self.error("bits are set behind the length of the net", match.at)
-        masks = mask.to_bytes(16, "big")
+        masks, load = mask.to_bytes(16, "big"), self.protocols.load
 
         def stands_at(offset: int) -> Predicate:
             words = [
-                masked(self.load(4, offset + at), *(_word(each, at) for each in (masks, address)))
+                masked(
+                    self.protocols.load(4, offset + at),
+                    *(_word(each, at) for each in (masks, address)),
+                )
                 for at in range(0, 16, 4)
             ]
             return every(self.headers.carries(IPV6), *words)
@@ -336,13 +294,15 @@ class Meaning:
                 ports = _directed(match.direction, *ends_in)
                 checks = [equal(number, protocol)]
                 if ethertype == IPV4:
-                    checks.append(self.no_later_fragment())
+                    checks.append(self.protocols.no_later_fragment())
                 found.append(every(*checks, ports))
             return every(self.headers.carries(ethertype), either(*found))
 
         return either(
-            over(IPV6, self.load(1, 6), lambda at: self.load(2, _IPV6_LENGTH + at)),
-            over(IPV4, self.load(1, 9), self.behind_ipv4),
+            over(
+                IPV6, self.protocols.load(1, 6), lambda at: self.protocols.load(2, IPV6_LENGTH + at)
+            ),
+            over(IPV4, self.protocols.load(1, 9), self.protocols.behind_ipv4),
         )
 
     def port_ranges(self, match: syntax.Match) -> dict[int, tuple[int, int]]:
@@ -378,15 +338,6 @@ class Meaning:
             raise self.error(f"{text} is no port of {match.protocol}", match.name_at)
         return found
 
-    def no_later_fragment(self) -> Predicate:
-        """Not an IPv4 fragment in which no transport header is."""
-        return Not(Test("jset", self.load(2, 6), 0x1FFF))
-
-    def behind_ipv4(self, offset: int) -> Load:
-        """Two bytes behind an IPv4 header, whose length the header itself tells."""
-        network = self.headers.network
-        return Load(2, network + offset, HeaderLength(network))
-
     # --- the others ---
 
     def cast(self, cast: syntax.Cast) -> Predicate:
@@ -400,14 +351,14 @@ class Meaning:
             return self.ethernet(b"\xff" * 6, match)
         if cast.kind == "multicast":
             if cast.protocol == "ip6":
-                return every(self.headers.carries(IPV6), equal(self.load(1, 24), 0xFF))
-            return every(self.headers.carries(IPV4), Test("jge", self.load(1, 16), 224))
+                return every(self.headers.carries(IPV6), equal(self.protocols.load(1, 24), 0xFF))
+            return every(self.headers.carries(IPV4), Test("jge", self.protocols.load(1, 16), 224))
         if cast.protocol == "ip6":
             raise self.error("IPv6 has no broadcast", cast.at)
         if self.netmask is None:
             raise self.error("the netmask of the interface is not known", cast.at)
         hosts = ~self.netmask & 0xFFFF_FFFF
-        dst = self.load(4, 16)
+        dst = self.protocols.load(4, 16)
         ends = either(masked(dst, hosts, 0), masked(dst, hosts, hosts))
         return every(self.headers.carries(IPV4), ends)
 
@@ -429,65 +380,6 @@ class Meaning:
             if tag.kind == "mpls"
             else headers.enter_pppoe(tag.number)
         )
-
-    # --- arithmetic ---
-
-    def relation(self, relation: syntax.Relation) -> Predicate:
-        """Two numbers compared, in packets that have the protocols whose bytes are taken."""
-        checks: list[Predicate] = []
-        left = self.value(relation.left, checks)
-        right = self.value(relation.right, checks)
-        compare = compared(left, relation.operator, right)
-        return every(*checks, compare) if checks else compare
-
-    def value(self, tree: syntax.Arithmetic, checks: list[Predicate]) -> Value:
-        """A value; what has to hold before it means something is added to `checks`."""
-        if isinstance(tree, syntax.Number):
-            return tree.value
-        if isinstance(tree, syntax.Length):
-            return LENGTH
-        if isinstance(tree, syntax.Accessor):
-            return self.access(tree, checks)
-        if isinstance(tree, syntax.Negative):
-            return computed("neg", self.value(tree.operand, checks), 0)
-        left, right = self.value(tree.left, checks), self.value(tree.right, checks)
-        if right == 0 and tree.operator in "/%":
-            raise self.error("divided by zero", tree.at)
-        if tree.operator in ("<<", ">>") and isinstance(right, int) and right > 31:
-            raise self.error("shifted by more than 31 bits", tree.at)
-        return computed(_OPERATIONS[tree.operator], left, right)
-
-    def access(self, tree: syntax.Accessor, checks: list[Predicate]) -> Load:
-        """`proto[x:y]`: bytes of a header, and that the packet has such a header."""
-        name, network = tree.protocol, self.headers.network
-        first: list[Predicate] = []
-        index = self.value(tree.offset, first)
-        if name in ("ether", "link"):
-            checks += first
-            return self.bytes_at(tree, self.headers.link, index)
-        if name in ETHERTYPES:
-            checks += [*first, self.headers.carries(ETHERTYPES[name])]
-            return self.bytes_at(tree, network, index)
-        if name == "icmp6":
-            checks += [*first, self.headers.carries(IPV6), equal(self.load(1, 6), _ICMP6)]
-            return self.bytes_at(tree, network + _IPV6_LENGTH, index)
-        if name not in _TRANSPORT_ACCESS:
-            raise self.error(f"where the bytes of {name} are is not known", tree.at)
-        checks += [self.headers.carries(IPV4), *first, self.protocol(name)]
-        checks.append(self.no_later_fragment())
-        header = HeaderLength(network)
-        if isinstance(index, int):
-            return self.bytes_at(tree, network + index, header)
-        return self.bytes_at(tree, network, computed("add", index, header))
-
-    def bytes_at(self, tree: syntax.Accessor, base: int, index: Value) -> Load:
-        if not isinstance(index, int):
-            return Load(tree.size, base & 0xFFFF_FFFF, index)
-        offset = base + index & 0xFFFF_FFFF
-        if offset >= LINK_OFFSET:
-            # From here on a load does not read the packet, but what the kernel knows of it.
-            raise self.error("no packet has bytes there", tree.offset.at)
-        return Load(tree.size, offset)
 
 
 def _word(data: bytes, at: int) -> int:
