@@ -266,10 +266,7 @@ class Meaning:
 
         def stands_at(offset: int) -> Predicate:
             words = [
-                masked(
-                    self.protocols.load(4, offset + at),
-                    *(_word(each, at) for each in (masks, address)),
-                )
+                masked(load(4, offset + at), _word(masks, at), _word(address, at))
                 for at in range(0, 16, 4)
             ]
             return every(self.headers.carries(IPV6), *words)
