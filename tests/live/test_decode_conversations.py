@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,9 @@ import pytest
 
 from rawproto import lab, read
 from rawproto.cli import decode_follow, decode_stats
+
+# With CI=true a skipped live test is a failure.
+needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 BOUND_S = 20.0
 PORT = 8080
@@ -139,6 +143,7 @@ def test_what_was_said_comes_out_whole(
     assert out.buffer.getvalue() == said  # type: ignore[attr-defined]
 
 
+@needs_tshark
 @pytest.mark.parametrize("end", ["h1", "h2"])
 def test_as_much_was_sent_again_as_tshark_says(
     captures: dict[str, Path], end: str, capsys: pytest.CaptureFixture[str]
@@ -165,6 +170,7 @@ def test_as_much_was_sent_again_as_tshark_says(
     assert ours["handshake_rtt_ms"] == pytest.approx(rtt_ms, abs=0.001)
 
 
+@needs_tshark
 def test_pings_take_as_long_as_tshark_says(
     captures: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
