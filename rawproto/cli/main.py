@@ -28,6 +28,9 @@ VERBS = {
     "decode": "captures as lines, values, bytes or JSON; conversations and counts",
     "replay": "send the packets of a capture again, on time, with other addresses",
     "filter": "what a capture filter compiles to, and what it means",
+    "listen": "accept encrypted connections over RPT, and join them to stdin and stdout",
+    "connect": "connect stdin and stdout to a listener, encrypted, over RPT",
+    "keys": "make, show and trust the keys of RPT peers",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",
 }

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.timer import Timer
-from rawproto.errors import LinkError
+from rawproto.errors import LinkError, RefusedError
 from rawproto.link.rpt_carrier import Carrier
 from rawproto.transport.connection import Address, Connection, State
 from rawproto.transport.endpoint import Endpoint
@@ -25,6 +24,8 @@ __all__ = ["Node"]
 
 _BATCH = 64
 _BUSY = (errno.EAGAIN, errno.ENOBUFS)
+# Port or protocol unreachable; IPv6 has Parameter Problem for an unknown next header.
+_REFUSED = (errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.EPROTO)
 _RETRY_S = 0.001
 
 
@@ -97,8 +98,10 @@ class Node:
         for error in self.carrier.errors():
             if error.errno == errno.EMSGSIZE and error.mtu is not None:
                 self.endpoint.on_refused(error.data, error.mtu, now_ns)
+            elif error.errno in _REFUSED:
+                self.endpoint.on_unreachable(error.data, RefusedError("nobody listens there"))
             else:
-                self.endpoint.on_unreachable(error.data, os.strerror(error.errno))
+                self.endpoint.on_unreachable(error.data, LinkError("reach it", "", error.errno))
 
     def _turn(self, now_ns: int) -> None:
         endpoint = self.endpoint
@@ -135,8 +138,8 @@ class Node:
                     limit = min(self.carrier.largest_to(address[0]), len(data) - 1)
                     self.endpoint.on_refused(data, limit, now_ns)
                 else:
-                    words = error.reason if isinstance(error, LinkError) else error.strerror
-                    self.endpoint.on_unreachable(data, words or str(error))
+                    failed = LinkError("send to", address[0], error.errno)
+                    self.endpoint.on_unreachable(data, failed)
             unsent.popleft()
         return True
 

@@ -238,10 +238,10 @@ class Attempt:
         self._move("reset")
         self.error = _REFUSALS.get(packet.code, _REFUSALS[ResetCode.KEY])()
 
-    def on_unreachable(self, words: str) -> None:
+    def on_unreachable(self, error: RawprotoError) -> None:
         """The kernel over there, or a router, says that nobody is there."""
         if self.state is State.WAITING_2:
-            self.state, self.error = State.FAILED, RefusedError(words)
+            self.state, self.error = State.FAILED, error
 
     def on_short_packet(self) -> None:
         """A packet of the listener's opened: it has all it needs."""

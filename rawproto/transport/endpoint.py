@@ -17,7 +17,7 @@ from heapq import heappop, heappush
 from ipaddress import ip_address
 from typing import Any
 
-from rawproto.errors import WireError
+from rawproto.errors import RawprotoError, WireError
 from rawproto.transport.attempt import Attempt, Credentials
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Address, Connection, State
@@ -347,14 +347,14 @@ class Endpoint:
                     connection.sender.on_refused(size, now_ns)
                     self.touch(connection)
 
-    def on_unreachable(self, data: bytes, words: str) -> None:
+    def on_unreachable(self, data: bytes, error: RawprotoError) -> None:
         """An ICMP error says that a packet of ours, an INIT, reached nobody."""
         if len(data) < LONG.size or not data[0] & LONG_FORM:
             return
         src_cid = LONG.unpack_from(data)[5]
         connection = self.connections.get(src_cid)
         if connection is not None and connection.attempt is not None:
-            connection.attempt.on_unreachable(words)
+            connection.attempt.on_unreachable(error)
             if connection.attempt.error is not None:
                 connection.fail_handshake(connection.attempt.error)
                 self.touch(connection)

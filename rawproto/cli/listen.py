@@ -1,0 +1,152 @@
+"""Accept encrypted connections over RPT and join them to standard input and output.
+
+examples:
+  rawproto listen rpt://0.0.0.0:4000                 the first client, until both have ended
+  rawproto listen rpt://0.0.0.0:4000 > file          take a file
+  rawproto listen --keep --messages rpt://[::]:4000  many clients, each line with its sender
+
+exit status: 0 ended well, 1 the connection was lost, 2 usage or local error, 130 Ctrl-C
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from contextlib import suppress
+
+from rawproto.cli.rpt_options import (
+    add_server_options,
+    authorize_of,
+    check_combination,
+    log_secrets,
+    private_key,
+    psk_of,
+)
+from rawproto.cli.rpt_pipe import read_lines, write_output
+from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
+from rawproto.drivers.rpt import serve
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.errors import ConnectionLostError, ProtocolError
+from rawproto.identity.keys import fingerprint
+from rawproto.transport.constants import Kind
+
+__all__ = ["add_arguments", "run"]
+
+_MOST_LINE_BYTES = 1 << 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `listen`."""
+    parser.add_argument("address", help="rpt://ADDR:PORT or rpt+udp://ADDR:PORT; port 0: any")
+    add_kind_options(parser)
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="serve many clients, tag each line with its sender, and send input to all",
+    )
+    add_server_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Listens, carries, and says how it ended."""
+    check_combination(messages=arguments.messages, datagrams=arguments.datagrams)
+    try:
+        asyncio.run(_listen(arguments))
+    except (ConnectionLostError, ProtocolError) as error:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"rawproto listen: {error}\n")
+        return 1
+    return 0
+
+
+async def _listen(arguments: argparse.Namespace) -> None:
+    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    clients: set[RPTConnection] = set()
+
+    async def handle(connection: RPTConnection) -> None:
+        log_secrets(arguments, connection)
+        name = "{}:{}".format(*connection.peer_address)
+        sys.stderr.write(f"connected {name} {fingerprint(connection.peer_key)}\n")
+        if arguments.keep:
+            clients.add(connection)
+            try:
+                await _tag(connection, name)
+            finally:
+                clients.discard(connection)
+                sys.stderr.write(f"ended {name}\n")
+        elif first.done() or clients:
+            connection.abort(256, "busy with another client")
+        else:
+            clients.add(connection)
+            await _once(connection, arguments, first)
+
+    listener = serve(
+        arguments.address,
+        handle,
+        static=private_key(arguments),
+        psk=psk_of(arguments),
+        authorize=authorize_of(arguments),
+        config=config_of(arguments),
+    )
+    async with listener as server:
+        sys.stderr.write(f"listening {server.address}\n")
+        sys.stderr.flush()
+        if arguments.keep:
+            await _send_to_all(clients)
+            await asyncio.Event().wait()
+        await first
+
+
+async def _once(
+    connection: RPTConnection, arguments: argparse.Namespace, done: asyncio.Future[None]
+) -> None:
+    """The one client: its end is ours."""
+    try:
+        await exchange(connection, arguments)
+        await connection.close()
+    except Exception as error:
+        if not done.done():
+            done.set_exception(error)
+        return
+    if not done.done():
+        done.set_result(None)
+
+
+async def _tag(connection: RPTConnection, name: str) -> None:
+    """Each line that a client sends, behind its name."""
+    tag = name.encode() + b" "
+    if connection.kind is Kind.SEQPACKET:
+        while (message := await connection.receive_message()) is not None:
+            await write_output(tag + message + b"\n")
+        return
+    if connection.kind is Kind.DGRAM:
+        while True:
+            await write_output(tag + await connection.receive_datagram() + b"\n")
+    rest = bytearray()
+    async for piece in connection.stream:
+        rest += piece
+        lines = rest.split(b"\n")
+        rest = bytearray(lines.pop())
+        for line in lines:
+            await write_output(tag + line + b"\n")
+        if len(rest) > _MOST_LINE_BYTES:
+            await write_output(tag + rest + b"\n")
+            rest.clear()
+    if rest:
+        await write_output(tag + rest + b"\n")
+    await connection.stream.send_eof()
+
+
+async def _send_to_all(clients: set[RPTConnection]) -> None:
+    """Input, a line at a time, to whoever is connected then."""
+    async for line in read_lines():
+        for connection in list(clients):
+            with suppress(ConnectionLostError, ProtocolError):
+                if connection.kind is Kind.SEQPACKET:
+                    await connection.send_message(line)
+                elif connection.kind is Kind.DGRAM:
+                    connection.send_datagram(line)
+                else:
+                    await connection.stream.send(line + b"\n")

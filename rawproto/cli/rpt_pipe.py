@@ -1,0 +1,74 @@
+"""Standard input and output beside an event loop, whatever they are: pipe, file, terminal.
+
+Input is read by a thread that nobody waits for at the end, output written by one, so that
+a slow reader of ours stops our reading from the peer and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+
+__all__ = ["read_input", "write_output"]
+
+_PIECE_BYTES = 1 << 16
+_AHEAD = 16
+
+
+async def read_input(descriptor: int = 0) -> AsyncIterator[bytes]:
+    """What comes from a descriptor, up to its end, no more than 16 pieces read ahead."""
+    loop = asyncio.get_running_loop()
+    pieces: asyncio.Queue[bytes] = asyncio.Queue()
+    room = threading.Semaphore(_AHEAD)
+    stopped = False
+
+    def read() -> None:
+        while not stopped:
+            room.acquire()
+            try:
+                piece = os.read(descriptor, _PIECE_BYTES)
+            except OSError:
+                piece = b""
+            try:
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            except RuntimeError:
+                return  # the loop is gone
+            if not piece:
+                return
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while piece := await pieces.get():
+            room.release()
+            yield piece
+    finally:
+        stopped = True
+        room.release()
+
+
+async def read_lines(descriptor: int = 0, longest: int = 16 << 20) -> AsyncIterator[bytes]:
+    """The same by lines, without their ends; the last one need not have an end."""
+    rest = bytearray()
+    async for piece in read_input(descriptor):
+        rest += piece
+        while (end := rest.find(b"\n")) >= 0:
+            yield bytes(rest[:end])
+            del rest[: end + 1]
+        if len(rest) > longest:
+            yield bytes(rest)
+            rest.clear()
+    if rest:
+        yield bytes(rest)
+
+
+async def write_output(data: bytes, descriptor: int = 1) -> None:
+    """Writes all of it. Raises OSError (BrokenPipeError)."""
+    await asyncio.get_running_loop().run_in_executor(None, _write, data, descriptor)
+
+
+def _write(data: bytes, descriptor: int) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

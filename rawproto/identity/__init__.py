@@ -1,0 +1,1 @@
+"""Who one is, whom one knows, whom one admits: keys and the files that hold them."""

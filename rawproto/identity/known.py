@@ -1,0 +1,108 @@
+"""Known peers: which key whom one connects to had, and must have again.
+
+::
+
+    rpt://10.0.0.2:4000 rpt-x25519 mDdUYJgu3Xe...=
+
+A line a peer, by the address that was typed. Two programs may change the file at once: it
+is locked, read anew, and replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rawproto.errors import UsageError
+from rawproto.identity.keys import PublicKey, parse_public_key, write_private
+
+__all__ = ["KnownPeers", "load_authorized"]
+
+
+class KnownPeers:
+    """The file of known peers.
+
+    Args:
+        path: of it; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def all(self) -> dict[str, PublicKey]:
+        """Every peer known, by address.
+
+        Raises:
+            UsageError: a line cannot be read; which one.
+        """
+        try:
+            text = self.path.read_text(errors="replace")
+        except FileNotFoundError:
+            return {}
+        peers = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip() and not line.startswith("#"):
+                address, _, rest = line.partition(" ")
+                try:
+                    peers[address] = parse_public_key(rest)
+                except UsageError as error:
+                    raise UsageError(f"{self.path} line {number}: {error}") from None
+        return peers
+
+    def key_of(self, address: str) -> bytes | None:
+        """The key that a peer must have, None if it is not known."""
+        known = self.all().get(address)
+        return known.data if known else None
+
+    def trust(self, address: str, key: PublicKey) -> None:
+        """Pins a key to an address, in place of whatever was pinned."""
+        with self._locked():
+            peers = self.all()
+            peers[address] = key
+            self._write(peers)
+
+    def forget(self, address: str) -> bool:
+        """Unpins an address: whether it was known."""
+        with self._locked():
+            peers = self.all()
+            if address not in peers:
+                return False
+            del peers[address]
+            self._write(peers)
+            return True
+
+    def _write(self, peers: dict[str, PublicKey]) -> None:
+        lines = [f"{address} {key}\n" for address, key in peers.items()]
+        write_private(self.path, "".join(lines))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(
+            self.path.with_name(f".{self.path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+def load_authorized(path: Path) -> frozenset[bytes]:
+    """The keys that a listener admits: public keys, a line each; `#` begins a remark.
+
+    Raises:
+        UsageError: a line cannot be read; which one.
+        OSError: the file cannot be read.
+    """
+    keys = set()
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                keys.add(parse_public_key(line.strip()).data)
+            except UsageError as error:
+                raise UsageError(f"{path} line {number}: {error}") from None
+    return frozenset(keys)

@@ -1,0 +1,214 @@
+"""RPT between two hosts: every carrier, both families, and each way of being refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rawproto import lab
+from rawproto.link.packet import ETH_P_IP, Frame
+from tests.live.pinging import Wire
+
+pytestmark = pytest.mark.live
+
+CARRIERS = ("rpt", "rpt+udp")
+FAMILIES = (4, 6)
+SIZE = 400_000
+
+
+@pytest.fixture(scope="module")
+def cable() -> Iterator[lab.Network]:
+    with lab.up(lab.pair()) as network:
+        yield network
+
+
+class Peer:
+    """`rawproto VERB` on a host, with keys of its own."""
+
+    def __init__(self, host: lab.LiveHost, home: Path) -> None:
+        self.host = host
+        home.mkdir(exist_ok=True)
+        self.environment = {
+            **os.environ,
+            "XDG_CONFIG_HOME": str(home),
+            "XDG_STATE_HOME": str(home),
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        return self.host.popen(
+            [sys.executable, "-m", "rawproto.cli.main", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment,
+        )
+
+    def run(self, *words: str, data: bytes = b"") -> tuple[int, bytes, str]:
+        """(exit code, output, what it said)."""
+        process = self.start(*words)
+        output, said = process.communicate(data, timeout=30)
+        return process.returncode, output, said.decode()
+
+
+@contextmanager
+def listening(peer: Peer, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A listener that is ready; ended by its own process."""
+    process = peer.start("listen", *words)
+    try:
+        assert process.stderr is not None
+        while not (line := process.stderr.readline()).startswith(b"listening"):
+            assert line, "it ended"
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=10)
+
+
+class RPTWire(Wire):
+    """A wire on which IPv4 packets of protocol 253 count."""
+
+    def wanted(self, frame: Frame) -> bool:
+        return frame.ethertype == ETH_P_IP and frame.data[14 + 9] == 253
+
+
+@pytest.fixture
+def peers(cable: lab.Network, tmp_path: Path) -> tuple[Peer, Peer]:
+    left, right = cable.host("h1"), cable.host("h2")
+    return Peer(left, tmp_path / "left"), Peer(right, tmp_path / "right")
+
+
+def address_of(peer: Peer, carrier: str, family: int, port: int = 4000) -> str:
+    host = peer.host.ipv4 if family == 4 else f"[{peer.host.ipv6}]"
+    return f"{carrier}://{host}:{port}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_bytes_pass_both_ways_at_once_and_each_end_is_told(
+    carrier: str, family: int, peers: tuple[Peer, Peer]
+) -> None:
+    left, right = peers
+    there, back = os.urandom(SIZE), os.urandom(SIZE)
+    address = address_of(right, carrier, family)
+    with listening(right, address) as listener:
+        client = left.start("connect", "--accept-new", address)
+        got: list[tuple[bytes, bytes]] = []
+        reader = threading.Thread(target=lambda: got.append(listener.communicate(back, timeout=30)))
+        reader.start()
+        output, said = client.communicate(there, timeout=30)
+        reader.join(30)
+        assert client.returncode == 0, said
+        assert listener.returncode == 0, got
+        assert output == back
+        assert got[0][0] == there
+
+
+@pytest.mark.parametrize("kind", ["--messages", "--datagrams"])
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_lines_pass_as_messages_and_as_datagrams(
+    carrier: str, kind: str, peers: tuple[Peer, Peer]
+) -> None:
+    left, right = peers
+    address = address_of(right, carrier, 4)
+    with listening(right, kind, address) as listener:
+        assert listener.stdin is not None
+        listener.stdin.close()
+        listener.stdin = None
+        code, _, said = left.run("connect", "--accept-new", kind, address, data=b"one\ntwo\n")
+        assert code == 0, said
+        output, _ = listener.communicate(timeout=30)
+        assert output == b"one\ntwo\n"
+
+
+def test_new_peer_is_not_trusted_unless_told_and_a_changed_key_is_loud(
+    peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, right = peers
+    address = address_of(right, "rpt", 4)
+    with listening(right, "--keep", address):
+        code, _, said = left.run("connect", "-z", address)
+        assert code == 1
+        assert f"rawproto keys trust {address} 'rpt-x25519 " in said
+        assert left.run("connect", "-z", "--accept-new", address)[0] == 0
+        assert left.run("connect", "-z", address)[0] == 0
+    with listening(Peer(right.host, tmp_path / "other"), "--keep", address):
+        code, _, said = left.run("connect", "-z", address)
+        assert code == 1
+        assert "HAS CHANGED" in said
+        assert left.run("keys", "forget", address)[0] == 0
+        assert left.run("connect", "-z", "--accept-new", address)[0] == 0
+
+
+def test_only_authorized_keys_and_shared_secrets_are_let_in(
+    peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, right = peers
+    address = address_of(right, "rpt", 4)
+    line = left.run("keys", "new")[1].decode()
+    file, psk, other = tmp_path / "authorized", tmp_path / "psk", tmp_path / "psk2"
+    file.write_text("# nobody yet\n")
+    for path, text in ((psk, "ab" * 32), (other, "cd" * 32)):
+        path.write_text(text)
+        path.chmod(0o600)
+    with listening(right, "--keep", "--authorized", str(file), address):
+        code, _, said = left.run("connect", "--accept-new", address)
+        assert (code, "authorized" in said) == (1, True), said
+    file.write_text(line)
+    with listening(right, "--keep", "--authorized", str(file), "--psk", str(psk), address):
+        assert left.run("connect", "-z", "--psk", str(psk), address)[0] == 0
+        code, _, said = left.run("connect", "-z", "-w", "2", "--psk", str(other), address)
+        assert (code, "psk" in said) == (1, True), said
+        code, _, said = left.run("connect", "-z", address)
+        assert (code, "psk" in said) == (1, True), said
+
+
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_port_that_nobody_holds_is_refused_with_and_without_an_rpt_process(
+    family: int, busy: bool, peers: tuple[Peer, Peer]
+) -> None:
+    left, right = peers
+    address = address_of(right, "rpt", family, 4999)
+    if busy:
+        with listening(right, "--keep", address_of(right, "rpt", family)):
+            code, _, said = left.run("connect", "-z", address)
+    else:
+        code, _, said = left.run("connect", "-z", address)
+    assert (code, "nobody listens" in said) == (1, True), said
+
+
+def test_port_is_held_once_and_freed_by_death(peers: tuple[Peer, Peer]) -> None:
+    _, right = peers
+    address = address_of(right, "rpt", 4)
+    with listening(right, "--keep", address) as first:
+        code, _, said = right.run("listen", address)
+        assert (code, "in use" in said) == (2, True), said
+        first.kill()
+        first.wait(10)
+        with listening(right, "--keep", address):
+            pass
+
+
+def test_packets_are_of_protocol_253_and_nothing_in_them_can_be_read(
+    peers: tuple[Peer, Peer],
+) -> None:
+    left, right = peers
+    secret = b"the quick brown fox jumps over the lazy dog " * 20
+    address = address_of(right, "rpt", 4)
+    with RPTWire(right.host, "eth0") as wire, listening(right, address) as listener:
+        assert listener.stdin is not None
+        listener.stdin.close()
+        listener.stdin = None
+        assert left.run("connect", "--accept-new", address, data=secret)[0] == 0
+        assert listener.communicate(timeout=30)[0] == secret
+        packets = [frame.data[14:] for frame in wire.frames(4)]
+    assert all(packet[6] & 0x40 for packet in packets), "DF is set"
+    assert not any(b"quick brown" in packet for packet in packets)
