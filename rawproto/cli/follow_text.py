@@ -124,7 +124,8 @@ class FollowText(FollowHex):
     def _say(self, side: int, text: str) -> None:
         if self._open is None:
             self._stream.write(_MARKS[side])
-        self._stream.write(self._style(_escaped(text), _COLOURS[side]))
+        if text:
+            self._stream.write(self._style(_escaped(text), _COLOURS[side]))
 
     def _close(self) -> None:
         """Ends a line that its speaker did not end, with the character he left half-said."""
