@@ -196,15 +196,18 @@ def test_offsets_and_lengths_that_lie_give_up_the_packet(
     assert reassembler.held_bytes == 0
 
 
-def test_options_of_the_first_fragment_count_into_the_length() -> None:
+@pytest.mark.parametrize("at", [0, 4, 7])
+def test_options_of_the_first_fragment_count_into_the_length(at: int) -> None:
     """Each fragment alone would fit; the whole has 65515 bytes behind a header of 60."""
     reassembler = Reassembler()
     step = 8192
-    for offset in range(step, 65515, step):
-        data = bytes(min(step, 65515 - offset))
-        put(reassembler, piece(4, offset, data, more=offset + step < 65515))
+    fragments = [
+        piece(4, offset, bytes(min(step, 65515 - offset)), more=offset + step < 65515)
+        for offset in range(step, 65515, step)
+    ]
     head = bytes(IP(src=A, dst=B, id=7, proto=17, flags="MF", options=b"\x01" * 40, len=8252))
-    assert put(reassembler, head + bytes(step)) == [None]
+    fragments.insert(at, head + bytes(step))
+    assert put(reassembler, *fragments) == [None] * 8
     assert reasons(reassembler) == ["too long"]
 
 

@@ -225,6 +225,16 @@ def test_what_fills_a_hole_was_overtaken_only_if_it_comes_within_half_a_round_tr
     assert sender.retransmissions == again + 1
 
 
+def test_a_hole_may_be_filled_from_its_middle() -> None:
+    one = Conduct()
+    one.shake_hands()
+    one.send(20, 291, 100)
+    for number in (91, 191, -9, 191):  # the last is there by then
+        one.send(21, number, 100)
+    sender = one.of.sides[0]
+    assert (sender.unseen, sender.out_of_order, sender.retransmissions) == (1, 3, 1)
+
+
 def test_keep_alives_and_window_probes_are_nothing_sent_again() -> None:
     one = Conduct()
     one.shake_hands()
