@@ -59,7 +59,7 @@ def test_the_same_tagged_frames_pass_with_the_tag_inside_and_beside(
 ) -> None:
     with ExitStack() as stack:
         device = ("rplk-a", "rplk-b")[end]
-        # The last frame passes, so it ends the waiting; it is asked for before `vlan` moves offsets.
+        # The last frame passes, and ends the waiting; `vlan` moves what is asked behind it.
         wanted = f"ether proto 0x88b5 or ({expression})"
         sock = packet_socket(stack, hosts[end], device, wanted)
         sender = packet_socket(stack, hosts[0], "rplk-a", "less 0")
