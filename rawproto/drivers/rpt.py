@@ -132,8 +132,9 @@ class connect:
                 await connection.close()
             else:
                 connection.abort()
+            await node.drained()  # CLOSE may have to be said again
         finally:
-            node.close_soon()  # CLOSE may have to be said again
+            self._release()
 
 
 class Server:
@@ -156,14 +157,16 @@ class Server:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for connection in list(self._connections):
             connection.abort()
-        await asyncio.sleep(0)
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._responder is not None:
-            self._responder.close()
-        self._node.close()
+        try:
+            for task in list(self._tasks):
+                task.cancel()
+            if self._tasks:
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._node.drained()
+        finally:
+            if self._responder is not None:
+                self._responder.close()
+            self._node.close()
 
     def _accepted(self, connection: RPTConnection, handler: Handler) -> None:
         self._connections.add(connection)

@@ -57,7 +57,7 @@ class Node:
         self._timer = Timer()
         self._scheduled = False
         self._closed = False
-        self._leaving = False
+        self._waiters: list[asyncio.Future[None]] = []
         for descriptor in carrier.filenos():
             self._loop.add_reader(descriptor, self._readable)
         self._loop.add_reader(self._timer.fileno(), self._timed)
@@ -154,14 +154,18 @@ class Node:
                 if connection.state is State.CLOSED:
                     del self._handles[connection.cid]
                     handle.forgotten()
-        if self._leaving and not endpoint.connections and not self._closed:
-            self._loop.call_soon(self.close)
+        if not endpoint.connections:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
 
-    def close_soon(self) -> None:
-        """Gives everything back once the last connection is forgotten."""
-        self._leaving = True
-        if not self.endpoint.connections:
-            self.close()
+    async def drained(self) -> None:
+        """Returns once every connection is forgotten: soon after they were all closed."""
+        if self.endpoint.connections and not self._closed:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     def close(self) -> None:
         """Gives port, timer and descriptors back; connections end without a word."""

@@ -81,6 +81,7 @@ Address = tuple[str, int]
 _MAX_BATCH = 32
 _MAX_REASON = 255
 _WINDOW = 1 << 31
+_CLOSE = bytes([FrameType.CLOSE])
 
 
 class State(Enum):
@@ -343,6 +344,9 @@ class Connection:
             error = NotAuthorizedError(reason)
         elif frame.code:
             error = RemoteProtocolError(frame.code, reason)
+        # One CLOSE in return lets the peer forget us at once.
+        self._close_frame = CloseFrame(CloseCode.NONE).emit()
+        self._close_due = True
         self.state = State.DRAINING
         self._close_until_ns = now_ns + 3 * self.sender.recovery.rtt.pto
         self._events.append(ConnectionClosed(error))
@@ -360,7 +364,7 @@ class Connection:
         """
         if self._linger_until_ns is not None and self._all_arrived():
             self.abort(CloseCode.NONE, "", now_ns)
-        if self.state is State.CLOSING and self._close_due:
+        if self.state in (State.CLOSING, State.DRAINING) and self._close_due:
             self._close_due = False
             # Message 3 goes first, or the listener could not open what follows.
             return [*self._transmit_attempt(now_ns), self.sender.close(self._close_frame)]
@@ -386,7 +390,7 @@ class Connection:
         if self.state is State.HANDSHAKE:
             return self.attempt.timeout_ns if self.attempt else None
         if self.state in (State.CLOSING, State.DRAINING):
-            return 0 if self._close_due and self.state is State.CLOSING else self._close_until_ns
+            return 0 if self._close_due else self._close_until_ns
         sender = self.sender
         times = sender.timeouts(probing=self.attempt is None)
         times.append(self._linger_until_ns)
@@ -538,8 +542,9 @@ class Connection:
 
     def _answer_closing(self, frames: bytes, now_ns: int) -> None:
         """A packet came although CLOSE was sent: it is sent again, ever less often."""
-        if frames[:1][0] == FrameType.CLOSE:
-            self.state = State.DRAINING
+        if frames[:1] == _CLOSE:
+            self.state = State.CLOSED  # both know
+            self._close_due = False
             return
         self._close_answers += 1
         if self._close_answers & (self._close_answers - 1) == 0:

@@ -1,0 +1,136 @@
+"""Keys, the files that hold them, and what is said when they are not what they should be."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rawproto.cli.main import main
+from rawproto.errors import UsageError
+from rawproto.identity.keys import (
+    PublicKey,
+    fingerprint,
+    load_identity,
+    load_psk,
+    new_identity,
+    parse_public_key,
+)
+from rawproto.identity.known import KnownPeers, load_authorized
+
+KEY = PublicKey(bytes(range(32)), "alice@laptop")
+
+
+@given(st.binary(min_size=32, max_size=32), st.from_regex(r"[a-z@.]{0,20}", fullmatch=True))
+def test_public_key_is_read_as_it_is_written(data: bytes, comment: str) -> None:
+    assert parse_public_key(str(PublicKey(data, comment))) == PublicKey(data, comment)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "rpt-x25519", "ssh-ed25519 AAAA", "rpt-x25519 !!!!", "rpt-x25519 AAAA x", "\0\x1b[2J"],
+)
+def test_line_that_is_no_key_is_refused_in_one_line(line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_public_key(line)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_fingerprint_is_as_ssh_shows_them() -> None:
+    assert fingerprint(KEY.data) == "SHA256:Yw3NKWbEM2aRElRIu7JbT/QSpJxzLbLIq8G4WBvXEN0"
+
+
+def test_own_key_is_private_and_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "identity"
+    made = new_identity(path, "me")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_identity(path) == made
+    assert load_identity(path).public == made.public
+    with pytest.raises(UsageError, match="exists"):
+        new_identity(path, "me")
+    path.chmod(0o644)
+    with pytest.raises(UsageError, match="chmod 600"):
+        load_identity(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["ab" * 32, "AB" * 32 + "\n", "q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s="]
+)
+def test_shared_secret_is_read_in_either_form(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "psk"
+    path.write_text(text)
+    path.chmod(0o600)
+    assert load_psk(path) == bytes([0xAB]) * 32
+
+
+@pytest.mark.parametrize("text", ["", "ab" * 31, "secret", "\0" * 32])
+def test_shared_secret_of_another_size_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "psk"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(UsageError, match="32 bytes"):
+        load_psk(path)
+
+
+def test_known_peers_are_pinned_replaced_and_forgotten(tmp_path: Path) -> None:
+    known = KnownPeers(tmp_path / "state" / "known_peers")
+    assert known.key_of("rpt://10.0.0.2:4000") is None
+    known.trust("rpt://10.0.0.2:4000", KEY)
+    known.trust("rpt://[fd00::2]:4000", KEY)
+    known.trust("rpt://10.0.0.2:4000", PublicKey(bytes(32)))
+    assert known.key_of("rpt://10.0.0.2:4000") == bytes(32)
+    assert known.forget("rpt://10.0.0.2:4000")
+    assert not known.forget("rpt://10.0.0.2:4000")
+    assert list(known.all()) == ["rpt://[fd00::2]:4000"]
+
+
+def _trust(path: Path, number: int) -> None:
+    KnownPeers(path).trust(f"rpt://10.0.0.{number}:4000", KEY)
+
+
+def test_programs_that_pin_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "known_peers"
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=_trust, args=(path, number)) for number in range(8)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(20)
+    assert len(KnownPeers(path).all()) == 8
+    assert sorted(os.listdir(tmp_path)) == [".known_peers.lock", "known_peers"]
+
+
+def test_damaged_line_is_named_by_its_number(tmp_path: Path) -> None:
+    path = tmp_path / "authorized"
+    path.write_text(f"# admitted\n{KEY}\n\nrpt-x25519 broken\n")
+    with pytest.raises(UsageError, match="line 4"):
+        load_authorized(path)
+    path.write_text(f"# admitted\n{KEY}\n")
+    assert load_authorized(path) == {KEY.data}
+
+
+def test_keys_at_the_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(["keys", "show"]) == 2
+    assert "rawproto keys new" in capsys.readouterr().err
+    assert main(["keys", "new", "--comment", "me"]) == 0
+    line = capsys.readouterr().out.strip()
+    assert main(["keys", "show"]) == 0
+    assert capsys.readouterr().out.strip() == line
+    assert main(["keys", "authorize", line]) == main(["keys", "authorize", line]) == 0
+    assert (tmp_path / "rawproto" / "authorized").read_text() == f"{line}\n"
+    assert main(["keys", "trust", "rpt://10.0.0.2:4000", line]) == 0
+    assert main(["keys", "list"]) == 0
+    assert capsys.readouterr().out.startswith("rpt://10.0.0.2:4000  SHA256:")
+    assert main(["keys", "forget", "10.0.0.2:4000"]) == 0
+    assert main(["keys", "forget", "10.0.0.2:4000"]) == 2
+    assert main(["keys", "trust", "nonsense", line]) == 2
+    assert "rpt://10.0.0.2:4000" in capsys.readouterr().err
