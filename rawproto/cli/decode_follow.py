@@ -25,6 +25,9 @@ from rawproto.wire.tcp import TCPHeader
 if TYPE_CHECKING:
     from rawproto.filter.instructions import Program
 
+MAX_TROUBLES = 5
+"""How many packets that lack fragments are told one by one: a capture may hold any number."""
+
 __all__ = ["Report", "run", "tell_reassembly"]
 
 
@@ -76,9 +79,15 @@ def run(packets: Iterable[CapturedPacket], arguments: argparse.Namespace) -> int
 
 
 def tell_reassembly(reassembler: Reassembler) -> None:
-    """Says on stderr which fragmented packets could not be put together."""
-    while trouble := reassembler.poll_trouble():
+    """Says on stderr which fragmented packets could not be put together, and counts the rest."""
+    told = 0
+    while told < MAX_TROUBLES and (trouble := reassembler.poll_trouble()):
         _complain(str(trouble))
+        told += 1
+    more = sum(reassembler.given_up.values()) - told
+    if more:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in reassembler.given_up.items() if n)
+        _complain(f"{more} more fragmented packets were not put together (of all: {reasons})")
 
 
 class Follower:

@@ -12,7 +12,7 @@ from rawproto.cli.main import main
 from rawproto.packets import conversations, statistics
 from rawproto.wire.dissect import RAW
 from rawproto.wire.icmp_echo import ICMPEcho
-from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv4 import MF, IPv4Header
 from rawproto.wire.udp import UDPHeader
 
 CAPTURES = Path(__file__).parents[2] / "captures"
@@ -130,3 +130,25 @@ def test_fragments_that_lie_are_told(capsys: pytest.CaptureFixture[str]) -> None
 def test_no_rows_make_no_sense(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = decode(capsys, "--top", "0", str(CAPTURES / "tcp.pcap"))
     assert (code, err) == (2, "rawproto decode: --top 0: must be 1 or more\n")
+
+
+@pytest.mark.parametrize("lost", [5, 2000])
+def test_fragments_without_end_are_told_in_a_few_lines(
+    lost: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pieces = (
+        IPv4Header(src_addr="10.0.0.1", dst_addr="10.0.0.2", identification=number, flags=MF)
+        / bytes(8)
+        for number in range(lost)
+    )
+    packets = (CapturedPacket(time_ns=0, data=each.emit(), link_type=RAW) for each in pieces)
+    write(tmp_path / "pieces.pcap", packets)
+    code, _, err = decode(capsys, str(tmp_path / "pieces.pcap"))
+    assert code == 0
+    lines = err.splitlines()
+    assert all("10.0.0.1 > 10.0.0.2: fragments are missing" in line for line in lines[:5])
+    rest = (
+        "rawproto decode: 1995 more fragmented packets were not put together "
+        "(of all: 1024 timeout, 976 evicted)"
+    )
+    assert lines[5:] == ([] if lost == 5 else [rest])
