@@ -9,7 +9,6 @@ Only a file of which nothing can be read raises, when it is opened.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import ClassVar, Self
 
 from rawproto.capture.packet import CapturedPacket, Interface
@@ -60,12 +59,7 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _malformed(self, offset: int, reason: str) -> None:

@@ -19,7 +19,6 @@ import select
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rawproto.capture.packet import Interface as CapturedInterface
@@ -200,12 +199,7 @@ class CaptureSource:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def patience(self, deadline_ns: int | None) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from functools import lru_cache
-from types import TracebackType
 from typing import Any, Self
 
 from rawproto.capture.packet import CapturedPacket
@@ -141,12 +140,7 @@ class Sniffer(_Sniffing):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -193,12 +187,7 @@ class AsyncSniffer(_Sniffing):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._packets.aclose()
         self.close()
 

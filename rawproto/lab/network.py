@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Self
 
 from rawproto.errors import UsageError
@@ -219,10 +218,5 @@ class Network(AbstractContextManager["Network"]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -36,7 +36,6 @@ import mmap
 import socket
 import struct
 from collections.abc import Iterable
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from rawproto.errors import LinkError
@@ -325,10 +324,5 @@ class PacketRing:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -24,7 +24,6 @@ from __future__ import annotations
 import mmap
 import socket
 import struct
-from types import TracebackType
 from typing import Self
 
 from rawproto.errors import LinkError
@@ -155,10 +154,5 @@ class Trunk:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

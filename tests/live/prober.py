@@ -7,7 +7,6 @@ import socket
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from scapy.layers.inet import ICMP, IP, UDP
@@ -54,12 +53,7 @@ class Prober:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def ip(self, ttl: int = 64, **fields: object) -> Packet:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 from scapy.layers.inet import UDP
@@ -200,12 +199,7 @@ class ShortQuoter:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.write(self._stop_writer, b"!")
         self._thread.join()
         self._router.run(["nft", "flush", "ruleset"], check=True)
