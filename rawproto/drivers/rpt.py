@@ -18,11 +18,13 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
+from rawproto.capture import Writer
 from rawproto.drivers.names import resolve
 from rawproto.drivers.rpt_address import RPTAddress, parse_address
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.rpt_node import Node
 from rawproto.drivers.rpt_responder import Responder
+from rawproto.drivers.rpt_tap import TappedCarrier
 from rawproto.errors import LinkError, RawprotoError, UsageError
 from rawproto.link.rpt_carrier import Carrier, RawCarrier, UDPCarrier
 from rawproto.transport.attempt import Credentials
@@ -36,7 +38,14 @@ __all__ = ["Server", "connect", "serve"]
 Handler = Callable[[RPTConnection], Awaitable[None]]
 
 
-def _open_carrier(address: RPTAddress, family: int, *, peer: str, listens: bool) -> Carrier:
+def _open_carrier(
+    address: RPTAddress, family: int, *, peer: str, listens: bool, capture: Writer | None
+) -> Carrier:
+    carrier = _open_bare(address, family, peer=peer, listens=listens)
+    return carrier if capture is None else TappedCarrier(carrier, capture)
+
+
+def _open_bare(address: RPTAddress, family: int, *, peer: str, listens: bool) -> Carrier:
     wanted: Any = 6 if family == 6 else 4
     local = "" if peer else address.host
     if local in ("0.0.0.0", "::"):
@@ -58,6 +67,7 @@ class connect:
         psk: a secret of 32 bytes that both know, b"" for none.
         config: other settings.
         family: 4 or 6, None for whichever the name has.
+        capture: where every packet is written to, None for nowhere; it stays open.
 
     Raises:
         UsageError: the address is none.
@@ -77,6 +87,7 @@ class connect:
         psk: bytes = b"",
         config: Config | None = None,
         family: Any = None,
+        capture: Writer | None = None,
     ) -> None:
         self._address = parse_address(address)
         self._credentials = Credentials(
@@ -84,6 +95,7 @@ class connect:
         )
         self._config = config or Config()
         self._family = family
+        self._capture = capture
         self._node: Node | None = None
         self._responder: Responder | None = None
         self._connection: RPTConnection | None = None
@@ -93,7 +105,9 @@ class connect:
             raise UsageError(f"{self._address}: connecting takes a host and a port")
         loop = asyncio.get_running_loop()
         host = await loop.run_in_executor(None, resolve, self._address.host, self._family)
-        carrier = _open_carrier(self._address, family_of(host), peer=host, listens=False)
+        carrier = _open_carrier(
+            self._address, family_of(host), peer=host, listens=False, capture=self._capture
+        )
         endpoint = Endpoint(carrier.port, self._config, entropy=os.urandom, ceiling=carrier.ceiling)
         self._node = node = Node(endpoint, carrier)
         try:
@@ -196,6 +210,7 @@ class serve:
         psk: a secret of 32 bytes that clients must know, b"" for none.
         authorize: whether the owner of a public key may connect.
         config: other settings.
+        capture: where every packet is written to, None for nowhere; it stays open.
 
     Raises:
         UsageError: the address is none.
@@ -211,7 +226,9 @@ class serve:
         psk: bytes = b"",
         authorize: Callable[[bytes], bool] = lambda key: True,
         config: Config | None = None,
+        capture: Writer | None = None,
     ) -> None:
+        self._capture = capture
         self._address = parse_address(address)
         self._handler = handler
         self._config = config or Config()
@@ -224,7 +241,9 @@ class serve:
         address = self._address
         host = resolve(address.host) if address.host else "0.0.0.0"
         family = family_of(host)
-        carrier = _open_carrier(address._replace(host=host), family, peer="", listens=True)
+        carrier = _open_carrier(
+            address._replace(host=host), family, peer="", listens=True, capture=self._capture
+        )
         endpoint = Endpoint(
             carrier.port,
             self._config,

@@ -77,10 +77,12 @@ class Carrier(Protocol):
     Attributes:
         port: the RPT port.
         ceiling: the largest RPT packet that the interface takes, in bytes.
+        udp: whether RPT stands in UDP.
     """
 
     port: int
     ceiling: int
+    udp: bool
 
     def filenos(self) -> list[int]:
         """The descriptors that become readable when something has arrived."""
@@ -96,6 +98,10 @@ class Carrier(Protocol):
 
     def largest_to(self, addr: str) -> int:
         """The largest RPT packet that the interface towards a peer takes, in bytes."""
+        ...
+
+    def local_to(self, addr: str) -> str:
+        """This host's address as a peer knows it."""
         ...
 
     def errors(self) -> list[CarrierError]:
@@ -149,6 +155,8 @@ class RawCarrier:
         PrivilegeError: raw sockets are not allowed.
         LinkError: the port is held, the address is not ours, or there is no way to `peer`.
     """
+
+    udp = False
 
     def __init__(
         self,
@@ -278,8 +286,7 @@ class RawCarrier:
     def _make_header(self, peer: str) -> tuple[bytes, bytes, tuple[str, int]]:
         """The header for a peer: (in front of the length, behind it, whereto)."""
         bare, _ = split_scope(peer)
-        source = self._addr or self._local.get(peer) or lookup(peer).src_addr
-        source = split_scope(source)[0]
+        source = split_scope(self.local_to(peer))[0]
         if self._family == 4:
             head = IPv4Header(
                 src_addr=source,
@@ -302,6 +309,9 @@ class RawCarrier:
 
     def largest_to(self, addr: str) -> int:
         return min(lookup(addr).interface_mtu, 65_535) - self._header_bytes
+
+    def local_to(self, addr: str) -> str:
+        return self._addr or self._local.get(addr) or lookup(addr).src_addr
 
     def errors(self) -> list[CarrierError]:
         return [
@@ -335,8 +345,11 @@ class UDPCarrier:
         LinkError: the port is in use, the address is not ours, or there is no way to `peer`.
     """
 
+    udp = True
+
     def __init__(self, family: Family, addr: str = "", port: int = 0, *, peer: str = "") -> None:
         self._family = family
+        self._addr = addr
         self._header_bytes = 28 if family == 4 else 48
         mtu = lookup(peer, src_addr=addr or None).interface_mtu if peer else 65_535
         self.ceiling = min(mtu, 65_535) - self._header_bytes
@@ -386,6 +399,9 @@ class UDPCarrier:
 
     def largest_to(self, addr: str) -> int:
         return min(lookup(addr).interface_mtu, 65_535) - self._header_bytes
+
+    def local_to(self, addr: str) -> str:
+        return self._addr or lookup(addr).src_addr
 
     def errors(self) -> list[CarrierError]:
         return _read_errors(self._socket, self._family, 0)

@@ -7,15 +7,19 @@ import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rawproto.capture import open_writer, read
 from rawproto.drivers.rpt import connect, serve
 from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
 from rawproto.errors import ConnectionLostError, LinkError, RefusedError, RemoteProtocolError
 from rawproto.transport.config import Config
 from rawproto.transport.constants import Kind
+from rawproto.wire.dissect import checksums, dissect
+from rawproto.wire.ipv4 import IPv4Header
 
 pytestmark = pytest.mark.live
 
@@ -254,3 +258,32 @@ def test_port_is_held_by_one() -> None:
                     await serve(str(server.address), echo)
 
     run(body())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_capture_has_every_packet_as_it_was_on_the_wire(
+    carrier: str, address: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rpt.pcapng"
+
+    async def body() -> None:
+        with open_writer(path) as capture:
+            async with (
+                serve(f"{carrier}://{address}:0", echo) as server,
+                connect(str(server.address), capture=capture) as connection,
+            ):
+                await connection.stream.send(b"hello")
+                assert await connection.stream.receive() == b"hello"
+                await connection.stream.send_eof()
+
+    run(body())
+    packets = list(read(path))
+    assert {packet.direction for packet in packets} == {"in", "out"}
+    for packet in packets:
+        found = dissect(packet.data, packet.link_type)
+        assert found.damage is None
+        assert not [index for index, verdict in checksums(found) if verdict is False]
+        layer = found.layers[0]
+        protocol = layer.protocol if isinstance(layer, IPv4Header) else layer.next_header
+        assert protocol == (253 if carrier == "rpt" else 17)
