@@ -12,34 +12,14 @@ exit status: 0 ended well, 1 refused, lost or not trusted, 2 usage or local erro
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 
-from rawproto.cli.rpt_options import (
-    Trust,
-    add_client_options,
-    check_combination,
-    log_secrets,
-    private_key,
-    psk_of,
-)
+from rawproto.cli.rpt_dial import dial
+from rawproto.cli.rpt_options import add_client_options, check_combination
 from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
-from rawproto.drivers.rpt import connect
-from rawproto.errors import (
-    ConnectionLostError,
-    HandshakeError,
-    PeerMismatchError,
-    ProtocolError,
-    RefusedError,
-    UnknownPeerError,
-)
-from rawproto.identity.keys import fingerprint
+from rawproto.drivers.rpt_connection import RPTConnection
 
 __all__ = ["add_arguments", "run"]
-
-_LOUD = """rawproto connect: THE KEY OF {address} HAS CHANGED: it shows {key} now.
-Somebody may be in between. If the change is known to be right: rawproto keys forget {address}
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,42 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Connects, carries, and says how it ended."""
     check_combination(messages=arguments.messages, datagrams=arguments.datagrams)
-    trust = Trust(arguments.address, accept_new=arguments.accept_new)
-    try:
-        try:
-            asyncio.run(_connect(arguments, trust))
-        except UnknownPeerError as error:
-            # The attempt is over by now: a person may take as long as it needs.
-            if not trust.ask(error.public_key):
-                raise
-            asyncio.run(_connect(arguments, trust))
-    except PeerMismatchError as error:
-        if arguments.debug:
-            raise
-        sys.stderr.write(_LOUD.format(address=trust.name, key=fingerprint(error.public_key)))
-        return 1
-    except (ConnectionLostError, HandshakeError, ProtocolError, RefusedError) as error:
-        if arguments.debug:
-            raise
-        sys.stderr.write(f"rawproto connect: {arguments.address}: {error}\n")
-        return 1
-    return 0
 
-
-async def _connect(arguments: argparse.Namespace, trust: Trust) -> None:
-    attempt = connect(
-        arguments.address,
-        static=private_key(arguments),
-        peer_key=trust.peer_key,
-        trust=trust.judge,
-        psk=psk_of(arguments),
-        config=config_of(arguments),
-        family=arguments.family,
-    )
-    async with attempt as connection:
-        log_secrets(arguments, connection)
+    async def use(connection: RPTConnection) -> None:
         if arguments.probe:
             address, port = connection.peer_address
             sys.stderr.write(f"{address} {port} answers\n")
-            return
-        await exchange(connection, arguments)
+        else:
+            await exchange(connection, arguments)
+
+    return dial("connect", arguments, config_of(arguments), use)

@@ -30,6 +30,7 @@ VERBS = {
     "filter": "what a capture filter compiles to, and what it means",
     "listen": "accept encrypted connections over RPT, and join them to stdin and stdout",
     "connect": "connect stdin and stdout to a listener, encrypted, over RPT",
+    "perf": "measure how fast RPT is between two hosts: bulk data, messages, latency",
     "keys": "make, show and trust the keys of RPT peers",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",

@@ -146,6 +146,7 @@ class Streams:
     Attributes:
         ready: streams with something to send, in turn.
         sent: bytes of new data sent on all streams.
+        resent: how many parts were sent again.
         data_limit: the peer takes so many.
     """
 
@@ -159,6 +160,7 @@ class Streams:
         self._streams: dict[int, Stream] = {}
         self.ready: deque[Stream] = deque()
         self.sent = 0
+        self.resent = 0
         self.data_limit = 0
         self._stream_limit = 0
         self._received = 0
@@ -456,6 +458,8 @@ class Streams:
                     start, data, end = sending.take(room, limit)
                     if sending.next > new:
                         self.sent += min(sending.next, sending.end) - new
+                    else:
+                        self.resent += 1
                     if len(ready) > 1:
                         ready.rotate(-1)
                     return stream, start, data, end

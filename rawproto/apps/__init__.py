@@ -1,0 +1,1 @@
+"""Programs over streams: each knows what it says to its like, and nothing of packets."""

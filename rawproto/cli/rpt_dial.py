@@ -1,0 +1,88 @@
+"""Connects as every verb does: trust, a word with the person in front, and how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+
+from rawproto.cli.rpt_options import Trust, log_secrets, private_key, psk_of
+from rawproto.drivers.rpt import connect
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.errors import (
+    ConnectionLostError,
+    HandshakeError,
+    PeerMismatchError,
+    ProtocolError,
+    RefusedError,
+    UnknownPeerError,
+)
+from rawproto.identity.keys import fingerprint
+from rawproto.transport.config import Config
+
+__all__ = ["dial"]
+
+_LOUD = """rawproto {verb}: THE KEY OF {address} HAS CHANGED: it shows {key} now.
+Somebody may be in between. If the change is known to be right: rawproto keys forget {address}
+"""
+
+
+def dial(
+    verb: str,
+    arguments: argparse.Namespace,
+    config: Config,
+    use: Callable[[RPTConnection], Awaitable[None]],
+) -> int:
+    """Connects to `arguments.address`, hands the connection to `use`, and ends it well.
+
+    Args:
+        verb: for what is said on stderr.
+        arguments: with those of `add_client_options`.
+        config: of the connection.
+        use: does what the connection is for.
+
+    Returns:
+        The exit code: 0, or 1 for refused, lost, not trusted.
+    """
+    trust = Trust(arguments.address, accept_new=arguments.accept_new)
+    try:
+        try:
+            asyncio.run(_connect(arguments, config, trust, use))
+        except UnknownPeerError as error:
+            # The attempt is over by now: a person may take as long as it needs.
+            if not trust.ask(error.public_key):
+                raise
+            asyncio.run(_connect(arguments, config, trust, use))
+    except PeerMismatchError as error:
+        if arguments.debug:
+            raise
+        key = fingerprint(error.public_key)
+        sys.stderr.write(_LOUD.format(verb=verb, address=trust.name, key=key))
+        return 1
+    except (ConnectionLostError, HandshakeError, ProtocolError, RefusedError) as error:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"rawproto {verb}: {arguments.address}: {error}\n")
+        return 1
+    return 0
+
+
+async def _connect(
+    arguments: argparse.Namespace,
+    config: Config,
+    trust: Trust,
+    use: Callable[[RPTConnection], Awaitable[None]],
+) -> None:
+    attempt = connect(
+        arguments.address,
+        static=private_key(arguments),
+        peer_key=trust.peer_key,
+        trust=trust.judge,
+        psk=psk_of(arguments),
+        config=config,
+        family=arguments.family,
+    )
+    async with attempt as connection:
+        log_secrets(arguments, connection)
+        await use(connection)
