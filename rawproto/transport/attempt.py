@@ -4,7 +4,7 @@
 
     waiting_2 --- message 2 ---> unconfirmed --- a short packet opens ---> confirmed
        |  ^                          |
-       |  `- RETRY, VERSION: anew    `- message 3 again and again
+       |  `- RETRY: anew             `- message 3 again and again
        `--- RESET, 10 s ---> failed
 
 `TRANSITIONS` is the table of the specification; docs/architecture.md draws it from here.
@@ -46,9 +46,12 @@ class State(Enum):
 TRANSITIONS: dict[tuple[State, str], State] = {
     (State.WAITING_2, "timer"): State.WAITING_2,
     (State.WAITING_2, "retry"): State.WAITING_2,
-    (State.WAITING_2, "version"): State.WAITING_2,
+    (State.WAITING_2, "reset to IK"): State.WAITING_2,
     (State.WAITING_2, "message 2"): State.UNCONFIRMED,
+    (State.WAITING_2, "a stranger"): State.FAILED,
+    (State.WAITING_2, "version"): State.FAILED,
     (State.WAITING_2, "reset"): State.FAILED,
+    (State.WAITING_2, "unreachable"): State.FAILED,
     (State.WAITING_2, "time is up"): State.FAILED,
     (State.UNCONFIRMED, "timer"): State.UNCONFIRMED,
     (State.UNCONFIRMED, "short packet"): State.CONFIRMED,
@@ -177,7 +180,8 @@ class Attempt:
             return None
         refused = self._judge(agreement.peer_key)
         if refused is not None:
-            self.state, self.error = State.FAILED, refused
+            self._move("a stranger")
+            self.error = refused
             return None
         self._move("message 2")
         self._peer_cid = packet.src_cid
@@ -211,12 +215,7 @@ class Attempt:
 
     def on_version(self, packet: RPTVersion) -> None:
         """The listener speaks other versions."""
-        if (
-            self._echoed(packet)
-            and self.state is State.WAITING_2
-            and VERSION_1 not in packet.versions
-        ):
-            self.state = State.FAILED
+        if self._echoed(packet) and VERSION_1 not in packet.versions and self._move("version"):
             versions = ", ".join(map(str, packet.versions[:8]))
             self.error = HandshakeError(f"the peer speaks versions {versions}, not {VERSION_1}")
 
@@ -227,7 +226,7 @@ class Attempt:
         if (
             packet.code == ResetCode.KEY
             and self._pattern.startswith("IK")
-            and self.state is State.WAITING_2
+            and self._move("reset to IK")
         ):
             # Has it another key by now? XX shows it, as far as message 2 (section 3.4.5).
             self._pattern = self._pattern.replace("IK", "XX").replace("psk2", "psk3")
@@ -240,8 +239,8 @@ class Attempt:
 
     def on_unreachable(self, error: RawprotoError) -> None:
         """The kernel over there, or a router, says that nobody is there."""
-        if self.state is State.WAITING_2:
-            self.state, self.error = State.FAILED, error
+        if self._move("unreachable"):
+            self.error = error
 
     def on_short_packet(self) -> None:
         """A packet of the listener's opened: it has all it needs."""
