@@ -7,9 +7,11 @@ examples:
   tcpdump -w - | rawproto decode -              as the packets come
   rawproto decode --json trace.pcap | jq 'select(.damage)'
   rawproto decode --stats trace.pcap            conversations, endpoints, protocols
+  rawproto decode --keylog keys trace.pcapng    RPT's packets opened, down to their frames
 
 Checksums that are wrong are told behind the line, all verdicts under -v. Fragments are
-put together, and the whole packet is shown with the one that completes it.
+put together, and the whole packet is shown with the one that completes it. A key log in a
+pcapng file opens RPT's packets too; inside UDP they are known by a handshake or a key.
 
 exit code: 0 all was read, 2 a file is damaged (what came before it is shown) or an error
 """
@@ -20,6 +22,7 @@ import argparse
 import sys
 
 from rawproto.cli.decode_files import Captures
+from rawproto.cli.decode_rpt import RPTView, load_key_log
 from rawproto.errors import UsageError
 
 __all__ = ["add_arguments", "run"]
@@ -36,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     how = parser.add_argument_group("what to show of them")
     how.add_argument("--json", action="store_true", help="JSON Lines")
+    how.add_argument(
+        "--keylog", metavar="FILE", help="secrets that RPT's verbs wrote, to open its packets with"
+    )
     form = how.add_mutually_exclusive_group()
     form.add_argument(
         "--follow",
@@ -95,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("-t: five of them at most")
     if arguments.flush:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    key_log = load_key_log(arguments.keylog)
     captures = Captures(arguments.files, expression=arguments.filter, count=arguments.count)
     code = 0
     if arguments.follow is not None:
@@ -108,9 +115,10 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.json:
         from rawproto.cli.decode_json import tell_json
 
-        tell_json(captures, sys.stdout)
+        tell_json(captures, sys.stdout, RPTView(key_log))
     else:
         from rawproto.cli.decode_text import TextReport
 
-        TextReport(sys.stdout, arguments, several=len(arguments.files) > 1).tell(captures)
+        several = len(arguments.files) > 1
+        TextReport(sys.stdout, arguments, RPTView(key_log), several=several).tell(captures)
     return 2 if captures.failed else code

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from rawproto.cli.decode_files import Captures
+from rawproto.cli.decode_rpt import RPTView, opened_fields
 from rawproto.cli.render import json_line
 from rawproto.packets.json import packet_fields, trouble_fields
 from rawproto.packets.reassembly import Reassembler
@@ -13,8 +14,8 @@ from rawproto.wire.dissect import dissect
 __all__ = ["tell_json"]
 
 
-def tell_json(captures: Captures, stream: TextIO) -> None:
-    """Writes every packet, and which of them stayed in fragments."""
+def tell_json(captures: Captures, stream: TextIO, rpt: RPTView) -> None:
+    """Writes every packet, RPT's opened, and which of them stayed in fragments."""
     reassembler = Reassembler()
     time_ns = 0
 
@@ -26,6 +27,7 @@ def tell_json(captures: Captures, stream: TextIO) -> None:
         packet = found.packet
         time_ns = packet.time_ns
         seen = dissect(packet.data, packet.link_type)
+        reading = rpt.look(found, seen)
         fields = packet_fields(
             found.number,
             packet,
@@ -33,6 +35,8 @@ def tell_json(captures: Captures, stream: TextIO) -> None:
             interface=found.interface,
             whole=reassembler.add(seen, time_ns),
         )
+        if reading is not None:
+            fields["rpt"] = opened_fields(reading)
         stream.write(json_line("packet", fields))
         if seen.fragment:
             tell_troubles()

@@ -18,11 +18,12 @@ import argparse
 import shutil
 from collections.abc import Iterable
 from itertools import groupby
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rawproto.capture.packet import Interface
 from rawproto.capture.reader import Reader
 from rawproto.cli.decode_files import Captures, Found
+from rawproto.cli.decode_rpt import RPTView, opened_words
 from rawproto.cli.decode_sequences import Sequences
 from rawproto.cli.decode_time import Clock
 from rawproto.cli.render import Style
@@ -32,6 +33,9 @@ from rawproto.wire.dissect import LINK_TYPES, RAW, Dissection, checksums, dissec
 from rawproto.wire.show import hexdump, values
 from rawproto.wire.summary import summary
 from rawproto.wire.words import field_names, printable
+
+if TYPE_CHECKING:
+    from rawproto.transport.opened import Reading
 
 __all__ = ["TextReport"]
 
@@ -48,17 +52,24 @@ class TextReport:
     """Writes packets as they come."""
 
     def __init__(
-        self, stream: TextIO, arguments: argparse.Namespace, *, several: bool = False
+        self,
+        stream: TextIO,
+        arguments: argparse.Namespace,
+        rpt: RPTView,
+        *,
+        several: bool = False,
     ) -> None:
         """
         Args:
             stream: where to.
             arguments: the options of the verb.
+            rpt: finds RPT's packets, and opens those that it has keys for.
             several: whether packets of more than one file come, which then are headed by its name.
         """
         self._write = stream.write
         self._style = Style(stream, arguments.color)
         self._arguments = arguments
+        self._rpt = rpt
         self._several = several
         self._inside = arguments.verbose or arguments.hex or arguments.diagram
         self._width = shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
@@ -92,6 +103,7 @@ class TextReport:
         if self._arguments.verbose and self._interfaces_told < len(reader.interfaces):
             self._tell_interfaces(reader)
         seen = dissect(packet.data, packet.link_type)
+        reading = self._rpt.look(found, seen)
         index = packet.interface if isinstance(packet.interface, int) else 0
         fine = reader.interfaces[index].ticks_per_second > _MICROSECONDS
         front = self._clock.stamp(packet.time_ns, 9 if fine else 6)
@@ -102,11 +114,15 @@ class TextReport:
         verdicts = checksums(seen)
         base = (0, 0) if self._arguments.absolute else self._sequences.base(seen)
         line = summary(seen, sequence_base=base)
+        if reading is not None and (opened := opened_words(reading)):
+            line += f" | {self._style(opened, 'green')}"
         self._write(f"{front}{line}{self._wrong(seen, verdicts)}\n")
         if self._inside:
             if self._arguments.verbose:
                 self._tell_circumstances(found)
             self._tell_inside(seen, verdicts)
+            if reading is not None:
+                self._tell_opened(reading)
         elif packet.link_type not in LINK_TYPES:
             self._indented(hexdump(packet.data))
         if seen.fragment:
@@ -188,6 +204,20 @@ class TextReport:
                 self._paragraph(name, [f"{len(data)} bytes", start])
         if seen.damage:
             self._paragraph("damage", [self._style(str(seen.damage), "red")])
+
+    def _tell_opened(self, reading: Reading) -> None:
+        """What stood sealed in an RPT packet: its frames, and their bytes."""
+        if self._arguments.verbose:
+            if reading.sealed:
+                self._paragraph("sealed", [reading.sealed])
+            for frame in reading.frames:
+                pieces = [f"{name} {text}" for name, text in values(frame) if text != "auto"]
+                self._paragraph(type(frame).__name__, pieces or ["no fields"])
+            if reading.damage:
+                self._paragraph("damage", [self._style(str(reading.damage), "red")])
+        if self._arguments.hex and reading.plaintext:
+            self._write(f"{_INDENT}opened, {len(reading.plaintext)} bytes\n")
+            self._indented(hexdump(reading.plaintext))
 
     def _paragraph(self, head: str, pieces: Iterable[str]) -> None:
         """`head: piece, piece, ...`, broken between the pieces."""

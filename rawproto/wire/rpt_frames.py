@@ -94,6 +94,7 @@ class Frame:
 
     __slots__ = ()
 
+    layer: ClassVar[str] = "rpt_frames"
     frame_type: ClassVar[int] = -1
     fixed: ClassVar[struct.Struct] = struct.Struct("")
     """The fields behind the type, for frames that have no others."""

@@ -13,7 +13,7 @@ here: that is `cli.render`'s.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rawproto.wire.diagram import diagram
 from rawproto.wire.layer import Layer
@@ -31,13 +31,16 @@ from rawproto.wire.words import (
     value_texts,
 )
 
+if TYPE_CHECKING:
+    from rawproto.wire.rpt_frames import Frame
+
 __all__ = ["diagram", "fields", "hexdump", "summary", "values"]
 
 _BYTES_PER_LINE = 16
 
 
-def fields(layer: Layer) -> dict[str, Any]:
-    """A layer as JSON can carry it, under the names of its class, in its order.
+def fields(layer: Layer | Frame) -> dict[str, Any]:
+    """A layer, or a frame of RPT, as JSON can carry it, under the names of its class, in its order.
 
     `layer` is the name of its module and `class` that of its class. Bytes are
     hexadecimal, sets of flags lists of names (what has no name is hexadecimal), and an
@@ -92,7 +95,7 @@ def _option(option: object) -> dict[str, Any]:
     return {"kind": kind, "kind_name": kebab(type(option).__name__), "value": value}
 
 
-def values(layer: Layer) -> list[tuple[str, str]]:
+def values(layer: Layer | Frame) -> list[tuple[str, str]]:
     """A layer's fields in order: (name, value as text). Long bytes are shown as they begin."""
     found = []
     for name in field_names(layer):
