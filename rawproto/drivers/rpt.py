@@ -13,6 +13,7 @@ async with rawproto.serve("rpt://0.0.0.0:4000", handler):
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -232,9 +233,10 @@ class serve:
         self._address = parse_address(address)
         self._handler = handler
         self._config = config or Config()
-        self._listener = Listener(
-            static or os.urandom(32), self._config, psk=psk, authorize=authorize
-        )
+        static = static or os.urandom(32)
+        # It follows from the key, so that a restarted listener can tell its old clients.
+        self._reset_key = hmac.digest(static, b"rpt1 reset", "sha256")
+        self._listener = Listener(static, self._config, psk=psk, authorize=authorize)
         self._server: Server | None = None
 
     async def _serve(self) -> Server:
@@ -250,6 +252,7 @@ class serve:
             entropy=os.urandom,
             ceiling=carrier.ceiling,
             listener=self._listener,
+            reset_key=self._reset_key,
         )
         server: Server | None = None
 

@@ -18,6 +18,7 @@ from rawproto.drivers.timer import Timer
 from rawproto.errors import LinkError, RefusedError
 from rawproto.link.rpt_carrier import Carrier
 from rawproto.transport.connection import Address, Connection, State
+from rawproto.transport.constants import BASE_PACKET_BYTES
 from rawproto.transport.endpoint import Endpoint
 
 __all__ = ["Node"]
@@ -97,7 +98,7 @@ class Node:
     def _read_errors(self, now_ns: int) -> None:
         for error in self.carrier.errors():
             if error.errno == errno.EMSGSIZE and error.mtu is not None:
-                self.endpoint.on_refused(error.data, error.mtu, now_ns)
+                self._on_too_big(error.data, error.mtu, now_ns)
             elif error.errno in _REFUSED:
                 self.endpoint.on_unreachable(error.data, RefusedError("nobody listens there"))
             else:
@@ -136,12 +137,19 @@ class Node:
                 if error.errno == errno.EMSGSIZE:
                     # The device takes less than we thought, and the route tells how much.
                     limit = min(self.carrier.largest_to(address[0]), len(data) - 1)
-                    self.endpoint.on_refused(data, limit, now_ns)
+                    self._on_too_big(data, limit, now_ns)
                 else:
                     failed = LinkError("send to", address[0], error.errno)
                     self.endpoint.on_unreachable(data, failed)
             unsent.popleft()
         return True
+
+    def _on_too_big(self, data: bytes, limit: int, now_ns: int) -> None:
+        """A packet does not fit through; set-up packets cannot be made smaller."""
+        self.endpoint.on_refused(data, limit, now_ns)
+        if limit < BASE_PACKET_BYTES:
+            words = f"the way takes {limit} bytes of RPT, and {BASE_PACKET_BYTES} are needed"
+            self.endpoint.on_unreachable(data, LinkError("connect", "", errno.EMSGSIZE, words))
 
     def _hand_out(self) -> None:
         endpoint = self.endpoint

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.live
 CARRIERS = ("rpt", "rpt+udp")
 FAMILIES = (4, 6)
 SIZE = 400_000
+HARM = "delay=25ms,loss=2%,duplicate=2%,reorder=2%,corrupt=1%,seed=5"
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +213,92 @@ def test_packets_are_of_protocol_253_and_nothing_in_them_can_be_read(
         packets = [frame.data[14:] for frame in wire.frames(4)]
     assert all(packet[6] & 0x40 for packet in packets), "DF is set"
     assert not any(b"quick brown" in packet for packet in packets)
+
+
+@pytest.fixture(scope="module")
+def harmful() -> Iterator[lab.Network]:
+    """A cable that loses, delays, reorders, duplicates and corrupts, both ways."""
+    with lab.up(lab.pair().changed(f"1:{HARM}")) as network:
+        yield network
+
+
+@pytest.mark.parametrize("kind", ["bytes", "--messages"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_every_byte_arrives_through_a_cable_that_does_harm(
+    carrier: str, family: int, kind: str, harmful: lab.Network, tmp_path: Path
+) -> None:
+    left = Peer(harmful.host("h1"), tmp_path / "left")
+    right = Peer(harmful.host("h2"), tmp_path / "right")
+    address = address_of(right, carrier, family)
+    data = b"".join([b"%d %s\n" % (number, b"x" * (number % 900)) for number in range(300)])
+    words = [] if kind == "bytes" else [kind]
+    with listening(right, *words, address) as listener:
+        assert listener.stdin is not None
+        listener.stdin.close()
+        listener.stdin = None
+        client = left.start("connect", "--accept-new", *words, address)
+        reader = threading.Thread(target=lambda: client.communicate(data, timeout=40))
+        reader.start()
+        output, said = listener.communicate(timeout=40)
+        reader.join(40)
+        assert (client.returncode, listener.returncode) == (0, 0), said
+        assert output == data
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_killed_listener_that_comes_back_tells_its_old_client(
+    carrier: str, peers: tuple[Peer, Peer]
+) -> None:
+    left, right = peers
+    address = address_of(right, carrier, 4)
+    with listening(right, "--keep", address) as first:
+        client = left.start("connect", "--accept-new", address)
+        assert client.stdin is not None
+        client.stdin.write(b"one\n")
+        client.stdin.flush()
+        assert first.stdout is not None
+        assert first.stdout.readline().endswith(b" one\n")
+        first.kill()
+        first.wait(10)
+        with listening(right, "--keep", address):
+            client.stdin.write(b"two\n")
+            client.stdin.flush()
+            _, said = client.communicate(timeout=30)
+            assert client.returncode == 1
+            assert b"forgotten" in said
+            code, _, _ = left.run("connect", "-z", address)
+            assert code == 0
+
+
+def test_killed_client_harms_no_other(peers: tuple[Peer, Peer]) -> None:
+    left, right = peers
+    address = address_of(right, "rpt", 4)
+    with listening(right, "--keep", address) as listener:
+        assert listener.stdout is not None
+        clients = [left.start("connect", "--accept-new", address) for _ in range(3)]
+        for client in clients:
+            assert client.stdin is not None
+            client.stdin.write(b"hello\n")
+            client.stdin.flush()
+            assert listener.stdout.readline().endswith(b" hello\n")
+        clients[0].kill()
+        clients[0].communicate(timeout=10)
+        for client in clients[1:]:
+            assert client.stdin is not None
+            client.stdin.write(b"still here\n")
+            client.stdin.flush()
+            assert listener.stdout.readline().endswith(b" still here\n")
+            assert client.communicate(timeout=30)[0] == b""
+            assert client.returncode == 0
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_mtu_that_is_too_small_is_named(carrier: str, tmp_path: Path) -> None:
+    with lab.up(lab.pair().changed("1:mtu=1000")) as network:
+        left = Peer(network.host("h1"), tmp_path / "left")
+        right = Peer(network.host("h2"), tmp_path / "right")
+        address = address_of(right, carrier, 4)
+        with listening(right, "--keep", address):
+            code, _, said = left.run("connect", "-z", "--accept-new", address)
+        assert (code, "1200 are needed" in said) == (2, True), said
