@@ -295,7 +295,9 @@ def test_killed_client_harms_no_other(peers: tuple[Peer, Peer]) -> None:
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_mtu_that_is_too_small_is_named(carrier: str, tmp_path: Path) -> None:
-    with lab.up(lab.pair().changed("1:mtu=1000")) as network:
+    with lab.up(lab.pair()) as network:
+        for name in ("h1", "h2"):
+            network.host(name).run(["ip", "link", "set", "eth0", "mtu", "1000"], check=True)
         left = Peer(network.host("h1"), tmp_path / "left")
         right = Peer(network.host("h2"), tmp_path / "right")
         address = address_of(right, carrier, 4)
