@@ -399,7 +399,7 @@ class Connection:
         if self._idle_ns:
             times.append(sender.active_ns + self._idle_ns)
         if sender.recovery.in_flight:
-            times.append(self._heard_ns + self.config.dead_path_ns)
+            times.append(self._dead_ns())
         elif self.config.keep_alive_ns:
             times.append(sender.active_ns + self.config.keep_alive_ns)
         if self.attempt is not None:
@@ -426,12 +426,18 @@ class Connection:
         if self._idle_ns and now_ns >= sender.active_ns + self._idle_ns:
             self._lose("nothing was heard for the idle time")
         elif sender.recovery.in_flight:
-            if now_ns >= self._heard_ns + self.config.dead_path_ns:
+            if now_ns >= self._dead_ns():
                 self._lose("the peer does not answer any more")
         elif self.config.keep_alive_ns and now_ns >= sender.active_ns + self.config.keep_alive_ns:
             self.ping()
         if self._linger_until_ns is not None and now_ns >= self._linger_until_ns:
             self.abort(CloseCode.NONE, "", now_ns)
+
+    def _dead_ns(self) -> int:
+        """When the path counts as dead: silence counts from when there was something to answer."""
+        oldest = self.sender.recovery.oldest()
+        asked_ns = oldest[0].sent_ns if oldest else 0
+        return max(self._heard_ns, asked_ns) + self.config.dead_path_ns
 
     # --- the user ---
 

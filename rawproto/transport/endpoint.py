@@ -182,10 +182,10 @@ class Endpoint:
         connections, touched = self.connections, self._touched
         unpack = SHORT.unpack_from
         for data, address, ecn in packets:
-            if len(data) < _LEAST_BYTES:
-                continue
-            if data[0] & LONG_FORM:
+            if data and data[0] & LONG_FORM:
                 self._receive_long(data, address, now_ns)
+                continue
+            if len(data) < _LEAST_BYTES:
                 continue
             flags, _, dst_port, src_port, cid, _ = unpack(data)
             if flags & 0x3F != VERSION_1 or dst_port != self.port:
@@ -305,9 +305,7 @@ class Endpoint:
         if half_open.handshake.agreement is not None:
             return
         if not half_open.read(packet):
-            returned = _returned(packet) | {"src_cid": half_open.original_cid}
-            reset = RPTReset(**returned, code=ResetCode.KEY)
-            self._answer(reset, address, len(data), now_ns)
+            self._refuse(packet, ResetCode.KEY, address, len(data), now_ns)
             return
         held = half_open.held
         half_open.address = address

@@ -36,7 +36,6 @@ class HalfOpen:
         address: where the INIT came from.
         peer_port: the client's RPT port.
         client_cid: the client's connection ID.
-        original_cid: the random one of the INIT.
         cid: this side's.
         held: short packets that overtook message 3.
         until_ns: when it is forgotten.
@@ -52,7 +51,6 @@ class HalfOpen:
         "handshake",
         "held",
         "key",
-        "original_cid",
         "peer_port",
         "prefix",
         "until_ns",
@@ -72,7 +70,6 @@ class HalfOpen:
         self.address = address
         self.peer_port = packet.src_port
         self.client_cid = packet.src_cid
-        self.original_cid = packet.dst_cid
         self.cid = cid
         self.key = key
         self.prefix = prefix
