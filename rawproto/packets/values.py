@@ -303,12 +303,14 @@ def random_value(shape: Scalar) -> Callable[[Any], Any]:
 def nearest(word: str, names: Iterable[str]) -> str:
     """`, perhaps NAME` for the name that was probably meant, "" where nothing is near.
 
-    What the word begins, or what has its letters in their order, is nearer than what
-    merely looks alike: `seq` is `sequence_number`, `dport` is `dst_port`.
+    What the word begins, then a slip of the fingers (`tll` is `ttl`), then what has its
+    letters in their order, is nearer than what merely looks alike: `seq` is
+    `sequence_number`, `dport` is `dst_port`.
     """
     known = list(names)
     low = word.lower()
     found = [name for name in known if low and name.lower().startswith(low)]
+    found += [name for name in known if len(low) > 2 and _is_slip(name.lower(), low)]
     found += [name for name in known if len(low) > 2 and low in name.lower()]
     found += [name for name in known if len(low) > 2 and _has_letters(name.lower(), low)]
     if not found:
@@ -317,6 +319,13 @@ def nearest(word: str, names: Iterable[str]) -> str:
         found = difflib.get_close_matches(low, known, n=1, cutoff=0.5)
         found = found or difflib.get_close_matches(word.upper(), known, n=1, cutoff=0.5)
     return f", perhaps {found[0]}" if found else ""
+
+
+def _is_slip(name: str, word: str) -> bool:
+    """Whether one letter is another's, or the same letters stand in another order."""
+    if len(name) != len(word):
+        return False
+    return sorted(name) == sorted(word) or sum(map(str.__ne__, name, word)) == 1
 
 
 def _has_letters(name: str, word: str) -> bool:

@@ -377,6 +377,8 @@ def test_iterating_again_makes_the_packets_again() -> None:
         ("ipv4 dst=1", 5, "ipv4 has no field dst, perhaps dst_addr"),
         ("tcp dport=1", 4, "tcp has no field dport, perhaps dst_port"),
         ("tcp seq=1", 4, "perhaps sequence_number"),
+        ("ipv4 tll=3", 5, "ipv4 has no field tll, perhaps ttl"),
+        ("udp lenght=8", 4, "perhaps length"),
         ("tcp zz=1", 4, "it has src_port, dst_port,"),
         ("ipv4 udp", 5, "layers are separated by /"),
         ("udp dst_port 5", 4, "dst_port without = and a value"),
