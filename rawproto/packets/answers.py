@@ -208,7 +208,9 @@ def _plausible(request: Clues, answer: Clues) -> bool:
     if request.protocol == TCP:
         return _plausible_segment(asked, inside)
     if request.protocol == UDP and int.from_bytes(asked[2:4], "big") in DNS_PORTS:
+        # One question or a few, and nothing answered yet: else something else uses the port.
         is_query = len(asked) >= 20 and not asked[10] & 0x80
+        is_query = is_query and asked[12] == 0 < asked[13] and asked[14:16] == b"\0\0"
         responds = len(inside) >= 20 and inside[10] & 0x80 and inside[8:10] == asked[8:10]
         return not is_query or bool(responds)
     return True

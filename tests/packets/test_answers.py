@@ -122,6 +122,10 @@ PAIRS = {
         IP(src=ME, dst=YOU) / UDP(sport=4000, dport=53) / DNS(id=5, qd=DNSQR(qname="a.example")),
         IP(src=YOU, dst=ME) / UDP(sport=53, dport=4000) / DNS(id=5, qr=1, qd=DNSQR(qname="b")),
     ),
+    "no DNS on DNS's port": (
+        IP(src=ME, dst=YOU) / UDP(sport=4000, dport=53) / b"\x79Z\x47\xb1what is there",
+        IP(src=YOU, dst=ME) / UDP(sport=53, dport=4000) / b"back",
+    ),
     "SCTP": (
         IP(src=ME, dst=YOU) / SCTP(sport=4000, dport=9) / SCTPChunkInit(),
         IP(src=YOU, dst=ME) / SCTP(sport=9, dport=4000) / SCTPChunkInitAck(),
