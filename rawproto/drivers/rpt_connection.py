@@ -40,6 +40,7 @@ __all__ = ["RPTConnection", "RPTStream"]
 
 _LENGTH = struct.Struct("!I")
 _PIECE_BYTES = 1 << 16
+_OF_STREAMS = (StreamReadable, StreamWritable)
 
 
 class _Bell:
@@ -110,7 +111,8 @@ class RPTStream:
         while True:
             data = self._connection.read(self.stream_id, limit, time.monotonic_ns())
             if data:
-                self._owner.wake()
+                if self._connection.sender.waits:  # reading let the peer go further
+                    self._owner.wake()
                 return data
             if self.failure is not None:
                 raise self.failure
@@ -322,7 +324,7 @@ class RPTConnection:
         """Takes the machine's events, and wakes who waits for them."""
         ring = False
         while (event := self._connection.poll_event()) is not None:
-            if isinstance(event, StreamReadable | StreamWritable):
+            if isinstance(event, _OF_STREAMS):
                 handle = self._streams.get(event.stream_id)
                 if handle is not None:
                     handle.bell.ring()

@@ -27,7 +27,7 @@ _BATCH = 64
 _BUSY = (errno.EAGAIN, errno.ENOBUFS)
 # Port or protocol unreachable; IPv6 has Parameter Problem for an unknown next header.
 _REFUSED = (errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.EPROTO)
-_RETRY_S = 0.001
+_RETRY_NS = 1_000_000
 
 
 class Node:
@@ -56,11 +56,12 @@ class Node:
         self._handles: dict[int, RPTConnection] = {}
         self._unsent: deque[tuple[bytes, Address]] = deque()
         self._timer = Timer()
+        self._armed_ns: int | None = None
         self._scheduled = False
         self._closed = False
         self._waiters: list[asyncio.Future[None]] = []
         for descriptor in carrier.filenos():
-            self._loop.add_reader(descriptor, self._readable)
+            self._loop.add_reader(descriptor, self._readable, descriptor)
         self._loop.add_reader(self._timer.fileno(), self._timed)
 
     def adopt(self, connection: Connection) -> RPTConnection:
@@ -84,10 +85,11 @@ class Node:
 
     def _timed(self) -> None:
         self._timer.clear()
+        self._armed_ns = None
         self._turn(time.monotonic_ns())
 
-    def _readable(self) -> None:
-        packets = self.carrier.receive(_BATCH)
+    def _readable(self, descriptor: int) -> None:
+        packets = self.carrier.receive(_BATCH, descriptor)
         now_ns = time.monotonic_ns()
         if packets:
             self.endpoint.receive(packets, now_ns)
@@ -119,10 +121,14 @@ class Node:
         self._hand_out()
         if self._closed:
             return
-        if blocked:
-            self._timer.arm(now_ns + int(_RETRY_S * 1e9))
-        else:
-            self._timer.arm(endpoint.poll_timeout())
+        self._arm(now_ns + _RETRY_NS if blocked else endpoint.poll_timeout())
+
+    def _arm(self, due_ns: int | None) -> None:
+        """Has a turn come in time; one that comes early is cheaper than to set the timer anew."""
+        armed_ns = self._armed_ns
+        if due_ns is not None and (armed_ns is None or due_ns < armed_ns):
+            self._armed_ns = due_ns
+            self._timer.arm(due_ns)
 
     def _send_unsent(self, now_ns: int) -> bool:
         """Sends what waits: False if the kernel takes no more for now."""

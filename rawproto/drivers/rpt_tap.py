@@ -40,8 +40,10 @@ class TappedCarrier:
     def filenos(self) -> list[int]:
         return self._carrier.filenos()
 
-    def receive(self, limit: int) -> list[tuple[bytes, Address, int]]:
-        packets = self._carrier.receive(limit)
+    def receive(
+        self, limit: int, descriptor: int | None = None
+    ) -> list[tuple[bytes, Address, int]]:
+        packets = self._carrier.receive(limit, descriptor)
         for data, address, ecn in packets:
             self._write("in", data, address, ecn)
         return packets

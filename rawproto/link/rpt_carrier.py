@@ -88,8 +88,15 @@ class Carrier(Protocol):
         """The descriptors that become readable when something has arrived."""
         ...
 
-    def receive(self, limit: int) -> list[tuple[bytes, Address, int]]:
-        """At most `limit` packets that have arrived: (data, from where, ECN bits)."""
+    def receive(
+        self, limit: int, descriptor: int | None = None
+    ) -> list[tuple[bytes, Address, int]]:
+        """At most `limit` packets that have arrived: (data, from where, ECN bits).
+
+        Args:
+            limit: for each socket.
+            descriptor: the only one to read, of `filenos`; None for all.
+        """
         ...
 
     def send(self, data: bytes, address: Address) -> None:
@@ -182,6 +189,7 @@ class RawCarrier:
         self._sockets: list[socket.socket] = []
         self._headers: dict[str, tuple[bytes, bytes, tuple[str, int]]] = {}
         self._local: dict[str, str] = {}
+        self._sources: dict[bytes, Address] = {}
         try:
             if refuses:
                 program = rpt_filter(family, None, "init")
@@ -227,10 +235,14 @@ class RawCarrier:
     def filenos(self) -> list[int]:
         return [sock.fileno() for sock in self._sockets]
 
-    def receive(self, limit: int) -> list[tuple[bytes, Address, int]]:
+    def receive(
+        self, limit: int, descriptor: int | None = None
+    ) -> list[tuple[bytes, Address, int]]:
         packets: list[tuple[bytes, Address, int]] = []
         read = self._receive_4 if self._family == 4 else self._receive_6
         for sock in self._sockets:
+            if descriptor is not None and sock.fileno() != descriptor:
+                continue
             try:
                 read(sock, limit, packets)
             except BlockingIOError:
@@ -242,13 +254,22 @@ class RawCarrier:
     def _receive_4(
         self, sock: socket.socket, limit: int, packets: list[tuple[bytes, Address, int]]
     ) -> None:
-        receive, size = sock.recv, self._size
+        receive, size, sources = sock.recv, self._size, self._sources
         for _ in range(limit):
             packet = receive(size)
-            addr = unpack_ipv4(packet[12:16])
-            if not self._addr:
-                self._note_local(addr, unpack_ipv4(packet[16:20]))
-            packets.append((packet[(packet[0] & 15) << 2 :], (addr, 0), packet[1] & 3))
+            addresses = packet[12:20]
+            source = sources.get(addresses) or self._new_source(addresses)
+            packets.append((packet[(packet[0] & 15) << 2 :], source, packet[1] & 3))
+
+    def _new_source(self, addresses: bytes) -> Address:
+        """The sender, of an IPv4 header's two addresses."""
+        if len(self._sources) >= _MAX_PEERS:
+            self._sources.clear()
+        addr = unpack_ipv4(addresses[:4])
+        if not self._addr:
+            self._note_local(addr, unpack_ipv4(addresses[4:]))
+        source = self._sources[addresses] = addr, 0
+        return source
 
     def _receive_6(
         self, sock: socket.socket, limit: int, packets: list[tuple[bytes, Address, int]]
@@ -274,6 +295,7 @@ class RawCarrier:
                 self._local.clear()
             self._local[peer] = local
             self._headers.pop(peer, None)
+            self._sources.clear()  # what was seen last counts
 
     def send(self, data: bytes, address: Address) -> None:
         found = self._headers.get(address[0]) or self._make_header(address[0])
@@ -375,7 +397,9 @@ class UDPCarrier:
     def filenos(self) -> list[int]:
         return [self._socket.fileno()]
 
-    def receive(self, limit: int) -> list[tuple[bytes, Address, int]]:
+    def receive(
+        self, limit: int, descriptor: int | None = None
+    ) -> list[tuple[bytes, Address, int]]:
         packets: list[tuple[bytes, Address, int]] = []
         receive, size = self._socket.recvfrom, self._size
         for _ in range(limit):
