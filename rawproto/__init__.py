@@ -97,6 +97,14 @@ if TYPE_CHECKING:
         RouterAdvertisement,
         RouterSolicitation,
     )
+    from rawproto.wire.rpt import (
+        RPTHandshake,
+        RPTInit,
+        RPTReset,
+        RPTRetry,
+        RPTShort,
+        RPTVersion,
+    )
     from rawproto.wire.show import diagram, fields, hexdump, summary
     from rawproto.wire.tcp import TCPHeader
     from rawproto.wire.udp import UDPHeader
@@ -258,6 +266,14 @@ _HOMES = {
         "hexdump",
         "summary",
     ),
+    "wire.rpt": (
+        "RPTHandshake",
+        "RPTInit",
+        "RPTReset",
+        "RPTRetry",
+        "RPTShort",
+        "RPTVersion",
+    ),
     "wire.tcp": ("TCPHeader",),
     "wire.udp": ("UDPHeader",),
 }
@@ -322,7 +338,13 @@ __all__ = [
     "PrivilegeError",
     "ProtocolError",
     "RPTConnection",
+    "RPTHandshake",
+    "RPTInit",
+    "RPTReset",
+    "RPTRetry",
+    "RPTShort",
     "RPTStream",
+    "RPTVersion",
     "RawprotoError",
     "RefusedError",
     "RemoteProtocolError",

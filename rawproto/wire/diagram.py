@@ -211,11 +211,21 @@ def _layer_cells(layer: Layer) -> list[_Cell]:
         if isinstance(layer, ARPMessage) and name.endswith("_addr"):
             bits = 32 if "." in value else 8 * ((len(value) + 1) // 3)
         cells.append(_Cell(bits, [name], value_texts(layer, name, value)))
+    if layer.behind:
+        return cells + [_behind_cell(layer, name, bits) for name, bits in layer.behind]
     drawn = {name for name, _ in layer.layout}
     for name in field_names(layer):
         if name not in drawn:
             cells += _variable_cells(layer, name, getattr(layer, name))
     return cells
+
+
+def _behind_cell(layer: Layer, name: str, bits: int) -> _Cell:
+    value = getattr(layer, name)
+    if bits:
+        return _Cell(bits, [name], value_texts(layer, name, value))
+    data = bytes(value)
+    return _Cell(8 * len(data), [f"{name}, {len(data)} bytes", name], hex_texts(data))
 
 
 def _variable_cells(layer: Layer, name: str, value: object) -> list[_Cell]:

@@ -15,8 +15,8 @@ is no transport header and is left alone; behind the first fragment's nothing mo
 is read, because it may end anywhere.
 
 The numbers of link types are those of https://www.tcpdump.org/linktypes.html. It
-knows no state: it puts no fragments and no streams together, and it looks into no
-packet that an ICMP error quotes (`dissect(original, RAW)` does).
+knows no state: it puts no fragments and no streams together, it looks into no packet that an
+ICMP error quotes (`dissect(original, RAW)` does), and of RPT it reads what is not sealed.
 """
 
 from __future__ import annotations
@@ -145,12 +145,18 @@ def dissect(data: bytes, link_type: int = ETHERNET) -> Dissection:
             layers.append(layer)
             offsets.append(offset)
             offset += size
+    except _Foreign:
+        pass
     except WireError as error:
         # A packet that was cut short mostly breaks its inner layers too: the first damage says why.
         found.damage = found.damage or error
     found.payload = rest
     found.payload_offset = offset
     return found
+
+
+class _Foreign(Exception):
+    """What stands behind a number is not what the number says."""
 
 
 # A step reads one layer: (layer, what is inside it, its own length in bytes, the next step).
@@ -290,6 +296,21 @@ def _dns(data: bytes, found: Dissection) -> _Read:
     return message, rest, len(data) - len(rest), None
 
 
+def _rpt(data: bytes, found: Dissection) -> _Read:
+    from rawproto.wire.rpt import LONG_FORM, VERSION_1, RPTLong, parse_rpt  # few captures need it
+
+    # Its number is for everybody's experiments (RFC 3692): these may be somebody else's.
+    flags = data[0] if data else 0
+    if flags & LONG_FORM:
+        foreign = flags & 0x0F != VERSION_1 and not RPTLong.verify(data)
+    else:
+        foreign = flags & 0x3F != VERSION_1
+    if foreign:
+        raise _Foreign
+    packet, rest = parse_rpt(data)
+    return packet, rest, len(data) - len(rest), None
+
+
 _ETHERTYPES: dict[int, _Step] = {
     0x0800: _ipv4,
     0x0806: _arp,
@@ -297,7 +318,14 @@ _ETHERTYPES: dict[int, _Step] = {
     **{tpid: _vlan(tpid) for tpid in (0x8100, 0x88A8, 0x9100)},
 }
 _FAMILIES: dict[int, _Step] = {2: _ipv4, 10: _ipv6, 24: _ipv6, 28: _ipv6, 30: _ipv6}
-_IPV4_PROTOCOLS: dict[int, _Step] = {1: _icmp, 4: _ipv4, 6: _tcp, 17: _udp, 41: _ipv6}
+_IPV4_PROTOCOLS: dict[int, _Step] = {
+    1: _icmp,
+    4: _ipv4,
+    6: _tcp,
+    17: _udp,
+    41: _ipv6,
+    253: _rpt,
+}
 _IPV6_PROTOCOLS: dict[int, _Step] = {
     0: _hop_by_hop,
     4: _ipv4,
@@ -308,6 +336,7 @@ _IPV6_PROTOCOLS: dict[int, _Step] = {
     44: _fragment,
     58: _icmpv6,
     60: _destination,
+    253: _rpt,
 }
 _UDP_PORTS: dict[int, _Step] = dict.fromkeys(_DNS_PORTS, _dns)
 _LINK_STEPS: dict[int, _Step] = {

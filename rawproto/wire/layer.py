@@ -31,6 +31,8 @@ class Layer:
         ip_protocol: the IP protocol (next header) number that announces it, if one does.
         computed: names of the fields for which None means "compute".
         layout: the fixed part, in order: (field, bits). Draws diagrams, words range errors.
+        behind: what diagrams draw behind it, in order: (field, bits), 0 bits for all that the
+            field holds. Empty: the other fields as they come.
         value_names: field -> {number: name} for enumerations.
         flag_names: field -> {bit mask: name} for sets of flags.
     """
@@ -42,6 +44,7 @@ class Layer:
     ip_protocol: ClassVar[int | None] = None
     computed: ClassVar[tuple[str, ...]] = ()
     layout: ClassVar[tuple[tuple[str, int], ...]] = ()
+    behind: ClassVar[tuple[tuple[str, int], ...]] = ()
     value_names: ClassVar[Mapping[str, Mapping[int, str]]] = {}
     flag_names: ClassVar[Mapping[str, Mapping[int, str]]] = {}
 

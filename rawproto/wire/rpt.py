@@ -296,6 +296,24 @@ class RPTInit(RPTLong):
     padding: bytes = b""
 
     packet_type: ClassVar[int] = INIT
+    behind: ClassVar[tuple[tuple[str, int], ...]] = (
+        ("token_length", 8),
+        ("token", 0),
+        ("message_length", 16),
+        ("message", 0),
+        ("padding", 0),
+        ("checksum", 32),
+    )
+
+    @property
+    def token_length(self) -> int:
+        """Bytes of the token."""
+        return len(self.token)
+
+    @property
+    def message_length(self) -> int:
+        """Bytes of the message."""
+        return len(self.message)
 
     def _read(self, body: bytes) -> None:
         token_end = 1 + body[0] if body else 1
@@ -331,6 +349,7 @@ class RPTRetry(RPTLong):
     token: bytes = b""
 
     packet_type: ClassVar[int] = RETRY
+    behind: ClassVar[tuple[tuple[str, int], ...]] = (("token", 0), ("checksum", 32))
 
     def _read(self, body: bytes) -> None:
         self.token = body
@@ -350,6 +369,7 @@ class RPTHandshake(RPTLong):
     message: bytes = b""
 
     packet_type: ClassVar[int] = HANDSHAKE
+    behind: ClassVar[tuple[tuple[str, int], ...]] = (("message", 0), ("checksum", 32))
 
     def _read(self, body: bytes) -> None:
         self.message = body
@@ -371,6 +391,7 @@ class RPTReset(RPTLong):
     token: bytes = bytes(16)
 
     packet_type: ClassVar[int] = RESET
+    behind: ClassVar[tuple[tuple[str, int], ...]] = (("code", 8), ("token", 0), ("checksum", 32))
     value_names: ClassVar[dict[str, dict[int, str]]] = {
         **RPTLong.value_names,
         "code": {0: "port", 1: "key", 2: "unknown", 3: "suite", 4: "busy"},
@@ -399,6 +420,7 @@ class RPTVersion(RPTLong):
     versions: tuple[int, ...] = (VERSION_1,)
 
     packet_type: ClassVar[int] = VERSION
+    behind: ClassVar[tuple[tuple[str, int], ...]] = (("versions", 0), ("checksum", 32))
 
     def _read(self, body: bytes) -> None:
         if not body:

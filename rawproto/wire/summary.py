@@ -12,7 +12,8 @@ to say of it if no layer inside speaks for itself. What is wrong with a packet s
 last: `[|tcp, 8 bytes missing]` where it ends within TCP, else the reason.
 
 One packet alone knows no connection: sequence numbers are as they stand, unless the
-caller knows where they begin. ICMP, ARP and DNS have their words in `summary_words`.
+caller knows where they begin. ICMP, ARP and DNS have their words in `summary_words`,
+RPT in `rpt_words`.
 """
 
 from __future__ import annotations
@@ -146,6 +147,13 @@ def summary(found: Dissection, *, sequence_base: tuple[int, int] = (0, 0)) -> st
 @singledispatch
 def _tell(layer: Layer, line: _Line, start: int, end: int) -> None:
     """Adds the words of one layer, which stands in the packet from `start` to `end`."""
+    if layer.layer == "rpt":
+        from rawproto.wire.rpt_words import rpt_words  # with the first of them
+
+        rpt: Any = layer
+        line.addresses(rpt.src_port, rpt.dst_port)
+        line.say(f"{rpt_words(rpt)}, length {line.end - start}")
+        return
     line.say(f"{layer.layer}, length {line.end - start}")
 
 
