@@ -95,6 +95,19 @@ class SendBuffer:
         at = start - self.base
         return start, self._data[at : part_end - self.base], part_end
 
+    def take_whole(self, share: int, count: int, limit: int) -> bytes | bytearray:
+        """New data for up to `count` parts of exactly `share` bytes, none of them with FIN.
+
+        Nothing is taken while something was lost: that goes first. See `take` for `limit`.
+        """
+        start = self.next
+        last = min(self.end - self.ended, limit)  # the last byte goes with FIN
+        count = min((last - start) // share, count)
+        if self.lost or count <= 0:
+            return b""
+        self.next = start + count * share
+        return self._data[start - self.base : self.next - self.base]
+
     def on_acked(self, start: int, end: int) -> int:
         """A part arrived: how many bytes became free."""
         if start > self.base:

@@ -466,6 +466,26 @@ class Streams:
             ready.popleft().queued = False
         return None
 
+    def take_whole(self, share: int, count: int) -> tuple[Stream, int, bytes | bytearray] | None:
+        """New data for up to `count` packets of `share` bytes, if only one stream has any.
+
+        Returns:
+            (stream, where it begins, a whole number of shares), None for nothing.
+        """
+        if len(self.ready) != 1:
+            return None
+        stream = self.ready[0]
+        sending = stream.sending
+        if sending is None or stream.reset_code is not None:
+            return None
+        start = sending.next
+        limit = min(stream.send_limit, start + self.data_limit - self.sent)
+        data = sending.take_whole(share, count, limit)
+        if not data:
+            return None
+        self.sent += len(data)
+        return stream, start, data
+
     def has_data(self) -> bool:
         """Whether `take` would find something; forgets those that have nothing."""
         ready = self.ready

@@ -125,3 +125,26 @@ def test_end_alone_is_sent_when_all_else_was() -> None:
     assert not buffer.done
     buffer.on_acked(2, 3)
     assert buffer.done
+
+
+@given(st.integers(0, 60), st.booleans(), st.integers(1, 7), st.integers(0, 9), st.integers(0, 70))
+def test_whole_shares_are_what_single_parts_would_have_been(
+    size: int, ended: bool, share: int, count: int, limit: int
+) -> None:
+    data = bytes(range(size))
+    whole, single = SendBuffer(), SendBuffer()
+    for buffer in (whole, single):
+        buffer.write(data)
+        if ended:
+            buffer.finish()
+    taken = whole.take_whole(share, count, limit)
+    assert len(taken) % share == 0
+    assert len(taken) <= share * count
+    for at in range(0, len(taken), share):
+        assert single.take(share, limit) == (at, taken[at : at + share], at + share)
+    assert (whole.next, whole.pending(limit)) == (single.next, single.pending(limit))
+    if len(taken) < share * count:  # what is left goes no other way: short, or with FIN
+        _, rest, end = whole.take(share, limit)
+        assert len(rest) < share or end > size
+    whole.on_lost(0, 1)
+    assert whole.take_whole(1, 5, limit) == b""
