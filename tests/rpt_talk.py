@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from rawproto.capture import RPT_KEY_LOG, CapturedPacket, open_writer
 from rawproto.impair import Impairment
 from rawproto.sim.network import RIGHT_ADDR, Network
 from rawproto.transport.attempt import Credentials
@@ -20,14 +22,18 @@ from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.halfopen import Listener
 from rawproto.transport.protection import Keys, Sealer
 from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv6 import IPv6Header
+from rawproto.wire.layer import Packet
+from rawproto.wire.udp import UDPHeader
 
-__all__ = ["Sent", "Talk", "talk"]
+__all__ = ["CARRIERS", "Sent", "Talk", "carried", "save", "talk"]
 
 QUESTION = b"Can anybody read this?"
 ANSWER = b"Only who has the keys."
 DATAGRAM = b"Not worth repeating."
 LATER = b"And under the next keys?"
 CLIENT_PORT, SERVER_PORT = 50_000, 4000
+CARRIERS = ("rpt4", "rpt6", "udp")
 _MS = 1_000_000
 _CABLE = Impairment(rate_bps=100_000_000, delay_ns=5 * _MS, queue_packets=50)
 _CEILING = 1480
@@ -164,3 +170,30 @@ def _run(network: Network, config: Config, key_changes: int) -> Connection:
     left.touch(client)
     network.run(lambda: False, 2000 * _MS)
     return client
+
+
+def carried(sent: Sent, carrier: str) -> Packet:
+    """A packet of the talk as a carrier has it."""
+    hosts = ("192.0.2.1", "192.0.2.2") if sent.from_client else ("192.0.2.2", "192.0.2.1")
+    if carrier == "rpt6":
+        src, dst = (f"2001:db8::{host[-1]}" for host in hosts)
+        return IPv6Header(src_addr=src, dst_addr=dst, next_header=253) / sent.data
+    if carrier == "rpt4":
+        return IPv4Header(src_addr=hosts[0], dst_addr=hosts[1], protocol=253) / sent.data
+    ports = (CLIENT_PORT, SERVER_PORT) if sent.from_client else (SERVER_PORT, CLIENT_PORT)
+    header = IPv4Header(src_addr=hosts[0], dst_addr=hosts[1])
+    return header / UDPHeader(src_port=ports[0], dst_port=ports[1]) / sent.data
+
+
+def save(
+    directory: Path, said: Talk, carrier: str, *, keys: str = "", name: str = "talk.pcapng"
+) -> Path:
+    """A capture of the talk, with keys in it if there are any."""
+    path = directory / name
+    with open_writer(path) as writer:
+        if keys:
+            writer.write_secrets(RPT_KEY_LOG, keys.encode())
+        for sent in said.packets:
+            data = carried(sent, carrier).emit()
+            writer.write(CapturedPacket(time_ns=sent.time_ns, data=data, link_type=101))
+    return path

@@ -32,6 +32,7 @@ VERBS = {
     "connect": "connect stdin and stdout to a listener, encrypted, over RPT",
     "perf": "measure how fast RPT is between two hosts: bulk data, messages, latency",
     "keys": "make, show and trust the keys of RPT peers",
+    "dissector": "show RPT in Wireshark and tshark",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",
 }

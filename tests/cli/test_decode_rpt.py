@@ -7,16 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rawproto.capture import RPT_KEY_LOG, CapturedPacket, open_writer
-from rawproto.wire.ipv4 import IPv4Header
-from rawproto.wire.ipv6 import IPv6Header
-from rawproto.wire.layer import Packet
 from rawproto.wire.rpt_frames import StreamFrame, parse_frames
-from rawproto.wire.udp import UDPHeader
 from tests.cli.decoding import Decoder
-from tests.rpt_talk import CLIENT_PORT, QUESTION, SERVER_PORT, Sent, Talk, talk
-
-CARRIERS = ("rpt4", "rpt6", "udp")
+from tests.rpt_talk import CARRIERS, QUESTION, Talk, save, talk
 
 
 @pytest.fixture
@@ -27,33 +20,6 @@ def decode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Decoder:
 @pytest.fixture(scope="module")
 def said() -> Talk:
     return talk()
-
-
-def carried(sent: Sent, carrier: str) -> Packet:
-    """A packet of the talk as a carrier has it."""
-    hosts = ("192.0.2.1", "192.0.2.2") if sent.from_client else ("192.0.2.2", "192.0.2.1")
-    if carrier == "rpt6":
-        src, dst = (f"2001:db8::{host[-1]}" for host in hosts)
-        return IPv6Header(src_addr=src, dst_addr=dst, next_header=253) / sent.data
-    if carrier == "rpt4":
-        return IPv4Header(src_addr=hosts[0], dst_addr=hosts[1], protocol=253) / sent.data
-    ports = (CLIENT_PORT, SERVER_PORT) if sent.from_client else (SERVER_PORT, CLIENT_PORT)
-    header = IPv4Header(src_addr=hosts[0], dst_addr=hosts[1])
-    return header / UDPHeader(src_port=ports[0], dst_port=ports[1]) / sent.data
-
-
-def save(
-    directory: Path, said: Talk, carrier: str, *, keys: str = "", name: str = "talk.pcapng"
-) -> Path:
-    """A capture of the talk, with keys in it if there are any."""
-    path = directory / name
-    with open_writer(path) as writer:
-        if keys:
-            writer.write_secrets(RPT_KEY_LOG, keys.encode())
-        for sent in said.packets:
-            data = carried(sent, carrier).emit()
-            writer.write(CapturedPacket(time_ns=sent.time_ns, data=data, link_type=101))
-    return path
 
 
 @pytest.fixture
