@@ -15,7 +15,7 @@ path it keeps one state; a change of path begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from rawproto.transport.congestion import Acked, Burst, Controller, Lost
@@ -75,7 +75,7 @@ class Recovery:
         return Burst(now_ns, self.delivered, self._delivered_ns, self._first_sent_ns, app_limited)
 
     def on_acked(
-        self, ranges: Iterable[tuple[int, int]], ack_delay_ns: int, now_ns: int, limited: bool
+        self, ranges: Sequence[tuple[int, int]], ack_delay_ns: int, now_ns: int, limited: bool
     ) -> tuple[list[Sent], list[Sent]]:
         """Takes in an ACK.
 
@@ -86,22 +86,22 @@ class Recovery:
             limited: the window is what keeps this side from sending.
 
         Returns:
-            The packets that it acknowledges for the first time, and those that it shows lost.
+            The packets that it acknowledges for the first time, those of each range upwards, and
+            those that it shows lost.
         """
         sent, acked = self.sent, []
         before = self.in_flight
         size, newest, latest = 0, -1, None
         # Nearly all of what is in an ACK was in the last one too: look at what is left.
         oldest = next(iter(sent), 1 << 62)
-        for start, end in ranges:
-            numbers = range(end - 1, max(start, oldest) - 1, -1)
-            for number in numbers:
+        # Upwards, so that what was sent in a row is told in a row.
+        for start, end in reversed(ranges):
+            for number in range(max(start, oldest), end):
                 packet = sent.pop(number, None)
                 if packet is not None:
                     acked.append(packet)
                     size += packet[1]
-                    if number > newest:
-                        newest, latest = number, packet
+                    newest, latest = number, packet
             if self._lost:
                 self._note_late(start, end)
         if latest is None:

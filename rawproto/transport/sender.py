@@ -400,11 +400,18 @@ class Sender:
         streams = self._streams
         low_water = self.high_water // 2
         largest = 0
+        # Packets in a row mostly hold one stream in a row, which hears of it once.
+        run: Any = None
+        run_start = run_end = 0
         for _, size, stream, start, end, rest in acked:
             if size > largest:
                 largest = size
-            if stream is not None:
-                streams.on_acked(stream, start, end, low_water)
+            if stream is run and start == run_end:
+                run_end = end
+            else:
+                if run is not None:
+                    streams.on_acked(run, run_start, run_end, low_water)
+                run, run_start, run_end = stream, start, end
             for item in rest or ():
                 kind = item[0]
                 if kind == "control":
@@ -415,6 +422,8 @@ class Sender:
                     self._acks.on_ack_acked(item[1])
                 elif kind == "probe" and self.mtu.on_acked(item[1], now_ns):
                     self.recovery.controller.on_packet_size(self.mtu.size)
+        if run is not None:
+            streams.on_acked(run, run_start, run_end, low_water)
         self.mtu.on_arrived(largest)
         if self.mtu.black_hole:
             self._fall_back(now_ns)
