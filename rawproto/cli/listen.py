@@ -15,17 +15,10 @@ import asyncio
 import sys
 from contextlib import suppress
 
-from rawproto.cli.rpt_options import (
-    add_server_options,
-    authorize_of,
-    check_combination,
-    log_secrets,
-    private_key,
-    psk_of,
-)
+from rawproto.cli.rpt_options import add_server_options, check_combination
 from rawproto.cli.rpt_pipe import read_lines, write_output
+from rawproto.cli.rpt_serve import listening
 from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
-from rawproto.drivers.rpt import serve
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.identity.keys import fingerprint
@@ -65,8 +58,7 @@ async def _listen(arguments: argparse.Namespace) -> None:
     first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     clients: set[RPTConnection] = set()
 
-    async def handle(connection: RPTConnection) -> None:
-        log_secrets(arguments, connection)
+    async def use(connection: RPTConnection) -> None:
         name = "{}:{}".format(*connection.peer_address)
         sys.stderr.write(f"connected {name} {fingerprint(connection.peer_key)}\n")
         if arguments.keep:
@@ -82,17 +74,7 @@ async def _listen(arguments: argparse.Namespace) -> None:
             clients.add(connection)
             await _once(connection, arguments, first)
 
-    listener = serve(
-        arguments.address,
-        handle,
-        static=private_key(arguments),
-        psk=psk_of(arguments),
-        authorize=authorize_of(arguments),
-        config=config_of(arguments),
-    )
-    async with listener as server:
-        sys.stderr.write(f"listening {server.address}\n")
-        sys.stderr.flush()
+    async with listening(arguments, config_of(arguments), use):
         if arguments.keep:
             await _send_to_all(clients)
             await asyncio.Event().wait()

@@ -25,15 +25,8 @@ from rawproto.apps.perf import Interval, Plan, run_perf, serve_perf
 from rawproto.cli.perf_text import heading, interval_line, served_line, summary_lines
 from rawproto.cli.render import json_line
 from rawproto.cli.rpt_dial import dial
-from rawproto.cli.rpt_options import (
-    add_client_options,
-    add_server_options,
-    authorize_of,
-    log_secrets,
-    private_key,
-    psk_of,
-)
-from rawproto.drivers.rpt import serve
+from rawproto.cli.rpt_options import add_client_options, add_server_options
+from rawproto.cli.rpt_serve import listening
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError, UsageError
 from rawproto.transport.config import Config
@@ -149,8 +142,7 @@ def _tell(
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    async def handle(connection: RPTConnection) -> None:
-        log_secrets(arguments, connection)
+    async def use(connection: RPTConnection) -> None:
         name = "{}:{}".format(*connection.peer_address)
         try:
             sys.stderr.write(served_line(name, await serve_perf(connection)))
@@ -158,15 +150,5 @@ async def _serve(arguments: argparse.Namespace) -> None:
             sys.stderr.write(f"{name}: {error}\n")
             raise
 
-    server = serve(
-        arguments.address,
-        handle,
-        static=private_key(arguments),
-        psk=psk_of(arguments),
-        authorize=authorize_of(arguments),
-        config=Config(congestion=arguments.congestion),
-    )
-    async with server as running:
-        sys.stderr.write(f"listening {running.address}\n")
-        sys.stderr.flush()
+    async with listening(arguments, Config(congestion=arguments.congestion), use):
         await asyncio.Event().wait()

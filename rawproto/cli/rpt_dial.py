@@ -7,7 +7,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from rawproto.cli.rpt_options import Trust, log_secrets, private_key, psk_of
+from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of
 from rawproto.drivers.rpt import connect
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import (
@@ -74,15 +74,17 @@ async def _connect(
     trust: Trust,
     use: Callable[[RPTConnection], Awaitable[None]],
 ) -> None:
-    attempt = connect(
-        arguments.address,
-        static=private_key(arguments),
-        peer_key=trust.peer_key,
-        trust=trust.judge,
-        psk=psk_of(arguments),
-        config=config,
-        family=arguments.family,
-    )
-    async with attempt as connection:
-        log_secrets(arguments, connection)
-        await use(connection)
+    with capture_of(arguments) as capture:
+        attempt = connect(
+            arguments.address,
+            static=private_key(arguments),
+            peer_key=trust.peer_key,
+            trust=trust.judge,
+            psk=psk_of(arguments),
+            config=config,
+            family=arguments.family,
+            capture=capture,
+        )
+        async with attempt as connection:
+            log_secrets(arguments, connection, capture)
+            await use(connection)

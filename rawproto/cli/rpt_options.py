@@ -6,10 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
+from rawproto.capture import Writer, open_writer
 from rawproto.drivers.rpt_address import parse_address
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt_tap import key_log_lines, write_secrets
 from rawproto.errors import RawprotoError, UnknownPeerError, UsageError
 from rawproto.identity.keys import (
     PublicKey,
@@ -39,6 +42,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the congestion controller (default: %(default)s)",
     )
     group.add_argument("--keylog", type=Path, metavar="FILE", help="append secrets for decoding")
+    group.add_argument(
+        "--pcap",
+        type=Path,
+        metavar="FILE",
+        help="write every packet; a .pcapng has the secrets beside them",
+    )
 
 
 def add_client_options(parser: argparse.ArgumentParser) -> None:
@@ -87,17 +96,25 @@ def authorize_of(arguments: argparse.Namespace) -> Callable[[bytes], bool]:
     return lambda key: key in admitted
 
 
-def log_secrets(arguments: argparse.Namespace, connection: Any) -> None:
-    """Appends a connection's secrets to the key log, if there is to be one."""
-    path = arguments.keylog or os.environ.get("RAWPROTO_KEYLOGFILE")
-    if not path:
-        return
+def capture_of(arguments: argparse.Namespace) -> AbstractContextManager[Writer | None]:
+    """The capture that --pcap asks for, None for none."""
+    return nullcontext() if arguments.pcap is None else open_writer(arguments.pcap)
+
+
+def log_secrets(
+    arguments: argparse.Namespace, connection: RPTConnection, capture: Writer | None
+) -> None:
+    """Notes a connection's secrets in the key log and in the capture, if there are such."""
     machine = connection.machine
     ours, theirs = machine.secrets
     to_server, to_client = (ours, theirs) if machine.client else (theirs, ours)
-    with open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        for label, secret in (("RPT_CLIENT_SECRET", to_server), ("RPT_SERVER_SECRET", to_client)):
-            file.write(f"{label} {machine.log_cid:016x} {secret.hex()}\n")
+    lines = key_log_lines(machine.log_cid, to_server, to_client)
+    if capture is not None:
+        write_secrets(capture, lines)
+    path = arguments.keylog or os.environ.get("RAWPROTO_KEYLOGFILE")
+    if path:
+        with open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(lines)
 
 
 class Trust:

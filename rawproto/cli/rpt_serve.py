@@ -1,0 +1,49 @@
+"""Listens as every verb does: keys, whom to admit, what to write down, and the line when ready."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from rawproto.cli.rpt_options import authorize_of, capture_of, log_secrets, private_key, psk_of
+from rawproto.drivers.rpt import Server, serve
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.transport.config import Config
+
+__all__ = ["listening"]
+
+
+@asynccontextmanager
+async def listening(
+    arguments: argparse.Namespace,
+    config: Config,
+    use: Callable[[RPTConnection], Awaitable[None]],
+) -> AsyncIterator[Server]:
+    """Serves `arguments.address` until the block ends.
+
+    Args:
+        arguments: with those of `add_server_options`.
+        config: of the connections.
+        use: does what a connection is for; it is closed well when that returns.
+    """
+    with capture_of(arguments) as capture:
+
+        async def handle(connection: RPTConnection) -> None:
+            log_secrets(arguments, connection, capture)
+            await use(connection)
+
+        listener = serve(
+            arguments.address,
+            handle,
+            static=private_key(arguments),
+            psk=psk_of(arguments),
+            authorize=authorize_of(arguments),
+            config=config,
+            capture=capture,
+        )
+        async with listener as server:
+            sys.stderr.write(f"listening {server.address}\n")
+            sys.stderr.flush()
+            yield server
