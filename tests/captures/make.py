@@ -21,6 +21,7 @@ from tests.captures import (
     packets_transport,
 )
 from tests.captures.golden import CAPTURES, Capture
+from tests.captures.packets_rpt import NAME, emit_rpt_file, emit_rpt_section
 
 __all__ = ["CAPTURES", "DIRECTORY", "emit_file", "emit_readme"]
 
@@ -41,11 +42,11 @@ _README = """\
 
 Packets whose meaning is known, to hold decoders against. `tests/captures/make.py` writes
 them, and this page: scapy, or the RFC's figures byte by byte, laid the packets out, and what
-each must decode to was put down by hand. rawproto had no part in them.
+each must decode to was put down by hand. rawproto had no part in them, but for RPT's.
 `tests/captures/test_goldens.py` decodes every packet with rawproto and with scapy, compares
 them field by field and with the tables below, and emits each again from its fields.
 
-All files are little-endian pcap with microseconds; packets are a millisecond apart from
+All but RPT's are little-endian pcap with microseconds; packets are a millisecond apart from
 2024-01-01 00:00:00 UTC on. Addresses are those kept for documentation (RFC 5737, RFC 3849).
 A path like `options.0.mtu` picks the first option; bytes are in hexadecimal.
 """
@@ -88,7 +89,7 @@ def emit_readme() -> str:
             parts.append(
                 f"| {number} | {golden.note} | {golden.stack or 'none'} | {'; '.join(holds)} |\n"
             )
-    return "".join(parts)
+    return "".join([*parts, emit_rpt_section()])
 
 
 def _show(value: object) -> str:
@@ -100,6 +101,7 @@ def _show(value: object) -> str:
 def main() -> None:
     for name, capture in CAPTURES.items():
         (DIRECTORY / name).write_bytes(emit_file(capture))
+    (DIRECTORY / NAME).write_bytes(emit_rpt_file())
     (DIRECTORY / "README.md").write_text(emit_readme())
 
 

@@ -12,6 +12,7 @@ from rawproto.wire.layer import Packet
 from tests.captures.golden import Capture, Golden
 from tests.captures.make import CAPTURES, DIRECTORY, emit_file, emit_readme
 from tests.captures.oracle import FIELDS, match, same_fields, scapy_layers
+from tests.captures.packets_rpt import NAME as RPT_NAME
 
 GOLDENS = [
     pytest.param(capture, golden, id=f"{name}-{number}")
@@ -50,7 +51,7 @@ def test_capture_is_what_the_script_writes(name: str) -> None:
 
 def test_readme_lists_every_capture() -> None:
     assert (DIRECTORY / "README.md").read_text() == emit_readme()
-    listed = {*CAPTURES, "README.md"}
+    listed = {*CAPTURES, RPT_NAME, "README.md"}
     assert {path.name for path in DIRECTORY.iterdir()} == listed
 
 
