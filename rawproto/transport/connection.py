@@ -81,6 +81,11 @@ Address = tuple[str, int]
 _MAX_BATCH = 32
 _MAX_REASON = 255
 _WINDOW = 1 << 31
+# Numbers, because each packet is compared with them and an enumeration's member costs a call.
+_PADDING = int(FrameType.PADDING)
+_STREAM_FIN = int(FrameType.STREAM_FIN)
+_STREAMS = int(FrameType.STREAM), _STREAM_FIN
+_ACKS = int(FrameType.ACK), int(FrameType.ACK_ECN)
 _CLOSE = bytes([FrameType.CLOSE])
 
 
@@ -92,6 +97,10 @@ class State(Enum):
     CLOSING = "closing"
     DRAINING = "draining"
     CLOSED = "closed"
+
+
+_CLOSING = State.CLOSING
+_DEAF = (State.DRAINING, State.CLOSED)
 
 
 class Connection:
@@ -220,7 +229,7 @@ class Connection:
             Whether it opened and was new.
         """
         protection, acks = self._protection, self.acks
-        if protection is None or self.state in (State.DRAINING, State.CLOSED):
+        if protection is None or self.state in _DEAF:
             return False
         flags, every, _, _, _, low = SHORT.unpack_from(data)
         expected = acks.largest + 1
@@ -246,7 +255,7 @@ class Connection:
             self._fail(error, now_ns)
             return False
         self.packets_received += 1
-        if self.state is State.CLOSING:
+        if self.state is _CLOSING:
             self._answer_closing(frames, now_ns)
             return True
         try:
@@ -275,29 +284,30 @@ class Connection:
         """
         at, end = 0, len(data)
         eliciting = False
+        on_data = self.streams.on_data
         if not end:
             raise RemoteProtocolError(CloseCode.FRAME, "a packet without a frame")
         while at < end:
             kind = data[at]
-            if kind == FrameType.STREAM or kind == FrameType.STREAM_FIN:
+            if kind in _STREAMS:
                 _, stream_id, offset, length = STREAM_HEAD.unpack_from(data, at)
                 start = at + 15
                 at = start + length
                 if at > end:
                     raise RemoteProtocolError(CloseCode.FRAME, "STREAM is cut short")
-                if not self.streams.on_data(
-                    stream_id, offset, data[start:at], kind == FrameType.STREAM_FIN
-                ):
+                if not on_data(stream_id, offset, data[start:at], kind == _STREAM_FIN):
                     return None
                 eliciting = True
-            elif kind == FrameType.ACK or kind == FrameType.ACK_ECN:
+            elif kind in _ACKS:
                 at = self.sender.on_ack(data, at, now_ns)
-            elif kind == FrameType.PADDING:
+            elif kind == _PADDING:
                 at = end - len(data[at:].lstrip(b"\0"))
             else:
                 frame, at = parse_frame(data, at)
                 self._on_frame(frame, now_ns)
-                eliciting = eliciting or kind != FrameType.CLOSE
+                if kind == FrameType.CLOSE:
+                    break  # nothing comes after the end
+                eliciting = True
         return eliciting
 
     def _on_frame(self, frame: Frame, now_ns: int) -> None:

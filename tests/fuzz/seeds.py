@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from rawproto.transport.parameters import Parameters
 from rawproto.wire.dissect import LINK_TYPES, dissect
+from rawproto.wire.rpt import parse_rpt
 from tests.captures.make import CAPTURES, DIRECTORY
 from tests.filter.expressions import EXPRESSIONS
+from tests.fuzz.rpt_targets import genuine_handshakes, genuine_token
+from tests.transport.vectors import FRAMES
 
 __all__ = ["CORPUS", "seeds"]
 
@@ -27,6 +31,7 @@ _TARGETS = {
     "udp": "udp",
     "tcp": "tcp",
     "dns": "dns",
+    "rpt": "rpt",
 }
 
 # Golden captures of IP over Ethernet that the targets of whole conversations begin with.
@@ -79,6 +84,44 @@ _EXPRESSIONS = (
 )
 
 
+def _from_rpt() -> dict[str, list[bytes]]:
+    """RPT's packets, frames and handshakes, made by our own code."""
+    handshakes = genuine_handshakes()
+    packets = [packet for each in handshakes.values() for packet in each if packet]
+    frames = [frame.emit() for _, frame in FRAMES]
+    messages = []
+    for at, pattern in enumerate(sorted(handshakes)):
+        for number, packet in enumerate(handshakes[pattern]):
+            if packet:
+                message = getattr(parse_rpt(packet)[0], "message", b"")
+                messages.append(bytes((at + 4 * number,)) + message)
+    parameters = [
+        Parameters(connection_id=1, reset_token=bytes(16), **more).emit()
+        for more in ({}, {"original_cid": 5, "kind": 2, "max_message_bytes": 9})
+    ]
+    joined = [_joined([bytes((at * 4,)) + frame]) for at, frame in enumerate(frames)]
+    return {
+        "rpt": packets,
+        "rpt_frames": [*frames, b"".join(frames[1:])],
+        "rpt_parameters": parameters,
+        "rpt_tokens": [genuine_token()],
+        "rpt_handshake": messages,
+        "rpt_endpoint": [
+            *[b"\1" + _joined([each[:-4].rstrip(b"\0")] * 2) for each in packets],
+            b"\0" + _joined([bytes((1,)) + bytes(60)]),
+        ],
+        "rpt_connection": [
+            *[bytes((side,)) + each for each in joined for side in (0, 1)],
+            *[bytes((side,)) + b"".join(joined[2:]) for side in (0, 1)],
+        ],
+    }
+
+
+def _joined(packets: list[bytes]) -> bytes:
+    """Packets that belong together, each with its length before it."""
+    return b"".join(len(each).to_bytes(2, "big") + each for each in packets)
+
+
 @cache
 def _from_captures() -> dict[str, tuple[bytes, ...]]:
     found: dict[str, list[bytes]] = {}
@@ -110,8 +153,9 @@ def _from_captures() -> dict[str, tuple[bytes, ...]]:
             capture = CAPTURES[at]
             packets = [dissect(each.captured, capture.link_type) for each in capture.packets()]
             inner = [each.data[each.offsets[1] :] for each in packets]
-            joined = b"".join(len(each).to_bytes(2, "big") + each for each in inner)
-            found.setdefault(name, []).append(joined)
+            found.setdefault(name, []).append(_joined(inner))
+    for name, more in _from_rpt().items():
+        found.setdefault(name, []).extend(more)
     return {target: tuple(dict.fromkeys(each)) for target, each in found.items()}
 
 

@@ -42,6 +42,7 @@ from rawproto.wire.dns import DNSMessage
 from rawproto.wire.dns_rdata import UnknownData
 from rawproto.wire.ethernet import EthernetHeader, VLANTag
 from rawproto.wire.fragment import fragment_ipv4, fragment_ipv6
+from rawproto.wire.frame_words import frames_words
 from rawproto.wire.icmp import parse_icmp, peek_echo
 from rawproto.wire.icmp_ext import ICMPExtensions
 from rawproto.wire.icmpv6 import parse_icmpv6
@@ -55,13 +56,16 @@ from rawproto.wire.ipv6_ext import (
     parse_routing,
 )
 from rawproto.wire.layer import Layer
+from rawproto.wire.rpt import RPTLong, parse_rpt
+from rawproto.wire.rpt_frames import CloseFrame, emit_frames, parse_frames
 from rawproto.wire.show import fields, hexdump, summary
 from rawproto.wire.tcp import TCPHeader
 from rawproto.wire.udp import UDPHeader
+from tests.fuzz.rpt_targets import RPT_TARGETS
 
 __all__ = ["TARGETS"]
 
-TARGETS: dict[str, Callable[[bytes], None]] = {}
+TARGETS: dict[str, Callable[[bytes], None]] = dict(RPT_TARGETS)
 
 
 def target(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
@@ -188,6 +192,25 @@ def dns(data: bytes) -> None:
             continue
         assert again.recomputed() == message
         assert rest == b""
+
+
+@target
+def rpt(data: bytes) -> None:
+    holds(parse_rpt, data)
+    RPTLong.verify(data)
+
+
+@target
+def rpt_frames(data: bytes) -> None:
+    try:
+        frames = parse_frames(data)
+    except WireError as error:
+        assert 0 <= error.offset < len(data)
+        return
+    assert frames_words(frames).isprintable()
+    # A reason that is no UTF-8 is read with marks in its place.
+    if not any(isinstance(frame, CloseFrame) for frame in frames):
+        assert emit_frames(frames) == data
 
 
 _LINK_TYPES = (*LINK_TYPES, 147)
