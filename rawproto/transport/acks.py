@@ -47,13 +47,12 @@ class Acks:
         """
         received = self.received
         in_order = number == self.largest + 1
-        received.add(number, number + 1)
-        if len(received.starts) > MAX_ACK_RANGES:
-            received.drop_oldest()
-            self._floor = received.starts[0]
-        if number > self.largest:
+        if in_order and number:  # the last range ends with `largest`
+            received.ends[-1] = number + 1
             self.largest = number
             self._largest_ns = now_ns
+        else:
+            self._on_disorder(number, now_ns)
         if ecn:
             self._counts[ecn] += 1
         if not eliciting:
@@ -63,6 +62,17 @@ class Acks:
             self.due_ns = 0
         elif self.due_ns is None:
             self.due_ns = now_ns + MAX_ACK_DELAY_NS
+
+    def _on_disorder(self, number: int, now_ns: int) -> None:
+        """A packet that is not the next one, or the first of all."""
+        received = self.received
+        received.add(number, number + 1)
+        if len(received.starts) > MAX_ACK_RANGES:
+            received.drop_oldest()
+            self._floor = received.starts[0]
+        if number > self.largest:
+            self.largest = number
+            self._largest_ns = now_ns
 
     def frame(self, now_ns: int, room: int) -> bytes:
         """An ACK of all that is known, as far as `room` bytes go; nothing is due any more."""

@@ -65,7 +65,7 @@ class ReceiveBuffer:
         if offset == self.next and not self._starts:  # nearly always
             if data:
                 self._ready.append(data)
-                self.next = self.highest = max(self.highest, end)
+                self.next = self.highest = end
             return True
         if end <= self.next:
             return True
