@@ -13,7 +13,7 @@ from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
 from rawproto.transport.endpoint import Endpoint
-from rawproto.transport.events import ConnectionClosed, ConnectionEstablished
+from rawproto.transport.events import ConnectionClosed, ConnectionEstablished, StreamWritable
 from rawproto.transport.halfopen import Listener
 from rawproto.transport.noise import X25519
 
@@ -27,7 +27,8 @@ class Flow:
 
     Args:
         network: where.
-        size: bytes to send.
+        size: bytes to send; None sends for `duration_ns`.
+        duration_ns: for how long, from now on, where no size is given.
         port: the listener's port; the client's is 50,000 above 4,000.
         config: of both sides.
         pinned: the client knows the listener's key, so IK instead of XX.
@@ -36,6 +37,7 @@ class Flow:
     Attributes:
         client: the client's connection.
         server: the listener's, None before it is accepted.
+        size: bytes to send; where no size was given, those drawn so far.
         received: bytes that arrived.
         established_ns: when `connect` was done, None before.
         first_byte_ns: when the first byte arrived.
@@ -46,8 +48,9 @@ class Flow:
     def __init__(
         self,
         network: Network,
-        size: int,
+        size: int | None,
         *,
+        duration_ns: int = 0,
         port: int = 4000,
         config: Config | None = None,
         pinned: bool = False,
@@ -55,13 +58,14 @@ class Flow:
     ) -> None:
         config = config or Config()
         self._network = network
-        self._left = size
-        self._closing = self._answered = False
+        self._left = _ENDLESS if size is None else size
+        self._until_ns = network.now_ns + duration_ns if size is None else None
+        self._closing = self._answered = self._full = self._told = False
         self._data = b""
         self._expected = network.rng.getrandbits(64)
         self._source = _Bytes(self._expected)
         self._check = _Bytes(self._expected)
-        self.size = size
+        self.size = 0 if size is None else size
         self.received = 0
         self.server: Connection | None = None
         self.established_ns: int | None = None
@@ -84,8 +88,8 @@ class Flow:
             psk=psk,
         )
         self.client = self.left.connect((RIGHT_ADDR, 0), port, credentials, network.now_ns)
-        network.left.apps.append(self._run_left)
-        network.right.apps.append(self._run_right)
+        network.left.apps[self.left.port] = self._run_left
+        network.right.apps[port] = self._run_right
 
     @property
     def done(self) -> bool:
@@ -107,40 +111,45 @@ class Flow:
         busy = False
         for connection in self.left.active():
             while (event := connection.poll_event()) is not None:
-                busy = True
                 if isinstance(event, ConnectionEstablished):
-                    self.established_ns = now_ns
+                    self.established_ns = self._network.now_ns
+                elif isinstance(event, StreamWritable):
+                    self._full = False
                 elif isinstance(event, ConnectionClosed):
                     self.errors["client"] = event.error
         if self.client.state is State.ESTABLISHED and "client" not in self.errors:
-            busy |= self._write(now_ns)
+            while not self._full and (self._left or self._data):
+                busy = True
+                self._write()
             if not self._closing and self.client.streams.at_end(0):
                 self._closing = busy = True
                 self.client.close(now_ns)
+            if busy:
                 self.left.touch(self.client)
         return busy
 
-    def _write(self, now_ns: int) -> bool:
-        if not self._left and not self._data:
-            return False
-        if not self._data:
+    def _write(self) -> None:
+        """Gives the connection a piece, or what it has left of one."""
+        if self._until_ns is not None and self._network.now_ns >= self._until_ns:
+            self._left = 0
+        if not self._data and self._left:
             self._data = self._source.take(min(_PIECE_BYTES, self._left))
             self._left -= len(self._data)
+            if self._until_ns is not None:
+                self.size += len(self._data)
         taken = self.client.write(0, self._data)
+        self._full = taken < len(self._data)
         self._data = self._data[taken:]
         if not self._left and not self._data:
             self.client.finish(0)
-        if taken:
-            self.left.touch(self.client)
-        return taken > 0
 
     def _run_right(self, now_ns: int) -> bool:
         busy = False
         while (accepted := self.right.accept()) is not None:
-            self.server = accepted
+            # A second one would be a replay's, and no client's.
+            self.server = self.server or accepted
         for connection in self.right.active():
             while (event := connection.poll_event()) is not None:
-                busy = True
                 if isinstance(event, ConnectionClosed) and connection is self.server:
                     self.errors["listener"] = event.error
             if connection is self.server:
@@ -148,23 +157,28 @@ class Flow:
         return busy
 
     def _read(self, connection: Connection, now_ns: int) -> bool:
-        busy = False
+        """Reads all there is; whether the connection has something to say now."""
         while data := connection.read(0, _PIECE_BYTES, now_ns):
-            busy = True
             if self.first_byte_ns is None:
-                self.first_byte_ns = now_ns
+                self.first_byte_ns = self._network.now_ns
             assert data == self._check.take(len(data)), "bytes arrived that were not sent"
             self.received += len(data)
-            if self.received == self.size:
-                self.done_ns = now_ns
-        if self.done_ns is not None and not self._answered and connection.streams.at_end(0):
-            self._answered = busy = True
-            connection.finish(0)
-        if busy:
+        if not self._answered and connection.streams.at_end(0):
+            self._answered = True
+            self.done_ns = self._network.now_ns
+            if connection.state is State.ESTABLISHED:
+                connection.finish(0)
+        # What was read may have opened a window.
+        busy = connection.sender.waits and connection.state is State.ESTABLISHED
+        if busy and not self._told:
             self.right.touch(connection)
-        return busy
+            self._told = True
+            return True
+        self._told = False
+        return False
 
 
+_ENDLESS = 1 << 62
 _CEILING = 1480
 """What an Ethernet of 1,500 bytes leaves behind an IPv4 header."""
 

@@ -21,7 +21,7 @@ from rawproto.errors import RawprotoError
 from rawproto.impair import Impairment, LinkModel
 from rawproto.transport.connection import Address
 from rawproto.transport.endpoint import Endpoint
-from rawproto.wire.ipv4 import IPv4Header
+from rawproto.wire.ipv4 import DF, IPv4Header
 from rawproto.wire.rpt import IP_PROTOCOL, SHORT
 
 __all__ = ["Host", "Network", "SimulationError"]
@@ -30,6 +30,7 @@ LEFT_ADDR, RIGHT_ADDR = "10.0.0.1", "10.0.0.2"
 _HEADER_BYTES = 20
 _MAX_TURNS = 10_000
 START_NS = 1_000_000_000
+_NEVER = 1 << 62
 
 
 class SimulationError(RawprotoError):
@@ -42,15 +43,30 @@ class Host:
     Attributes:
         address: its IP address; may be changed while it runs.
         carrier_port: the port that the carrier shows, as a NAT would; 0 for none.
+        ahead_ns: how far its clock is before the network's; grows when its clock jumps.
         endpoints: RPT port -> endpoint.
-        apps: called in each turn, with the time in ns; whether they did anything.
+        apps: RPT port -> its program, called with the time in ns whenever something happened
+            to its endpoint; whether it did anything.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.carrier_port = 0
+        self.ahead_ns = 0
         self.endpoints: dict[int, Endpoint] = {}
-        self.apps: list[Callable[[int], bool]] = []
+        self.apps: dict[int, Callable[[int], bool]] = {}
+
+
+class _Seat:
+    """An endpoint in its place, and when it wants its turn."""
+
+    __slots__ = ("app", "cable", "endpoint", "from_left", "host", "wake_ns")
+
+    def __init__(self, host: Host, port: int, cable: LinkModel, from_left: bool) -> None:
+        self.host, self.cable, self.from_left = host, cable, from_left
+        self.endpoint = host.endpoints[port]
+        self.app = host.apps.get(port)
+        self.wake_ns = 0
 
 
 class Network:
@@ -69,6 +85,7 @@ class Network:
         forward: the model of the way there.
         backward: likewise.
         tap: told of each packet that is sent: (ns, from left, IP packet).
+        turns: how often an endpoint had its turn, which is what a simulation costs.
     """
 
     def __init__(self, seed: int, forward: Impairment, backward: Impairment) -> None:
@@ -79,7 +96,10 @@ class Network:
         self.forward = LinkModel(replace(forward, corrupt_from=_HEADER_BYTES), self.rng)
         self.backward = LinkModel(replace(backward, corrupt_from=_HEADER_BYTES), self.rng)
         self.tap: Callable[[int, bool, bytes], None] | None = None
-        self._sources: dict[bytes, Address] = {}
+        self.turns = 0
+        self._seats: list[_Seat] = []
+        self._heads: dict[tuple[str, int, str], tuple[bytes, bytes]] = {}
+        self._sources: dict[bytes, tuple[str, Address]] = {}
 
     def entropy(self, size: int) -> bytes:
         """Random bytes from the seed."""
@@ -99,14 +119,18 @@ class Network:
             SimulationError: something happens without end and without time.
         """
         end_ns = self.now_ns + limit_ns
+        # Who called us may have done anything since: each endpoint gets a turn.
+        sides = ((self.left, self.forward, True), (self.right, self.backward, False))
+        self._seats = [_Seat(host, port, *way) for host, *way in sides for port in host.endpoints]
         while True:
             self._settle()
             if done():
                 return True
-            times = [self.forward.poll_timeout(), self.backward.poll_timeout()]
-            for host in (self.left, self.right):
-                times += [endpoint.poll_timeout() for endpoint in host.endpoints.values()]
-            following = min([time for time in times if time is not None], default=end_ns)
+            following = min([seat.wake_ns for seat in self._seats], default=_NEVER)
+            for cable in (self.forward, self.backward):
+                arrival_ns = cable.poll_timeout()
+                if arrival_ns is not None and arrival_ns < following:
+                    following = arrival_ns
             if following >= end_ns:
                 self.now_ns = end_ns
                 return False
@@ -114,63 +138,79 @@ class Network:
 
     def _settle(self) -> None:
         """All that happens now, until nothing more does."""
-        sides = ((self.left, self.forward, True), (self.right, self.backward, False))
+        now_ns = self.now_ns
         for _ in range(_MAX_TURNS):
-            busy = self._deliver(self.forward, self.right)
-            busy |= self._deliver(self.backward, self.left)
-            for host, cable, from_left in sides:
-                for endpoint in host.endpoints.values():
-                    busy |= self._turn(host, endpoint, cable, from_left)
-                for app in host.apps:
-                    busy |= app(self.now_ns)
+            self._deliver(self.forward, self.right)
+            self._deliver(self.backward, self.left)
+            busy = False
+            for seat in self._seats:
+                if seat.wake_ns <= now_ns:
+                    busy = True
+                    self._turn(seat)
             if not busy:
                 return
         raise SimulationError(f"no end of turns at {self.now_ns} ns")
 
-    def _turn(self, host: Host, endpoint: Endpoint, cable: LinkModel, from_left: bool) -> bool:
-        now_ns = self.now_ns
-        timeout = endpoint.poll_timeout()
-        if timeout is None or timeout > now_ns:
-            return False
+    def _turn(self, seat: _Seat) -> None:
+        """One turn of an endpoint and of its program, as a driver would give it."""
+        endpoint, app, host = seat.endpoint, seat.app, seat.host
+        now_ns = self.now_ns + host.ahead_ns
+        self.turns += 1
         endpoint.handle_timeout(now_ns)
-        busy = False
-        while packets := endpoint.transmit(now_ns):
-            busy = True
-            for data, address in packets:
-                self._send(host, data, address, cable, from_left)
-        return busy
+        for _ in range(_MAX_TURNS):
+            while packets := endpoint.transmit(now_ns):
+                for data, address in packets:
+                    self._send(seat, data, address[0])
+            if app is None or not app(now_ns):
+                break
+        else:
+            raise SimulationError(f"a program that never rests at {self.now_ns} ns")
+        timeout = endpoint.poll_timeout()
+        seat.wake_ns = _NEVER if timeout is None else timeout - host.ahead_ns
 
-    def _send(
-        self, host: Host, data: bytes, address: Address, cable: LinkModel, from_left: bool
-    ) -> None:
-        header = self._header(host, address[0])
-        packet = b"%b%b%b%b" % (
-            header[:2],
-            (len(data) + _HEADER_BYTES).to_bytes(2, "big"),
-            header[4:],
-            data,
-        )
+    def _send(self, seat: _Seat, data: bytes, dst_addr: str) -> None:
+        host = seat.host
+        key = host.address, host.carrier_port, dst_addr
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = _head(*key)
+        length = len(data) + _HEADER_BYTES
+        packet = b"%b%b%b%b" % (head[0], length.to_bytes(2, "big"), head[1], data)
         if self.tap is not None:
-            self.tap(self.now_ns, from_left, packet)
-        cable.enqueue(packet, self.now_ns)
+            self.tap(self.now_ns, seat.from_left, packet)
+        seat.cable.enqueue(packet, self.now_ns)
 
-    def _header(self, host: Host, dst_addr: str) -> bytes:
-        """An IP header from a host; the port of its carrier travels in `identification`."""
-        return IPv4Header(
-            src_addr=host.address,
-            dst_addr=dst_addr,
-            protocol=IP_PROTOCOL,
-            identification=host.carrier_port,
-            total_length=_HEADER_BYTES,
-            checksum=0,
-        ).emit()
+    def _deliver(self, cable: LinkModel, host: Host) -> None:
+        """Hands out what has arrived; who got something has its turn now."""
+        for _, packet in cable.poll(self.now_ns):
+            found = self._sources.get(packet[4:_HEADER_BYTES])
+            if found is None:
+                header, _ = IPv4Header.parse(packet)
+                found = header.dst_addr, (header.src_addr, header.identification)
+                self._sources[packet[4:_HEADER_BYTES]] = found
+            dst_addr, source = found
+            if dst_addr != host.address or len(packet) < _HEADER_BYTES + SHORT.size:
+                continue
+            port = int.from_bytes(packet[22:24], "big")
+            for seat in self._seats:
+                if seat.host is host and seat.endpoint.port == port:
+                    now_ns = self.now_ns + host.ahead_ns
+                    seat.endpoint.receive([(packet[_HEADER_BYTES:], source, 0)], now_ns)
+                    seat.wake_ns = 0
 
-    def _deliver(self, cable: LinkModel, host: Host) -> bool:
-        arrived = cable.poll(self.now_ns)
-        for _, packet in arrived:
-            header, data = IPv4Header.parse(packet)
-            endpoint = host.endpoints.get(int.from_bytes(data[2:4], "big"))
-            if header.dst_addr == host.address and endpoint and len(data) >= SHORT.size:
-                source = header.src_addr, header.identification
-                endpoint.receive([(data, source, header.ecn)], self.now_ns)
-        return bool(arrived)
+
+def _head(src_addr: str, carrier_port: int, dst_addr: str) -> tuple[bytes, bytes]:
+    """An IP header before and behind its length; the carrier's port is in `identification`.
+
+    Who writes packets to a file computes the checksum; nobody in here looks at it.
+    """
+    header = IPv4Header(
+        src_addr=src_addr,
+        dst_addr=dst_addr,
+        protocol=IP_PROTOCOL,
+        identification=carrier_port,
+        flags=DF,  # section 1.2
+        total_length=_HEADER_BYTES,
+        checksum=0,
+    ).emit()
+    return header[:2], header[4:]
