@@ -78,7 +78,6 @@ __all__ = ["Address", "Connection", "State"]
 Address = tuple[str, int]
 """A peer's IP address and the carrier's port, 0 on raw IP."""
 
-_MAX_BATCH = 32
 _MAX_REASON = 255
 _WINDOW = 1 << 31
 # Numbers, because each packet is compared with them and an enumeration's member costs a call.
@@ -99,7 +98,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-_CLOSING = State.CLOSING
+_ESTABLISHED, _CLOSING = State.ESTABLISHED, State.CLOSING
 _DEAF = (State.DRAINING, State.CLOSED)
 
 
@@ -363,15 +362,15 @@ class Connection:
 
     # --- what leaves ---
 
-    # --- what leaves ---
-
-    def transmit(self, now_ns: int, limit: int = _MAX_BATCH) -> list[bytes]:
-        """The packets that leave now, to `address`; nothing for none.
+    def transmit(self, now_ns: int, limit: int) -> list[bytes]:
+        """The packets that leave now, to `address`; fewer than `limit` if that is all for now.
 
         Args:
             now_ns: by now.
-            limit: at most so many.
+            limit: at most so many, but for those of the handshake.
         """
+        if self.state is _ESTABLISHED and self.attempt is None and self._linger_until_ns is None:
+            return self.sender.transmit(now_ns, limit, probing=True)  # nearly always
         if self._linger_until_ns is not None and self._all_arrived():
             self.abort(CloseCode.NONE, "", now_ns)
         if self.state in (State.CLOSING, State.DRAINING) and self._close_due:

@@ -46,6 +46,7 @@ _LEAST_BYTES = SHORT.size + TAG_BYTES + 1
 _STATELESS_PER_SECOND = 1000
 _SECOND_NS = 1_000_000_000
 _MAX_PENDING = 4096
+_BATCH = 32
 
 
 class Endpoint:
@@ -388,10 +389,10 @@ class Endpoint:
         packets = list(self._answers)
         self._answers.clear()
         for cid, connection in list(self._touched.items()):
-            sent = connection.transmit(now_ns)
+            sent = connection.transmit(now_ns, _BATCH)
             address = connection.address
             packets += [(packet, address) for packet in sent]
-            if not sent:
+            if len(sent) < _BATCH:  # it has no more for now
                 del self._touched[cid]
                 self._rest(connection)
         return packets
@@ -404,9 +405,13 @@ class Endpoint:
         if connection.state is State.CLOSED:
             self.connections.pop(cid, None)
             self._timer_of.pop(cid, None)
-        elif timeout is not None and self._timer_of.get(cid) != timeout:
-            self._timer_of[cid] = timeout
-            heappush(self._timers, (timeout, cid))
+        elif timeout is not None:
+            # Most turns put a time-out off: it is let come, and does nothing, or the heap would
+            # hold one entry for each turn of the idle time.
+            armed = self._timer_of.get(cid)
+            if armed is None or timeout < armed:
+                self._timer_of[cid] = timeout
+                heappush(self._timers, (timeout, cid))
 
     def poll_timeout(self) -> int | None:
         """When `handle_timeout` has something to do, ns; None: never. 0: at once."""

@@ -145,13 +145,17 @@ class Sender:
         if self.number - protection.sealer.first >= MAX_PHASE_PACKETS // 2:
             self.change_keys(now_ns)
         window, size = recovery.controller.window, self.mtu.size
-        room = size - OVERHEAD_BYTES
         every = min(max(window // size // 8, 1), 16)
+        waits = self.waits
+        due_ns = acks.due_ns
+        if not waits and not self._probes_due and (due_ns is None or due_ns > now_ns):
+            self._limited = recovery.in_flight + size > window
+            return self._transmit_probe(now_ns, every) if probing else []
+        room = size - OVERHEAD_BYTES
         self._set_pace(size)
         allowance = self._pacer.allowance(now_ns)
         packets: list[bytes] = []
         before = recovery.in_flight
-        waits = self.waits
         burst: Burst | None = None
         while len(packets) < limit:
             in_flight = recovery.in_flight
