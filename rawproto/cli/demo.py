@@ -16,7 +16,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-from rawproto.capture import CapturedPacket, Writer, open_writer
+from rawproto.capture import RPT_KEY_LOG, CapturedPacket
+from rawproto.capture.pcapng_writer import PcapngWriter
+from rawproto.cli.demo_rpt import show_talk, talk
 from rawproto.cli.render import Style
 from rawproto.errors import LinkError, UsageError
 from rawproto.lab import LiveHost, become_root, chain, is_privileged, pair, up
@@ -78,9 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
         show_ping(page, h1, h2)
         show_exchange(page, h1, h2)
         frames = collect(tap)
-    save(frames, capture, h1.interfaces[0].name)
+        said = talk(h1, h2)
+    save(frames + said.frames, capture, h1.interfaces[0].name, said.key_log)
     show_capture(page, frames, arguments.file)
     show_headers(page, frames)
+    show_talk(page, said, arguments.file)
     show_trace(page)
     show_what_next(page, arguments.file, privileged)
     return 0
@@ -113,8 +117,12 @@ class Page:
         self.block(f"{self.style('$', 'dim')} {self.style(words, 'bold')}")
 
     def packet(self, number: int, seconds: float, frame: Frame) -> None:
-        """One packet on one line; what the terminal is too narrow for is cut off."""
-        head, line = f"{number:4} {seconds:9.6f}", summary(dissect(frame.data))
+        """One packet on one line, as much as the terminal has room for."""
+        self.line(number, seconds, frame, summary(dissect(frame.data)))
+
+    def line(self, number: int, seconds: float, frame: Frame, line: str) -> None:
+        """A packet's number, time and way, and words about it."""
+        head = f"{number:4} {seconds:9.6f}"
         room = self.width - len(head) - 4
         if self.narrow and len(line) > room:
             line = f"{line[: room - 1]}…"
@@ -206,18 +214,19 @@ def collect(tap: PacketLink) -> list[Frame]:
     return frames
 
 
-def create(path: Path) -> Writer:
+def create(path: Path) -> PcapngWriter:
     """A capture to write, new also where one stands that another user wrote."""
     try:
         path.unlink(missing_ok=True)
-        return open_writer(path, format="pcapng")
+        return PcapngWriter(path.open("wb"), owned=True)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
 
 
-def save(frames: list[Frame], writer: Writer, interface: str) -> None:
-    """Writes what was captured, and closes the file."""
+def save(frames: list[Frame], writer: PcapngWriter, interface: str, key_log: bytes) -> None:
+    """Writes what was captured and the keys to it, and closes the file."""
     with writer:
+        writer.write_secrets(RPT_KEY_LOG, key_log)
         for frame in frames:
             writer.write(
                 CapturedPacket(

@@ -7,10 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
+from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import rdpcap
+
+from rawproto.capture import read
+from rawproto.cli.demo_rpt import ANSWER, QUESTION
+from rawproto.cli.main import main
+from tests.rpt_scapy import KeyedReader
 
 
 def demo(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,12 +38,18 @@ def checksum_is_right(packet: Packet, layer: type[Packet]) -> bool:
     return bool(again.__class__(bytes(again))[layer].chksum == packet[layer].chksum)
 
 
+def is_rpt(packet: Packet) -> bool:
+    return IP in packet and packet[IP].proto == 253
+
+
 def test_demo_saves_the_packets_that_it_shows(tmp_path: Path) -> None:
     (tmp_path / "demo.pcapng").write_text("an older one")
     done = demo(cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     packets = rdpcap(str(tmp_path / "demo.pcapng"))
-    assert f"{len(packets)} packets crossed the cable" in done.stdout
+    sealed = [packet for packet in packets if is_rpt(packet)]
+    assert f"{len(packets) - len(sealed)} packets crossed the cable" in done.stdout
+    assert f"{len(sealed)} packets of RPT, sealed" in done.stdout
 
     echoes = [packet for packet in packets if ICMP in packet and packet[ICMP].type in (0, 8)]
     assert [packet[ICMP].type for packet in echoes] == [8, 0] * 3
@@ -50,6 +63,29 @@ def test_demo_saves_the_packets_that_it_shows(tmp_path: Path) -> None:
     assert checksum_is_right(question, IP)
     assert f"0x{question[UDP].chksum:04x}" in done.stdout
     assert "WRONG" not in done.stdout
+
+
+def test_demo_talks_over_rpt_sealed_and_saves_the_keys_that_open_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = demo(cwd=tmp_path)
+    path = tmp_path / "demo.pcapng"
+    assert done.stdout.count(f"\n  {QUESTION}\n") == done.stdout.count(f"\n  {ANSWER}\n") == 1
+    wire = [bytes(packet) for packet in rdpcap(str(path))]
+    with read(path) as reader:
+        list(reader)
+        (secrets,) = reader.secrets
+    keys = KeyedReader(secrets.data.decode())
+    opened = [keys.read(packet[IP].payload) for packet in map(Ether, wire) if is_rpt(packet)]
+    said = b"".join([bytes(frames) for frames in opened if frames])
+    for words in (QUESTION, ANSWER):
+        assert words.encode() in said
+        assert not any(words.encode() in data for data in wire)
+
+    assert main(["decode", "-t", "--filter", "ip proto 253", str(path)]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        if " | " in line:
+            assert line.split(" | ")[1] in done.stdout, "decode says of them what the demo did"
 
 
 def test_demo_is_plain_where_colour_is_not_wanted(tmp_path: Path) -> None:
