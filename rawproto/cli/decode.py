@@ -58,15 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as",
         dest="form",
         choices=("text", "hex", "raw"),
-        default="text",
         help="how to show what was said; raw is one side's bytes and nothing else (text)",
     )
     more.add_argument(
         "--side", choices=("client", "server"), help="only what this side said (both; not raw)"
     )
-    more.add_argument(
-        "--top", type=int, default=20, metavar="N", help="rows of a table; --json has all (20)"
-    )
+    more.add_argument("--top", type=int, metavar="N", help="rows of a table; --json has all (20)")
 
     line = parser.add_argument_group("the line")
     line.add_argument(
@@ -99,6 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"-c {arguments.count}: must be 1 or more")
     if arguments.time > 5:
         raise UsageError("-t: five of them at most")
+    _refuse_what_does_nothing(arguments)
+    arguments.form = arguments.form or "text"
+    arguments.top = 20 if arguments.top is None else arguments.top
     if arguments.flush:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     key_log = load_key_log(arguments.keylog)
@@ -122,3 +122,18 @@ def run(arguments: argparse.Namespace) -> int:
         several = len(arguments.files) > 1
         TextReport(sys.stdout, arguments, RPTView(key_log), several=several).tell(captures)
     return 2 if captures.failed else code
+
+
+def _refuse_what_does_nothing(arguments: argparse.Namespace) -> None:
+    """Raises UsageError for an option of one form that was given with another."""
+    following, counting = arguments.follow is not None, arguments.stats
+    for option, given, allowed, of in (
+        ("--as", arguments.form, following, "--follow"),
+        ("--side", arguments.side, following, "--follow"),
+        ("--top", arguments.top is not None, counting, "--stats"),
+        ("-v", arguments.verbose, not (following or counting), "single packets"),
+        ("-x", arguments.hex, not (following or counting), "single packets"),
+        ("--diagram", arguments.diagram, not (following or counting), "single packets"),
+    ):
+        if given and not allowed:
+            raise UsageError(f"{option} is an option of {of}")

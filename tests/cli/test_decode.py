@@ -190,3 +190,24 @@ def test_a_filter_knows_how_long_a_packet_was_that_is_not_all_there(decode: Deco
     path = decode.file([datagram(), cut])
     assert len(decode("--filter", "greater 1500", path).lines) == 1
     assert len(decode("--filter", "less 1499", path).lines) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--as", "hex"),
+        ("--side", "client"),
+        ("--top", "3"),
+        ("--follow", "tcp:0", "--top", "3"),
+        ("--stats", "--side", "client"),
+        ("--stats", "-x"),
+        ("--follow", "list", "--diagram"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    words: tuple[str, ...], decode: Decoder
+) -> None:
+    run = decode(*words, CAPTURES / "tcp.pcap")
+    assert (run.code, run.out) == (2, "")
+    (line,) = run.err.splitlines()
+    assert line.startswith(f"rawproto decode: {next(w for w in words[::-1] if w[0] == '-')}")
