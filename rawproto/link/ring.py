@@ -218,7 +218,7 @@ class PacketRing:
             kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
             self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(protocol))
         except PermissionError:
-            raise raw_socket_refused("capture on") from None
+            raise raw_socket_refused("open packet socket") from None
         except OSError as error:
             raise LinkError("open packet socket", "", error.errno) from None
         try:

@@ -247,7 +247,7 @@ def test_without_privilege_it_says_what_would_help(h2: lab.LiveHost, tmp_path: P
     said = run(h2, "-w", str(tmp_path / "out.pcap"), before=tuple(UNPRIVILEGED))
     assert (said.code, said.out) == (2, "")
     (line,) = said.error.splitlines()
-    assert line.startswith("rawproto capture: capture on: Operation not permitted")
+    assert line.startswith("rawproto capture: open packet socket: Operation not permitted")
     assert "CAP_NET_RAW" in line
     assert "sudo" in line
 
