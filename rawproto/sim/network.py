@@ -121,7 +121,11 @@ class Network:
         end_ns = self.now_ns + limit_ns
         # Who called us may have done anything since: each endpoint gets a turn.
         sides = ((self.left, self.forward, True), (self.right, self.backward, False))
-        self._seats = [_Seat(host, port, *way) for host, *way in sides for port in host.endpoints]
+        self._seats = [
+            _Seat(host, port, cable, from_left)
+            for host, cable, from_left in sides
+            for port in host.endpoints
+        ]
         while True:
             self._settle()
             if done():
@@ -182,6 +186,9 @@ class Network:
 
     def _deliver(self, cable: LinkModel, host: Host) -> None:
         """Hands out what has arrived; who got something has its turn now."""
+        arrival_ns = cable.poll_timeout()
+        if arrival_ns is None or arrival_ns > self.now_ns:
+            return
         for _, packet in cable.poll(self.now_ns):
             found = self._sources.get(packet[4:_HEADER_BYTES])
             if found is None:

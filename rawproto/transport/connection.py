@@ -254,6 +254,8 @@ class Connection:
             self._fail(error, now_ns)
             return False
         self.packets_received += 1
+        if sender.recovery.tracer is not None:
+            sender.recovery.tracer.packet_received(now_ns, number, len(data), frames)
         if self.state is _CLOSING:
             self._answer_closing(frames, now_ns)
             return True

@@ -20,6 +20,7 @@ from typing import Any
 
 from rawproto.transport.congestion import Acked, Burst, Controller, Lost
 from rawproto.transport.rtt import GRANULARITY_NS, MAX_PTO_NS, RTT
+from rawproto.transport.trace import Tracer
 
 __all__ = ["Recovery", "Sent"]
 
@@ -48,6 +49,7 @@ class Recovery:
         last_eliciting_ns: when the last packet that wants an ACK was sent.
         lost_packets: how many were lost so far.
         spurious_packets: how many of those came after all.
+        tracer: told of what happens to packets, on this half of the connection and the other.
     """
 
     def __init__(self, controller: Controller) -> None:
@@ -62,6 +64,7 @@ class Recovery:
         self.last_eliciting_ns = 0
         self.lost_packets = 0
         self.spurious_packets = 0
+        self.tracer: Tracer | None = None
         self._delivered_ns = 0
         self._first_sent_ns = 0
         self._first_sample_ns: int | None = None
@@ -179,6 +182,9 @@ class Recovery:
                 self._lost[number] = packet[0]
         self.in_flight -= size
         self.lost_packets += len(lost)
+        if self.tracer is not None:
+            for number, packet in lost:
+                self.tracer.packet_lost(now_ns, number, packet[1])
         counted = [packet for _, packet in lost if packet[1] and not _is_probe(packet)]
         if not counted:
             return

@@ -284,6 +284,8 @@ class Sender:
         packet: bytes = header + sealer.aead.encrypt(nonce, frames, header)
         self.packets += 1
         recovery = self.recovery
+        if recovery.tracer is not None:
+            recovery.tracer.packet_sent(burst.sent_ns, number, len(packet), frames)
         if eliciting or padded:
             size = len(packet)
             recovery.sent[number] = (burst, size, stream, start, end, rest)
@@ -315,6 +317,7 @@ class Sender:
         stream_id, number, sent = stream.stream_id, self.number, self.recovery.sent
         sealer = self.protection.sealer  # type: ignore[union-attr]
         iv, encrypt, head = sealer.iv, sealer.aead.encrypt, STREAM_HEAD.pack
+        tracer = self.recovery.tracer
         flags = KEY_PHASE | VERSION_1 if sealer.phase else VERSION_1
         prefix = SHORT.pack(flags, every, self._peer_port, self._port, self.peer_cid, 0)[:-4]
         for at in range(0, len(data), share):
@@ -322,6 +325,8 @@ class Sender:
             frames = head(_STREAM, stream_id, start, share) + data[at : at + share]
             nonce = (iv ^ number).to_bytes(12, "big")
             packets.append(header + encrypt(nonce, frames, header))
+            if tracer is not None:
+                tracer.packet_sent(burst.sent_ns, number, size, frames)
             end = start + share
             sent[number] = (burst, size, stream, start, end, None)
             start = end
@@ -391,6 +396,8 @@ class Sender:
             self._on_lost(lost, now_ns)
         if self.protection is not None:
             self.protection.on_acked(largest)
+        if self.recovery.tracer is not None:
+            self.recovery.tracer.metrics_updated(now_ns, self.recovery)
         return at
 
     def _on_ecn(self, counts: tuple[int, int, int], now_ns: int) -> None:
