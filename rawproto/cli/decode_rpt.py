@@ -19,10 +19,7 @@ from rawproto.capture.reader import Reader
 from rawproto.cli.decode_files import Found
 from rawproto.errors import UsageError
 from rawproto.wire.dissect import Dissection
-from rawproto.wire.ipv4 import IPv4Header
-from rawproto.wire.ipv6 import IPv6Header
-from rawproto.wire.layer import Layer
-from rawproto.wire.rpt import IP_PROTOCOL, LONG, LONG_FORM, SHORT, VERSION_1, RPTLong, RPTShort
+from rawproto.wire.rpt import LONG, LONG_FORM, SHORT, VERSION_1, RPTLong, RPTShort
 from rawproto.wire.show import fields
 from rawproto.wire.udp import UDPHeader
 
@@ -82,7 +79,7 @@ class RPTView:
         data = seen.data[start : seen.payload_offset + len(seen.payload)]
         in_udp = isinstance(innermost, UDPHeader)
         reading = self._read(found.reader, data, in_udp=in_udp)
-        if reading is not None and not isinstance(innermost, RPTShort | RPTLong):
+        if reading is not None and in_udp:
             size = SHORT.size if isinstance(reading.packet, RPTShort) else len(data)
             seen.layers.append(reading.packet)
             seen.offsets.append(start)
@@ -109,23 +106,16 @@ def _like_long(data: bytes) -> bool:
     """Whether the lengths agree with those of a long packet; its CRC is asked for later."""
     if len(data) < LONG.size or data[0] & ~0x70 != LONG_FORM | VERSION_1:
         return False
-    return len(data) == LONG.size + LONG.unpack_from(data)[6] + 4
+    length: int = LONG.unpack_from(data)[6]
+    return len(data) == LONG.size + length + 4
 
 
 def _rpt_start(seen: Dissection) -> int | None:
-    """Where an RPT packet may begin, by what is around it."""
-    innermost: Layer | None = seen.layers[-1] if seen.layers else None
+    """Where an RPT packet begins, or may begin within UDP."""
+    innermost = seen.layers[-1] if seen.layers else None
     if isinstance(innermost, RPTShort | RPTLong):
         return seen.offsets[-1]
-    if not seen.payload:
-        return None
-    if (
-        isinstance(innermost, UDPHeader)
-        or (isinstance(innermost, IPv4Header) and innermost.protocol == IP_PROTOCOL)
-        or (isinstance(innermost, IPv6Header) and innermost.next_header == IP_PROTOCOL)
-    ):
-        return seen.payload_offset
-    return None
+    return seen.payload_offset if seen.payload and isinstance(innermost, UDPHeader) else None
 
 
 def opened_words(reading: Reading) -> str:
