@@ -15,6 +15,7 @@ path it keeps one state; a change of path begins anew.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ class Recovery:
         last_eliciting_ns: when the last packet that wants an ACK was sent.
         lost_packets: how many were lost so far.
         spurious_packets: how many of those came after all.
+        skipped: the packet numbers that were last left out on purpose.
         tracer: told of what happens to packets, on this half of the connection and the other.
     """
 
@@ -64,6 +66,7 @@ class Recovery:
         self.last_eliciting_ns = 0
         self.lost_packets = 0
         self.spurious_packets = 0
+        self.skipped: deque[int] = deque(maxlen=8)
         self.tracer: Tracer | None = None
         self._delivered_ns = 0
         self._first_sent_ns = 0
@@ -116,10 +119,11 @@ class Recovery:
         rtt_ns = None
         if newest > self.largest_acked:
             self.largest_acked = newest
-            rtt_ns = now_ns - burst.sent_ns
-            self.rtt.on_sample(rtt_ns, ack_delay_ns)
-            if self._first_sample_ns is None:
-                self._first_sample_ns = now_ns
+            if size:  # ACKs alone are acknowledged whenever something else is (section 5.1)
+                rtt_ns = now_ns - burst.sent_ns
+                self.rtt.on_sample(rtt_ns, ack_delay_ns)
+                if self._first_sample_ns is None:
+                    self._first_sample_ns = now_ns
         self._delivered_ns, self._first_sent_ns = now_ns, burst.sent_ns
         lost = self._find_lost(now_ns)
         if size:
@@ -223,8 +227,9 @@ class Recovery:
             sent_ns = packet[0].sent_ns
             if sent_ns < self._first_sample_ns:
                 continue
-            # A number that is missing was acknowledged, or one that was left out on purpose.
-            if number > previous + 2:
+            # A number that is missing was acknowledged, or left out on purpose.
+            missing = number - previous - 1
+            if missing > (number - 1 in self.skipped):
                 start = sent_ns
             previous = number
             if sent_ns - start > span:

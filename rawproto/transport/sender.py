@@ -111,7 +111,7 @@ class Sender:
         self.packets = 0
         self.active_ns = now_ns
         self._pacer = Pacer(self.mtu.size)
-        self._skipped: deque[int] = deque(maxlen=8)
+        self._skipped = self.recovery.skipped
         self._draw_skip()
         self._probes_due = 0
         self._limited = False

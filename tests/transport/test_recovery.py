@@ -1,0 +1,219 @@
+"""Losses and probe time-outs as RFC 9002 section 6 and 7.6 have them, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rawproto.transport.congestion import Acked, Lost
+from rawproto.transport.constants import MAX_ACK_DELAY_NS
+from rawproto.transport.recovery import Recovery
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+SIZE = 1200
+
+
+class Recorder:
+    """A controller that writes down what it is told."""
+
+    window, pacing_rate, slow_start = 1 << 20, None, False
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def on_acked(self, acked: Acked) -> None:
+        self.told.append(("acked", acked))
+
+    def on_lost(self, lost: Lost) -> None:
+        self.told.append(("lost", lost))
+
+    def on_spurious(self) -> None:
+        self.told.append(("spurious", None))
+
+    def on_persistent_congestion(self) -> None:
+        self.told.append(("persistent", None))
+
+    def on_packet_size(self, size: int) -> None:
+        raise AssertionError("recovery knows no packet sizes")
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.told]
+
+
+def made() -> tuple[Recovery, Recorder]:
+    recorder = Recorder()
+    return Recovery(recorder), recorder
+
+
+def send(recovery: Recovery, *numbers: int, at_ns: int, size: int = SIZE, rest: Any = None) -> None:
+    """As the sender does: remembered, and in flight."""
+    burst = recovery.burst(at_ns, False)
+    for number in numbers:
+        recovery.sent[number] = (burst, size, None, 0, 0, rest)
+        recovery.in_flight += size
+    recovery.last_eliciting_ns = at_ns
+
+
+def ack(recovery: Recovery, *numbers: int, at_ns: int) -> tuple[int, int]:
+    """(how many packets are acknowledged by this for the first time, how many are lost by it)."""
+    ranges = [(number, number + 1) for number in sorted(numbers, reverse=True)]
+    acked, lost = recovery.on_acked(ranges, 0, at_ns, True)
+    return len(acked), len(lost)
+
+
+def test_three_packets_later_makes_a_loss() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, 1, 2, 3, at_ns=0)
+    assert ack(recovery, 2, at_ns=80 * MS) == (1, 0)
+    assert ack(recovery, 3, at_ns=81 * MS) == (1, 1)
+    assert list(recovery.sent) == [1]
+    assert recovery.in_flight == SIZE
+    assert recovery.lost_packets == 1
+    assert recorder.names() == ["acked", "lost", "acked"]
+
+
+def test_nine_eighths_of_an_rtt_later_makes_a_loss() -> None:
+    recovery, _ = made()
+    send(recovery, 0, at_ns=0)
+    send(recovery, 1, at_ns=MS)
+    ack(recovery, 1, at_ns=81 * MS)
+    assert recovery.loss_ns == 90 * MS
+    assert recovery.on_loss_timeout(90 * MS - 1) == []
+    assert len(recovery.on_loss_timeout(90 * MS)) == 1
+    assert (recovery.in_flight, recovery.loss_ns) == (0, None)
+
+
+def test_packets_after_the_largest_acknowledged_are_never_lost() -> None:
+    recovery, _ = made()
+    send(recovery, *range(10), at_ns=0)
+    assert ack(recovery, 0, at_ns=80 * MS) == (1, 0)
+    assert recovery.on_loss_timeout(100 * SECOND) == []
+    assert recovery.loss_ns is None
+
+
+def test_second_acknowledgement_changes_nothing() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, 1, at_ns=0)
+    assert ack(recovery, 0, 1, at_ns=80 * MS) == (2, 0)
+    before = recovery.rtt.smoothed_rtt, recovery.delivered
+    assert ack(recovery, 0, 1, at_ns=500 * MS) == (0, 0)
+    assert (recovery.rtt.smoothed_rtt, recovery.delivered) == before == (80 * MS, 2 * SIZE)
+    assert recorder.names() == ["acked"]
+
+
+def test_only_a_new_largest_gives_an_rtt() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, 1, at_ns=0)
+    ack(recovery, 1, at_ns=50 * MS)
+    ack(recovery, 0, at_ns=58 * MS)
+    assert [told.rtt_ns for _, told in recorder.told] == [50 * MS, None]
+    assert recovery.rtt.latest_rtt == 50 * MS
+
+
+def test_acknowledgement_of_acknowledgements_alone_gives_no_rtt() -> None:
+    recovery, _ = made()
+    send(recovery, 0, at_ns=0, size=0, rest=[("ack", 5)])
+    ack(recovery, 0, at_ns=700 * MS)
+    assert not recovery.rtt.sampled
+    assert recovery.largest_acked == 0
+
+
+def test_probe_timeout_doubles_to_eight_seconds_and_begins_anew_when_something_arrives() -> None:
+    recovery, _ = made()
+    assert recovery.pto_ns() is None
+    send(recovery, 0, 1, at_ns=0)
+    first = (250 + 500) * MS + MAX_ACK_DELAY_NS
+    waits = []
+    for recovery.pto_count in range(7):
+        waits.append(recovery.pto_ns())
+    assert waits[:4] == [first, 2 * first, 4 * first, 8 * first]
+    assert waits[4:] == [8 * SECOND] * 3
+    ack(recovery, 0, at_ns=80 * MS)
+    assert recovery.pto_count == 0
+    assert recovery.pto_ns() == (80 + 160) * MS + MAX_ACK_DELAY_NS
+
+
+def test_loss_of_a_size_probe_is_no_sign_of_congestion() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, at_ns=0, rest=[("probe", 9000)])
+    send(recovery, 1, 2, 3, at_ns=0)
+    assert ack(recovery, 1, 2, 3, at_ns=80 * MS) == (3, 1)
+    assert recorder.names() == ["acked"]
+
+
+def test_acknowledgements_alone_are_not_in_flight_and_no_loss() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, at_ns=0, size=0, rest=[("ack", 5)])
+    assert recovery.pto_ns() is None
+    assert recovery.oldest() is None
+    send(recovery, 1, 2, 3, at_ns=0)
+    ack(recovery, 3, at_ns=80 * MS)
+    assert recorder.names() == ["acked"]
+
+
+def test_loss_that_arrives_after_all_is_undone() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, 1, 2, 3, at_ns=0)
+    ack(recovery, 3, at_ns=80 * MS)
+    ack(recovery, 0, at_ns=85 * MS)
+    assert recorder.names() == ["lost", "acked", "spurious"]
+    assert recovery.spurious_packets == 1
+    assert ack(recovery, 0, at_ns=86 * MS) == (0, 0)
+    assert recovery.spurious_packets == 1
+
+
+def test_loss_is_not_undone_while_another_of_its_round_is_missing() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, 1, 2, 3, 4, at_ns=0)
+    ack(recovery, 4, at_ns=80 * MS)
+    assert recovery.lost_packets == 2
+    ack(recovery, 1, at_ns=85 * MS)
+    assert "spurious" not in recorder.names()
+
+
+def run_of_losses(span_ns: int, *, hole: int = -1, skipped: int = -1) -> Recorder:
+    """Packets every 100 ms for so long, of which only the last arrives, and perhaps `hole`."""
+    recovery, recorder = made()
+    recovery.skipped.append(skipped)
+    send(recovery, 0, at_ns=0)
+    ack(recovery, 0, at_ns=50 * MS)
+    count = span_ns // (100 * MS) + 1
+    for number in range(1, count + 1):
+        if number != skipped:
+            send(recovery, number, at_ns=100 * MS * number)
+    last = count + 1
+    send(recovery, last, at_ns=100 * MS * last)
+    ack(recovery, *{last, hole} - {-1}, at_ns=100 * MS * last + 50 * MS)
+    return recorder
+
+
+def test_nothing_through_for_three_ptos_is_persistent_congestion() -> None:
+    pto = (50 + 100) * MS + MAX_ACK_DELAY_NS  # 175 ms
+    assert "persistent" in run_of_losses(3 * pto + 200 * MS).names()
+    assert "persistent" not in run_of_losses(3 * pto - 200 * MS).names()
+
+
+def test_packet_that_arrived_in_between_breaks_persistent_congestion() -> None:
+    assert "persistent" not in run_of_losses(900 * MS, hole=5).names()
+
+
+def test_number_that_was_left_out_does_not_break_persistent_congestion() -> None:
+    assert "persistent" in run_of_losses(900 * MS, skipped=5).names()
+
+
+@pytest.mark.parametrize("packets", [1, 10])
+def test_delivery_rate_is_what_came_in_the_time_it_took(packets: int) -> None:
+    recovery, recorder = made()
+    send(recovery, *range(packets), at_ns=0)
+    ack(recovery, *range(packets), at_ns=100 * MS)
+    assert recorder.told[-1][1].delivery_rate == packets * SIZE * 10
+
+
+def test_packet_that_never_left_is_not_in_flight() -> None:
+    recovery, _ = made()
+    send(recovery, 0, 1, at_ns=0)
+    recovery.give_up(1)
+    recovery.give_up(7)
+    assert (recovery.in_flight, list(recovery.sent)) == (SIZE, [0])
