@@ -20,6 +20,7 @@ exit code: 0 all sent, 1 some could not be, 2 error or a damaged file, 130 Ctrl-
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -109,6 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.count is not None and arguments.count < 1:
         raise UsageError(f"-c {arguments.count}: must be 1 or more")
+    if arguments.write is not None and _same_file(arguments.file, arguments.write):
+        raise UsageError(f"-w {arguments.write}: is the capture that is read, write to another")
     dry = arguments.dry_run or arguments.write is not None
     frames = arguments.interface is not None or arguments.write is not None
     interrupted = False
@@ -212,6 +215,15 @@ def _tell(result: ReplayResult, *, as_json: bool, dry: bool) -> None:
         sys.stdout.write(json_line("summary", record(result)))
         return
     (sys.stderr if dry else sys.stdout).write(text(result, dry=dry))
+
+
+def _same_file(source: str, target: str) -> bool:
+    """Whether both names are one file's, through whatever links; opening it to write ends it."""
+    try:
+        came = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source)
+        return os.path.samestat(came, os.stat(target))
+    except OSError:  # one of them isn't there, or stdin is no file
+        return False
 
 
 def _bits(text: str | None) -> float | None:

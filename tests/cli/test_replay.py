@@ -56,6 +56,27 @@ def test_written_file_begins_where_the_capture_did(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("how", ["name", "symbolic link", "hard link", "standard input"])
+def test_a_capture_is_never_written_over_itself(
+    how: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = Path(TCP).read_bytes()
+    source = target = tmp_path / "web.pcap"
+    source.write_bytes(before)
+    if how in ("symbolic link", "hard link"):
+        target = tmp_path / "other.pcap"
+        (target.symlink_to if "symbolic" in how else target.hardlink_to)(source)
+    with source.open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        name = "-" if how == "standard input" else str(source)
+        assert main(["replay", "-w", str(target), name]) == 2
+    assert "is the capture that is read" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
 def test_standard_input_is_read_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
