@@ -130,7 +130,7 @@ def _from_captures() -> dict[str, tuple[bytes, ...]]:
         link_byte = bytes((list(LINK_TYPES).index(capture.link_type),))
         for golden in capture.packets():
             data = golden.captured
-            for target in ("dissection", "show"):
+            for target in ("dissection", "show", "rewrite"):
                 found.setdefault(target, []).append(link_byte + data)
             packet = dissect(data, capture.link_type)
             for layer, begin in zip(packet.layers, packet.offsets, strict=True):

@@ -31,6 +31,7 @@ from rawproto.packets.made import captured
 from rawproto.packets.notation import MAX_PACKETS, NotationError, craft
 from rawproto.packets.python import python_code
 from rawproto.packets.reassembly import Reassembler
+from rawproto.packets.rewrite import Rewrite
 from rawproto.packets.statistics import Statistics
 from rawproto.packets.streams import StreamData, StreamGap, TCPStream
 from rawproto.wire.arp import ARPMessage
@@ -419,3 +420,38 @@ def streams(data: bytes) -> None:
     for number, stream in following.items():
         told(number, stream.end(0))
         assert all(each.waiting_bytes == 0 for each in stream.sides)
+
+
+def _rewrites() -> tuple[Rewrite, Rewrite]:
+    """Of everything, and back; the networks are those of the golden captures."""
+    networks = (
+        ("192.0.2.0/24", "10.9.0.0/24"),
+        ("2001:db8::/32", "fd99::/32"),
+        ("198.51.100.0/24", "10.8.0.0/24"),
+    )
+    ports, macs = ("80", "8080"), ("02:00:00:00:00:01", "02:00:00:00:99:01")
+    there, back = (
+        Rewrite(
+            addresses=["=".join(pair[::step]) for pair in networks],
+            ports=["=".join(ports[::step])],
+            macs=["=".join(macs[::step])],
+        )
+        for step in (1, -1)
+    )
+    return there, back
+
+
+@target
+def rewrite(data: bytes) -> None:
+    """The first byte picks the link type: as long as it was, no checksum goes wrong or right."""
+    link_type = _LINK_TYPES[(data or b"\0")[0] % len(_LINK_TYPES)]
+    packet = data[1:]
+    there, back = _rewrites()
+    changed = there.apply(packet, link_type)
+    assert len(changed) == len(packet)
+    assert len(back.apply(changed, link_type)) == len(packet)
+    before, after = dissect(packet, link_type), dissect(changed, link_type)
+    assert [type(layer) for layer in before.layers] == [type(layer) for layer in after.layers]
+    assert checksums(before) == checksums(after)
+    mended = Rewrite(mend_all=True).apply(packet, link_type)
+    assert len(mended) == len(packet)
