@@ -55,7 +55,7 @@ def frame_words(frame: frames.Frame) -> str:
         case frames.HandshakeDoneFrame():
             return "HANDSHAKE_DONE"
         case frames.CloseFrame(code=code, reason=reason):
-            return f"CLOSE {code}" + (f" {printable(reason)!r}" if reason else "")
+            return f"CLOSE {code}" + (f' "{printable(reason)}"' if reason else "")
     return "PING"
 
 

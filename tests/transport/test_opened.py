@@ -10,7 +10,9 @@ from cryptography.exceptions import InvalidTag
 from scapy.layers.inet import IP
 from scapy.packet import Packet
 
+from rawproto.transport.noise import AES_GCM
 from rawproto.transport.opened import KeyLog, Reading, Sessions
+from rawproto.transport.protection import Keys
 from rawproto.wire import rpt_frames as ours
 from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTShort
 from tests.rpt_scapy import RPT, KeyedReader, RPTFrames
@@ -235,3 +237,54 @@ def test_scapy_hands_protocol_253_to_its_layer(said: Talk) -> None:
     packet = IP(bytes(IP(src="192.0.2.1", dst="192.0.2.2", proto=253) / RPT(said.packets[0].data)))
     assert isinstance(packet.payload, ScapyLong)
     assert packet.payload.dst_port == 4000
+
+
+def test_connection_id_that_a_frame_gives_out_leads_to_the_same_connection() -> None:
+    said = talk()
+    new_cid = 0x0123456789ABCDEF
+    cid = int(said.key_log.split()[1], 16)
+    log = KeyLog(said.key_log.encode())
+    handshake = RPTHandshake.parse(said.packets[1].data)[0]
+    frame = ours.NewConnectionIDFrame(1, 0, new_cid, bytes(16))
+    made = []
+    for of_client, dst_cid, frames in (
+        (False, handshake.dst_cid, [frame]),  # the listener's new CID
+        (True, new_cid, [ours.PingFrame(), ours.PaddingFrame(20)]),
+    ):
+        secret = log.secret(cid, of_client=of_client)
+        assert secret is not None
+        ports = (handshake.src_port, handshake.dst_port)
+        dst_port, src_port = ports if of_client else ports[::-1]
+        header = RPTShort(
+            dst_port=dst_port, src_port=src_port, dst_cid=dst_cid, packet_number=900
+        ).emit()
+        keys = Keys(secret, AES_GCM)
+        made.append(header + keys.aead.encrypt(keys.nonce(900), ours.emit_frames(frames), header))
+    sessions, reader = Sessions(log), KeyedReader(said.key_log)
+    for sent in said.packets[:3]:
+        sessions.read(sent.data)
+        reader.read(RPT(sent.data))
+    assert sessions.read(made[1], certain=False) is None, "nothing has told of it yet"
+    told = sessions.read(made[0], certain=False)
+    assert told is not None
+    assert told.frames == [frame]
+    moved = sessions.read(made[1], certain=False)
+    assert moved is not None
+    assert (moved.from_client, moved.number) == (True, 900)
+    assert moved.frames[0] == ours.PingFrame()
+    assert reader.read(RPT(made[0])).frames[0].cid == new_cid
+    assert reader.read(RPT(made[1])).frames[0].name == "PING"
+
+
+def test_late_connections_between_the_same_ports_are_told_apart() -> None:
+    one, two = talk(1), talk(2)
+    sessions = Sessions(KeyLog((one.key_log + two.key_log).encode()))
+    (there_1, back_1), (there_2, back_2) = (
+        ([s for s in shorts(said) if s.from_client], [s for s in shorts(said) if not s.from_client])
+        for said in (one, two)
+    )
+    order = [back_1[0], there_1[0], back_2[0], there_2[0], there_1[1], there_2[1], back_1[1]]
+    for sent in order:
+        reading = sessions.read(sent.data, certain=False)
+        assert reading is not None
+        assert reading.plaintext == sent.meant
