@@ -1,0 +1,252 @@
+"""Streams of one side: who may open what, how far, and what ends them (specification 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rawproto.errors import LocalProtocolError, RemoteProtocolError
+from rawproto.transport.config import Config
+from rawproto.transport.constants import CloseCode
+from rawproto.transport.control import Control
+from rawproto.transport.events import (
+    SendingStopped,
+    StreamOpened,
+    StreamReadable,
+    StreamReset,
+    StreamsAllowed,
+    StreamWritable,
+)
+from rawproto.transport.parameters import Parameters
+from rawproto.transport.streams import Streams, Window
+from rawproto.wire.rpt_frames import (
+    Frame,
+    MaxDataFrame,
+    MaxStreamDataFrame,
+    MaxStreamsFrame,
+    ResetStreamFrame,
+    StopSendingFrame,
+    parse_frames,
+)
+
+WINDOW = 1000
+MS = 1_000_000
+HIGH = 1 << 20
+
+
+class Side:
+    """Streams whose events and control frames can be looked at."""
+
+    def __init__(self, *, client: bool = True, window: int = WINDOW, streams: int = 3) -> None:
+        self.events: list[Any] = []
+        self.control = Control()
+        config = Config(window_bytes=window, max_window_bytes=8 * window, max_streams=streams)
+        self.streams = Streams(config, client=client, control=self.control, emit=self.events.append)
+        self.streams.start(
+            Parameters(
+                connection_id=1,
+                reset_token=bytes(16),
+                max_data=WINDOW,
+                max_stream_data=WINDOW,
+                max_streams_two_way=3,
+                max_streams_one_way=1,
+            )
+        )
+
+    def asked(self) -> list[Frame]:
+        """The control frames that wait, which leave by that."""
+        found = parse_frames(b"".join(self.control.waiting.values()))
+        self.control.waiting.clear()
+        return found
+
+    def read(self, stream_id: int, limit: int = HIGH) -> bytes:
+        return self.streams.read(stream_id, limit, 0, 100 * MS)
+
+    def refused(self, code: CloseCode, call: Any, *arguments: Any) -> None:
+        with pytest.raises(RemoteProtocolError) as error:
+            call(*arguments)
+        assert error.value.code == code
+
+
+def test_ids_tell_who_opened_a_stream_and_whether_it_goes_one_way() -> None:
+    client, listener = Side().streams, Side(client=False).streams
+    assert [client.open(), client.open(), client.open(one_way=True)] == [4, 8, 2], "0 is open"
+    assert [listener.open() for _ in range(3)] == [1, 5, 9]
+    assert listener.open(one_way=True) == 3
+
+
+def test_no_more_streams_are_opened_than_the_peer_takes() -> None:
+    side = Side()
+    side.streams.open(one_way=True)
+    assert not side.streams.may_open(one_way=True)
+    with pytest.raises(LocalProtocolError):
+        side.streams.open(one_way=True)
+    side.streams.on_max_streams(MaxStreamsFrame(1, 2))
+    assert side.events == [StreamsAllowed()]
+    assert side.streams.open(one_way=True) == 6
+    side.streams.on_max_streams(MaxStreamsFrame(1, 1))
+    assert not side.streams.may_open(one_way=True), "a smaller limit takes nothing back"
+
+
+def test_frame_for_a_stream_opens_those_below_it_too() -> None:
+    side = Side()
+    side.streams.on_data(9, 0, b"x", False)
+    assert side.events[:3] == [StreamOpened(1), StreamOpened(5), StreamOpened(9)]
+    assert side.events[3] == StreamReadable(9)
+    side.refused(CloseCode.STREAMS, side.streams.on_data, 13, 0, b"x", False)
+
+
+def test_frames_that_a_stream_cannot_have_are_refused() -> None:
+    side = Side()
+    one_way = side.streams.open(one_way=True)
+    state = CloseCode.STREAM_STATE
+    side.refused(state, side.streams.on_data, 4, 0, b"", False)
+    side.refused(state, side.streams.on_data, one_way, 0, b"", False)
+    side.refused(state, side.streams.on_reset, ResetStreamFrame(one_way, 0, 0))
+    side.refused(state, side.streams.on_stop, StopSendingFrame(3, 0))
+    side.refused(state, side.streams.on_max_stream_data, MaxStreamDataFrame(3, 0))
+    side.refused(CloseCode.FRAME, side.streams.on_max_streams, MaxStreamsFrame(2, 5))
+
+
+def test_data_past_a_window_is_refused_on_a_stream_and_on_all_together() -> None:
+    side = Side()
+    side.refused(CloseCode.FLOW, side.streams.on_data, 0, WINDOW, b"x", False)
+    side.streams.on_data(0, WINDOW - 400, bytes(400), False)
+    side.streams.on_data(0, 0, bytes(WINDOW - 400), False)
+    side.refused(CloseCode.FLOW, side.streams.on_data, 1, 0, b"x", False)
+    side.refused(CloseCode.FLOW, side.streams.on_reset, ResetStreamFrame(5, 0, 1))
+
+
+def test_only_one_end_of_a_stream_is_believed() -> None:
+    for second in ((3, b"abc", True), (9, b"", True), (10, b"x", False)):
+        side = Side()
+        side.streams.on_data(0, 5, b"hello", True)
+        side.refused(CloseCode.FINAL_SIZE, side.streams.on_data, 0, *second)
+    side = Side()
+    side.streams.on_data(0, 5, b"hello", False)
+    side.refused(CloseCode.FINAL_SIZE, side.streams.on_data, 0, 5, b"hell", True)
+    side.refused(CloseCode.FINAL_SIZE, side.streams.on_reset, ResetStreamFrame(0, 1, 9))
+
+
+def test_limits_are_raised_when_half_a_window_is_read() -> None:
+    side = Side()
+    side.streams.on_data(0, 0, bytes(600), False)
+    side.read(0, WINDOW // 2 - 1)
+    assert side.asked() == []
+    side.read(0, 1)
+    limits = {type(frame): frame.maximum for frame in side.asked()}  # type: ignore[attr-defined]
+    assert limits[MaxDataFrame] == limits[MaxStreamDataFrame]
+    assert limits[MaxDataFrame] >= WINDOW // 2 + WINDOW
+
+
+def test_window_doubles_only_while_it_is_used_up_within_two_rtts() -> None:
+    window, read, now_ns = Window(1000, 4000), 0, 10**12
+    limits = []
+    for wait_ms in (500, 100, 100, 100, 500):
+        read, now_ns = window.limit, now_ns + wait_ms * MS
+        assert window.raise_for(read, now_ns, 100 * MS)
+        limits.append(window.limit - read)
+    assert limits == [1000, 2000, 4000, 4000, 4000]
+    assert not window.raise_for(window.limit - 3000, now_ns, 100 * MS)
+
+
+def test_stream_that_is_done_makes_room_for_another() -> None:
+    side = Side()
+    side.streams.on_data(3, 0, b"all", True)
+    assert side.read(3) == b"all"
+    assert side.streams.known(3) is None
+    assert MaxStreamsFrame(1, 4) in side.asked()
+    assert side.streams.on_data(3, 0, b"all", True), "a copy of what was forgotten is ignored"
+    assert side.read(3) == b""
+
+
+def test_reset_is_told_counts_with_its_final_size_and_ends_the_stream() -> None:
+    side = Side()
+    side.streams.on_data(3, 0, b"some", False)
+    side.streams.on_reset(ResetStreamFrame(3, 77, 600))
+    assert side.events[-1] == StreamReset(3, 77)
+    assert side.streams.known(3) is None
+    assert side.read(3) == b""
+    side.streams.on_reset(ResetStreamFrame(3, 77, 600))
+    assert side.events.count(StreamReset(3, 77)) == 1
+    side.refused(CloseCode.FLOW, side.streams.on_data, 0, 0, bytes(401), False)
+
+
+def test_who_is_asked_to_stop_resets_at_what_was_sent() -> None:
+    side = Side()
+    side.streams.write(0, bytes(300), HIGH)
+    assert side.streams.take(100) is not None
+    side.streams.on_stop(StopSendingFrame(0, 9))
+    assert side.events == [SendingStopped(0, 9)]
+    assert side.asked() == [ResetStreamFrame(0, 9, 100)]
+    assert side.streams.take(100) is None
+    with pytest.raises(LocalProtocolError):
+        side.streams.write(0, b"x", HIGH)
+    side.streams.on_stop(StopSendingFrame(0, 9))
+    assert len(side.events) == 1
+
+
+def test_stop_throws_away_what_comes() -> None:
+    side = Side()
+    side.streams.on_data(0, 0, b"there", False)
+    side.streams.stop(0, 5)
+    assert side.asked() == [StopSendingFrame(0, 5)]
+    side.events.clear()
+    side.streams.on_data(0, 5, b"more", False)
+    assert side.events == []
+    assert side.read(0) == b""
+
+
+def test_sender_keeps_to_both_limits_and_goes_on_when_they_rise() -> None:
+    side = Side()
+    other = side.streams.open()
+    for stream_id in (0, other):
+        side.streams.write(stream_id, bytes(2000), HIGH)
+    sent = {0: 0, other: 0}
+
+    def drain() -> None:
+        while (taken := side.streams.take(128)) is not None:
+            stream, start, data, end = taken
+            assert (start, end) == (sent[stream.stream_id], start + len(data))
+            sent[stream.stream_id] = end
+
+    drain()
+    assert sum(sent.values()) == WINDOW
+    assert abs(sent[0] - sent[other]) <= 128, "in turn"
+    side.streams.on_max_data(10 * WINDOW)
+    drain()
+    assert sent == {0: WINDOW, other: WINDOW}
+    side.streams.on_max_stream_data(MaxStreamDataFrame(other, 1500))
+    drain()
+    assert sent == {0: WINDOW, other: 1500}
+    side.streams.on_max_data(5)
+    side.streams.on_max_stream_data(MaxStreamDataFrame(other, 5))
+    drain()
+    assert sent[other] == 1500, "smaller limits change nothing"
+
+
+def test_full_stream_takes_no_more_and_tells_when_it_does() -> None:
+    side = Side()
+    assert side.streams.write(0, bytes(300), 200) == 200
+    assert side.streams.write(0, bytes(1), 200) == 0
+    taken = side.streams.take(HIGH)
+    assert taken is not None
+    stream, start, _, end = taken
+    side.streams.on_acked(stream, start, end, low_water=100)
+    assert side.events == [StreamWritable(0)]
+    assert side.streams.write(0, bytes(300), 200) == 200
+
+
+def test_lost_control_frames_say_what_is_true_by_then() -> None:
+    side = Side()
+    side.streams.on_data(0, 0, bytes(500), False)
+    side.read(0)
+    limits = side.asked()
+    side.streams.on_data(0, 500, bytes(1000), False)
+    side.read(0)
+    newer = side.streams.again("max_data"), side.streams.again(("max_stream_data", 0))
+    assert newer[0] not in limits
+    side.streams.on_data(0, 1500, b"", True)
+    assert side.streams.again(("max_stream_data", 0)) is None, "its end is known: no more comes"
+    assert side.streams.again(("stop", 77)) is None
