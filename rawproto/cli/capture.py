@@ -22,6 +22,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from rawproto.cli.render import counted
 from rawproto.cli.signals import Wishes
 from rawproto.drivers.capture_source import ANY, CaptureOptions, CaptureSource
 from rawproto.errors import UsageError
@@ -248,9 +249,9 @@ def _sum_up(captured: int, source: CaptureSource) -> None:
     """The three lines that tcpdump's users know, loss last."""
     ring = source.ring
     sys.stderr.write(
-        f"{captured} packets captured\n"
-        f"{ring.received} packets received by filter\n"
-        f"{ring.dropped} packets dropped by kernel\n"
+        f"{counted(captured, 'packet')} captured\n"
+        f"{counted(ring.received, 'packet')} received by filter\n"
+        f"{counted(ring.dropped, 'packet')} dropped by kernel\n"
     )
 
 

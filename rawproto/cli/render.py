@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Literal, TextIO
 
-__all__ = ["SCHEMA", "Style", "json_line", "milliseconds"]
+__all__ = ["SCHEMA", "Style", "counted", "json_line", "milliseconds"]
 
 SCHEMA = 1
 """Version of the JSON records; it counts up when a field changes its meaning."""
@@ -18,6 +18,11 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "
 def milliseconds(ns: float | None) -> float | None:
     """Nanoseconds as milliseconds with all their digits."""
     return None if ns is None else round(ns / 1e6, 6)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 packet`, `2 packets`, `0 packets`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def json_line(kind: str, fields: Mapping[str, object]) -> str:

@@ -31,6 +31,7 @@ from rawproto.capture import CapturedPacket, read
 from rawproto.drivers.replay import Pace, PaperOutlet, Replay, ReplayResult, open_outlet
 from rawproto.errors import UsageError
 from rawproto.packets.rewrite import Rewrite
+from rawproto.wire.words import printable
 
 if TYPE_CHECKING:
     from rawproto.errors import WireError
@@ -138,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            _tell(replay.result, as_json=arguments.json, dry=dry)
+            _tell(replay.result, arguments)
     if interrupted:
         return INTERRUPTED
     if source.damage is not None:
@@ -204,17 +205,21 @@ class _Source:
         return bool(run_filter(self._program(packet.link_type), packet.data))
 
 
-def _tell(result: ReplayResult, *, as_json: bool, dry: bool) -> None:
+def _tell(result: ReplayResult, arguments: argparse.Namespace) -> None:
     """The summary: in text on stderr where stdout shows the packets."""
     from rawproto.cli.replay_text import record, text
 
     sys.stdout.flush()
-    if as_json:
+    if arguments.json:
         from rawproto.cli.render import json_line
 
         sys.stdout.write(json_line("summary", record(result)))
         return
-    (sys.stderr if dry else sys.stdout).write(text(result, dry=dry))
+    if arguments.dry_run:
+        verb = "would be sent"
+    else:
+        verb = "sent" if arguments.write is None else f"written to {printable(arguments.write)}"
+    (sys.stdout if verb == "sent" else sys.stderr).write(text(result, verb=verb))
 
 
 def _same_file(source: str, target: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from rawproto.capture import CapturedPacket, open_writer
-from rawproto.cli.render import json_line, milliseconds
+from rawproto.cli.render import counted, json_line, milliseconds
 from rawproto.drivers.replay import Replay, ReplayResult
 from rawproto.machine import Transmit
 from rawproto.packets.json import packet_fields
@@ -83,11 +83,17 @@ def record(result: ReplayResult) -> dict[str, Any]:
     }
 
 
-def text(result: ReplayResult, *, dry: bool) -> str:
-    """The summary for people."""
-    verb = "would be sent" if dry else "sent"
+def text(result: ReplayResult, *, verb: str) -> str:
+    """The summary for people.
+
+    Args:
+        result: what there is to tell.
+        verb: what became of the packets, such as `sent`.
+    """
     seconds = f"{result.duration_ns / 1e9:.6f} s"
-    lines = [f"{result.packets} packets {verb}, {result.bytes} bytes, in {seconds}"]
+    lines = [
+        f"{counted(result.packets, 'packet')} {verb}, {counted(result.bytes, 'byte')}, in {seconds}"
+    ]
     pps = _rate(result.packets, result.duration_ns)
     bps = _rate(8 * result.bytes, result.duration_ns)
     if pps is not None and bps is not None:
@@ -101,7 +107,7 @@ def text(result: ReplayResult, *, dry: bool) -> str:
     if result.truncated:
         lines.append(f"{result.truncated} of them as short as they were captured")
     for what in (result.unsendable, result.refused):
-        lines += [f"{count} packets not sent: {why}" for why, count in what.items()]
+        lines += [f"{counted(count, 'packet')} not sent: {why}" for why, count in what.items()]
     return "\n".join(lines) + "\n"
 
 

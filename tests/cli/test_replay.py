@@ -46,9 +46,12 @@ def test_filter_says_which_packets_go(capsys: pytest.CaptureFixture[str]) -> Non
     assert all(".80 > " in line for line in lines)
 
 
-def test_written_file_begins_where_the_capture_did(tmp_path: Path) -> None:
+def test_written_file_begins_where_the_capture_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out.pcapng"
     assert main(["replay", "--rate", "10", "-w", str(out), TCP]) == 0
+    assert capsys.readouterr().err.startswith(f"8 packets written to {out}, ")
     before, after = list(read(TCP)), list(read(out))
     assert [packet.data for packet in after] == [packet.data for packet in before]
     assert [packet.time_ns - before[0].time_ns for packet in after] == [
@@ -131,7 +134,7 @@ def test_damaged_file_ends_in_a_line_behind_what_was_read(
 
 def test_summary_of_a_moment_has_no_rate() -> None:
     result = ReplayResult(packets=1, bytes=60)
-    assert text(result, dry=False) == "1 packets sent, 60 bytes, in 0.000000 s\n"
+    assert text(result, verb="sent") == "1 packet sent, 60 bytes, in 0.000000 s\n"
     assert record(result)["packets_per_second"] is None
 
 
@@ -141,7 +144,7 @@ def test_summary_tells_lateness_and_what_was_not_sent() -> None:
     )
     for late_ns in range(100):
         result.lateness.add((late_ns + 1) * 1000)
-    assert text(result, dry=False).splitlines() == [
+    assert text(result, verb="sent").splitlines() == [
         "100 packets sent, 6000 bytes, in 1.000000 s: 100 packets/s, 0.048 Mbit/s",
         "late by 0.050 ms (median), 0.099 ms (99 %), 0.100 ms (at most)",
         "3 of them as short as they were captured",

@@ -158,7 +158,7 @@ def test_what_the_interface_cannot_take_is_told_and_the_rest_goes(
     path = save(tmp_path / "x.pcap", [(0, udp(1)), (1, big), (2, udp(2))])
     done = replay(hosts[0], "-i", "rplk-a", path)
     assert done.returncode == 1
-    assert "1 packets not sent: 3042 bytes are more than its MTU of 1500 allows" in done.stdout
+    assert "1 packet not sent: 3042 bytes are more than its MTU of 1500 allows" in done.stdout
     assert len(arrived(wire)) == 2
 
 
