@@ -33,6 +33,7 @@ VERBS = {
     "perf": "measure how fast RPT is between two hosts: bulk data, messages, latency",
     "keys": "make, show and trust the keys of RPT peers",
     "dissector": "show RPT in Wireshark and tshark",
+    "sim": "RPT flows over a link in virtual time: goodput, losses, RTT, queue, fairness",
     "lab": "real hosts on this machine: namespaces, links, routes",
     "demo": "two hosts on this machine, packets between them, header by header",
 }

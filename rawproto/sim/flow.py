@@ -16,6 +16,7 @@ from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.events import ConnectionClosed, ConnectionEstablished, StreamWritable
 from rawproto.transport.halfopen import Listener
 from rawproto.transport.noise import X25519
+from rawproto.transport.trace import Tracer
 
 __all__ = ["Flow"]
 
@@ -37,6 +38,7 @@ class Flow:
     Attributes:
         client: the client's connection.
         server: the listener's, None before it is accepted.
+        server_tracer: what it is given once it is.
         size: bytes to send; where no size was given, those drawn so far.
         received: bytes that arrived.
         established_ns: when `connect` was done, None before.
@@ -51,6 +53,7 @@ class Flow:
         size: int | None,
         *,
         duration_ns: int = 0,
+        mtu: int = 1500,
         port: int = 4000,
         config: Config | None = None,
         pinned: bool = False,
@@ -68,6 +71,7 @@ class Flow:
         self.size = 0 if size is None else size
         self.received = 0
         self.server: Connection | None = None
+        self.server_tracer: Tracer | None = None
         self.established_ns: int | None = None
         self.first_byte_ns: int | None = None
         self.done_ns: int | None = None
@@ -77,9 +81,9 @@ class Flow:
         static = network.entropy(32)
         self.listener = Listener(static, config, psk=psk)
         self.right = Endpoint(
-            port, config, entropy=network.entropy, ceiling=_CEILING, listener=self.listener
+            port, config, entropy=network.entropy, ceiling=mtu - 20, listener=self.listener
         )
-        self.left = Endpoint(46_000 + port, config, entropy=network.entropy, ceiling=_CEILING)
+        self.left = Endpoint(46_000 + port, config, entropy=network.entropy, ceiling=mtu - 20)
         network.right.endpoints[port] = self.right
         network.left.endpoints[self.left.port] = self.left
         credentials = Credentials(
@@ -147,7 +151,9 @@ class Flow:
         busy = False
         while (accepted := self.right.accept()) is not None:
             # A second one would be a replay's, and no client's.
-            self.server = self.server or accepted
+            if self.server is None:
+                self.server = accepted
+                accepted.sender.recovery.tracer = self.server_tracer
         for connection in self.right.active():
             while (event := connection.poll_event()) is not None:
                 if isinstance(event, ConnectionClosed) and connection is self.server:
@@ -179,8 +185,6 @@ class Flow:
 
 
 _ENDLESS = 1 << 62
-_CEILING = 1480
-"""What an Ethernet of 1,500 bytes leaves behind an IPv4 header."""
 
 
 class _Bytes:
