@@ -103,6 +103,10 @@ def _from_rpt() -> dict[str, list[bytes]]:
     return {
         "rpt": packets,
         "rpt_frames": [*frames, b"".join(frames[1:])],
+        "rpt_opened": [
+            _joined([b"\0" + each for each in packets]),
+            *[_joined([b"\1" + frame]) for frame in frames],
+        ],
         "rpt_parameters": parameters,
         "rpt_tokens": [genuine_token()],
         "rpt_handshake": messages,

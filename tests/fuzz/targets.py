@@ -34,6 +34,9 @@ from rawproto.packets.reassembly import Reassembler
 from rawproto.packets.rewrite import Rewrite
 from rawproto.packets.statistics import Statistics
 from rawproto.packets.streams import StreamData, StreamGap, TCPStream
+from rawproto.transport.noise import AES_GCM
+from rawproto.transport.opened import KeyLog, Sessions
+from rawproto.transport.protection import Keys
 from rawproto.wire.arp import ARPMessage
 from rawproto.wire.checksum import internet_checksum
 from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
@@ -57,7 +60,7 @@ from rawproto.wire.ipv6_ext import (
     parse_routing,
 )
 from rawproto.wire.layer import Layer
-from rawproto.wire.rpt import RPTLong, parse_rpt
+from rawproto.wire.rpt import SHORT, VERSION_1, RPTLong, parse_rpt
 from rawproto.wire.rpt_frames import CloseFrame, emit_frames, parse_frames
 from rawproto.wire.show import fields, hexdump, summary
 from rawproto.wire.tcp import TCPHeader
@@ -212,6 +215,25 @@ def rpt_frames(data: bytes) -> None:
     # A reason that is no UTF-8 is read with marks in its place.
     if not any(isinstance(frame, CloseFrame) for frame in frames):
         assert emit_frames(frames) == data
+
+
+@target
+def rpt_opened(data: bytes) -> None:
+    """Packets of a capture; where the first byte is odd, frames that are sealed with its keys."""
+    secret = bytes(32)
+    keys = Keys(secret, AES_GCM)
+    sessions = Sessions(KeyLog(f"RPT_SERVER_SECRET {1:016x} {secret.hex()}".encode()))
+    for number, packet in enumerate([b"\1\0", *_packets(data)]):
+        how, inside = (packet or b"\0")[0], packet[1:]
+        if not how & 1:
+            sessions.read(inside, certain=bool(how & 2))
+            continue
+        header = SHORT.pack(VERSION_1, 1, 50_000, 4000, 1, number)
+        sealed = keys.aead.encrypt(keys.nonce(number), inside, header)
+        reading = sessions.read(header + sealed, certain=bool(how & 2))
+        assert reading is not None, "the log knows the client's CID"
+        assert (reading.number, reading.plaintext) == (number, inside), "nothing keeps it shut"
+        assert reading.damage or sum(len(each.emit()) for each in reading.frames) >= len(inside)
 
 
 _LINK_TYPES = (*LINK_TYPES, 147)
