@@ -540,6 +540,7 @@ class Connection:
 
     def _lose(self, reason: str) -> None:
         self.state = State.CLOSED
+        self._linger_until_ns = None
         self._events.append(ConnectionClosed(ConnectionLostError(reason)))
 
     def on_stateless_reset(self, token: bytes) -> bool:

@@ -258,7 +258,7 @@ class _Hostile:
         while connection.receive_datagram() is not None:
             pass
         for _ in range(40):
-            packets = connection.transmit(self.now_ns)
+            packets = connection.transmit(self.now_ns, 32)
             assert all(46 <= len(packet) <= 1480 for packet in packets)
             if not packets:
                 break
