@@ -112,8 +112,10 @@ class Page:
         print(textwrap.indent(text, "  "))
 
     def command(self, words: str, why: str) -> None:
-        """A command line, under what it is good for."""
+        """A command line, under what it is good for; a long one goes on behind its pipe."""
         self.block(self.style(f"# {why}", "dim"))
+        if len(words) > self.width - 4:
+            words = words.replace(" | ", " |\n    ")
         self.block(f"{self.style('$', 'dim')} {self.style(words, 'bold')}")
 
     def packet(self, number: int, seconds: float, frame: Frame) -> None:
@@ -156,6 +158,8 @@ def show_trace(page: Page) -> None:
     print()
     with up(chain(5).changed("3:delay=10ms").misbehaving("r2:silent")) as network:
         h1, h2 = network.host("h1"), network.host("h2")
+        # Else the probes wait for neighbours to be looked for, across the slow link twice.
+        h1.run([sys.executable, "-m", "rawproto.cli.main", "ping", "-c", "1", h2.ipv4], timeout=30)
         words = ["traceroute", "-q", "1", h2.ipv4]
         page.command(f"rawproto {' '.join(words)}", "on h1")
         done = h1.run([sys.executable, "-m", "rawproto.cli.main", *words], timeout=30)

@@ -88,6 +88,21 @@ def test_demo_talks_over_rpt_sealed_and_saves_the_keys_that_open_it(
             assert line.split(" | ")[1] in done.stdout, "decode says of them what the demo did"
 
 
+def test_demo_traces_the_delay_that_it_tells_of_and_no_search_for_neighbours(
+    tmp_path: Path,
+) -> None:
+    lines = demo(cwd=tmp_path).stdout.partition("\n  traceroute to ")[2].splitlines()[1:6]
+    assert [line.split()[1] for line in lines] == ["r1", "*", "r3", "r4", "h2"]
+    # 10 ms each way; behind a search for the neighbour, which takes as long again, it is 40 ms.
+    assert 20 <= min(float(line.split()[-2]) for line in lines[2:]) < 40
+
+
+def test_long_command_goes_on_behind_its_pipe(tmp_path: Path) -> None:
+    talk = [line for line in demo(cwd=tmp_path).stdout.splitlines() if "rpt://" in line]
+    assert talk
+    assert max(map(len, talk)) <= 80
+
+
 def test_demo_is_plain_where_colour_is_not_wanted(tmp_path: Path) -> None:
     assert "\x1b" not in demo(cwd=tmp_path).stdout
     coloured = demo("--color=always", cwd=tmp_path, NO_COLOR="1").stdout
