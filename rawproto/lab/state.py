@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -97,18 +97,19 @@ class Registry:
         with self.locked():
             wanted = self._free_name(network.topology.name) if name is None else name
             self.check_free(wanted)
-            self._write(wanted, network)
+            self._write(wanted, network, network.topology)
         return wanted
 
     def update(self, entry: Entry, network: Network) -> None:
         """Records that a lab's links have changed. To be called while `locked`."""
-        self._write(entry.name, network)
+        assert entry.topology is not None  # or nothing could be attached to
+        self._write(entry.name, network, replace(network.topology, name=entry.topology.name))
 
-    def _write(self, name: str, network: Network) -> None:
+    def _write(self, name: str, network: Network, topology: Topology) -> None:
         document = {
             "pid": network.keeper.pid,
             "started": network.keeper.started,
-            "topology": to_document(network.topology),
+            "topology": to_document(topology),
         }
         draft = self.directory / DRAFT  # one file changes at a time, and never by halves
         draft.write_text(json.dumps(document))
@@ -193,7 +194,7 @@ def hold(entry: Entry) -> Keeper:
 
 
 def attach(entry: Entry) -> Network:
-    """Takes hold of a lab that is up, to run programs in it.
+    """Takes hold of a lab that is up, to run programs in it; its topology has the lab's name.
 
     Moves this process into the lab's user namespace if it was built without root.
 
@@ -204,7 +205,7 @@ def attach(entry: Entry) -> Network:
     keeper = hold(entry)
     keeper.join_user_namespace()
     assert entry.topology is not None  # or it would not count as alive
-    return Network(entry.topology, keeper)
+    return Network(replace(entry.topology, name=entry.name), keeper)
 
 
 def _user_directory() -> Path:

@@ -500,6 +500,21 @@ def test_signal_to_run_is_passed_on_to_the_command(rawproto: CommandLine) -> Non
     assert process.returncode == 9
 
 
+def test_lab_is_called_by_its_own_name_where_something_is_not_in_it(
+    rawproto: CommandLine,
+) -> None:
+    assert rawproto("up", "pair", "--name", "mine")[0] == 0
+    for words, told in (
+        (["exec", "h9", "true"], "no host 'h9' in lab mine (there are h1, h2)"),
+        (["link", "9:delay=1ms"], "no link 9 in lab mine (they are 1 to 1)"),
+    ):
+        assert rawproto(*words) == (2, "", f"rawproto lab: {told}\n")
+    assert rawproto("link", "1:delay=1ms")[0] == 0
+    (entry,) = rawproto.labs()
+    assert (entry["name"], entry["topology"]) == ("mine", "pair")
+    assert rawproto("down")[0] == 0
+
+
 def test_lab_stays_up_until_it_is_taken_down(rawproto: CommandLine) -> None:
     code, shown, complaint = rawproto("up", "diamond", "2")
     assert (code, complaint) == (0, "")
