@@ -95,11 +95,13 @@ class TextReport:
             head = f"  {answer.rtt_ns / 1e6:.3f} ms  "
             self._tell(head, answer.found, _notes(answer, number, question.group))
         if not question.answers:
-            self._stream.write("  no answer\n")
+            why = " (no neighbor)" if question.unsent else ""
+            self._stream.write(f"  no answer{why}\n")
 
     def summed(self, asking: Asking) -> None:
         words = f"{_counted(asking.sent, 'packet')} sent, {asking.answered} answered"
         for count, what in (
+            (asking.unsent, "not sent"),
             (asking.duplicates, "more answers"),
             (asking.late, "too late"),
             (asking.dropped, "frames dropped by this host"),
@@ -172,6 +174,7 @@ class JSONReport:
                     _answer_fields(number, answer, offset_ns)
                     for number, answer in enumerate(question.answers, 1)
                 ],
+                "unsent": question.unsent or None,
             },
         )
 
@@ -182,6 +185,7 @@ class JSONReport:
             "summary",
             {
                 "sent": asking.sent,
+                "unsent": asking.unsent,
                 "answered": asking.answered,
                 "duplicates": asking.duplicates,
                 "late": asking.late,

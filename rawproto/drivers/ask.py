@@ -43,7 +43,8 @@ def ask(packets: Sendable | Iterable[Sendable], **options: Any) -> Iterator[Aske
             `most_in_flight`: questions that wait at the same time (1024).
 
     Yields:
-        (the packet as it was sent, its answers: none, one or several).
+        (the packet as it was sent, its answers: none, one or several). None too where nobody
+        is at the next hop to take it.
 
     Raises:
         UsageError, EmitError, LinkError, PrivilegeError: as `send`; what was sent before is

@@ -9,6 +9,7 @@ Bounded: questions under way, answers kept of one, settled ones remembered.
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections import OrderedDict, deque
@@ -57,6 +58,7 @@ class Asking:
 
     Attributes:
         sent: how many questions were sent.
+        unsent: how many could not be sent, for nobody is at their next hop to take them.
         answered: how many got an answer, an error included.
         late: answers that came after their question was given up.
         duplicates: second and further answers to questions that one host answers.
@@ -87,7 +89,7 @@ class Asking:
             raise UsageError(f"most_in_flight must be 1 to {LARGEST_WINDOW}")
         if wait_for not in ("first", "all"):
             raise UsageError(f"wait_for {wait_for!r}: must be 'first' or 'all'")
-        self.sent = self.answered = self.late = self.duplicates = 0
+        self.sent = self.unsent = self.answered = self.late = self.duplicates = 0
         self.settled: deque[Question] = deque()
         self._timeout_ns = timeout_ns
         self._window = most_in_flight
@@ -200,7 +202,7 @@ class Asking:
         return self._exhausted
 
     def _send_one(self) -> bool:
-        """Sends the next question; False where there is none, or no room for it."""
+        """Sends the next question; False where there is none, or it could not go now."""
         held, self._held = self._held, None
         if held is None:
             item = next(self._items, None)
@@ -212,6 +214,9 @@ class Asking:
         try:
             question.sent_ns = self._sender.send(outgoing, question.number)
         except LinkError as error:
+            if error.errno == errno.EHOSTUNREACH:
+                self._give_up(question, error)
+                return False  # looking for it took its time: others have their turn first
             self._full_until = wait_for_room(error, self._full_until)
             self._held = held
             return False
@@ -224,6 +229,17 @@ class Asking:
         self._unstamped[question.number] = question
         return True
 
+    def _give_up(self, question: Question, error: LinkError) -> None:
+        """Nobody is there to take it: it is settled in its turn, and the next one goes."""
+        self._full_until = 0
+        self.unsent += 1
+        question.sent_ns = question.due_ns = self._clock()
+        question.unsent, question.settled = str(error), True
+        if self._in_order:
+            self._waiting[question.number] = question
+        else:
+            self.settled.append(question)
+
     def _prepare(self, item: Sendable) -> tuple[Question, Outgoing]:
         if isinstance(item, Layer):
             item = Packet((item,))
@@ -231,7 +247,7 @@ class Asking:
             item = self._distinguisher.distinguish(item)
         outgoing = self._sender.ready(item)
         question = Question(
-            number=self.sent + 1,
+            number=self.sent + self.unsent + 1,
             data=outgoing.data,
             link_type=outgoing.link_type,
             packet=outgoing.packet,

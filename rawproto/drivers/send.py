@@ -69,6 +69,7 @@ class Outgoing:
         group: whether more than one host may answer.
         transmit: what a link of IP packets takes, None for a frame.
         fragments: what goes out instead of `data`, where it was cut.
+        nobody: why it can't be sent: its next hop answers to nothing.
     """
 
     packet: Packet | None
@@ -79,6 +80,7 @@ class Outgoing:
     group: bool = False
     transmit: Transmit | None = None
     fragments: tuple[Outgoing, ...] = ()
+    nobody: LinkError | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,8 +168,11 @@ class Sender:
             Monotonic ns.
 
         Raises:
-            LinkError: the kernel refuses; some fragments may have gone.
+            LinkError: the kernel refuses, or there is nobody to take it (EHOSTUNREACH);
+                some fragments may have gone.
         """
+        if outgoing.nobody is not None:
+            raise outgoing.nobody
         if outgoing.fragments:
             for piece in outgoing.fragments[:-1]:
                 self.send(piece)
@@ -218,6 +223,7 @@ def _outgoing(completed: Completed, packet: Packet) -> Outgoing:
         dst_addr=completed.dst_addr,
         interface=completed.interface,
         group=completed.group,
+        nobody=completed.nobody,
     )
     if completed.link_type == RAW:
         outgoing.transmit = Transmit(data=data, dst_addr=completed.dst_addr, token=0)

@@ -93,6 +93,7 @@ class Question:
         tx_stamp: who says so.
         due_ns: until when to wait for answers.
         answers: so far.
+        unsent: why it never left, "" if it did.
         settled: nobody waits any longer.
         clues: by what its answers are known.
     """
@@ -107,6 +108,7 @@ class Question:
     tx_stamp: StampSource = "user"
     due_ns: int = 0
     answers: list[Answer] = field(default_factory=list)
+    unsent: str = ""
     settled: bool = False
     clues: Clues = field(init=False)
 

@@ -17,6 +17,7 @@ sends what stands there. It opens no socket: what it must know it asks of `Surro
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -83,6 +84,7 @@ class Completed:
         dst_addr: the IP address that decides where it goes, "" for a frame without one.
         interface: that a frame leaves by; "" leaves it to the kernel's routes.
         group: whether more than one host may answer.
+        nobody: why a frame has nobody to go to: its next hop answers to nothing.
     """
 
     packet: Packet
@@ -90,6 +92,7 @@ class Completed:
     dst_addr: str = ""
     interface: str = ""
     group: bool = False
+    nobody: LinkError | None = None
 
 
 def complete(
@@ -105,7 +108,7 @@ def complete(
 
     Raises:
         UsageError: it begins with something else, or lacks what nobody can guess.
-        LinkError: no way to its destination, or nobody there to take it.
+        LinkError: no way to its destination.
     """
     layers = list(packet.layers)
     if layers and isinstance(layers[0], ARPMessage | VLANTag):
@@ -151,12 +154,18 @@ def _complete_frame(
     if not interface:
         raise UsageError("a frame without an IP address in it needs an interface to leave by")
     mac_addr = around.mac_addr(interface)
+    nobody: LinkError | None = None
     if fill:
         if isinstance(inner, ARPMessage):
             layers[at] = inner = _fill_arp(inner, mac_addr, route)
         src_addr, to = frame.src_addr, frame.dst_addr
         if _is_zero(to):
-            to = _destination(inner, route, interface, around)
+            try:
+                to = _destination(inner, route, interface, around)
+            except LinkError as error:
+                if error.errno != errno.EHOSTUNREACH:
+                    raise
+                nobody = error
         layers[0] = replace(
             frame, src_addr=mac_addr if _is_zero(src_addr) else src_addr, dst_addr=to
         )
@@ -166,6 +175,7 @@ def _complete_frame(
         dst_addr=dst_addr,
         interface=interface,
         group=group,
+        nobody=nobody,
     )
 
 

@@ -199,3 +199,21 @@ def test_output_is_json_even_when_nothing_came(h1: lab.LiveHost) -> None:
     said = say(h1, "--answer", "0.1", "--json", "ipv4 dst_addr=10.99.1.200 / icmp")
     assert [json.loads(line)["type"] for line in said.lines] == ["exchange", "summary"]
     assert said.records("summary")[0]["mean_rtt_ms"] is None
+
+
+@pytest.mark.parametrize("header", ["ethernet / ipv4", "ipv4 checksum=1"])
+def test_dead_neighbor_ends_no_sweep(h1: lab.LiveHost, header: str) -> None:
+    said = say(h1, "--answer", "0.5", header + " dst_addr={10.99.1.77,10.99.1.2} / icmp")
+    assert said.error == ""
+    assert "10.99.1.77" in said.lines[0]
+    assert said.lines[1] == "  no answer (no neighbor)"
+    assert "10.99.1.2" in said.lines[2]
+    assert said.lines[-1].startswith("1 packet sent, ")
+    assert ", 1 not sent" in said.lines[-1]
+
+
+def test_json_tells_why_a_question_never_left(h1: lab.LiveHost) -> None:
+    said = say(h1, "--answer", "0.5", "--json", "ethernet / ipv4 dst_addr=10.99.1.77 / icmp")
+    (exchange,) = said.records("exchange")
+    assert exchange["unsent"] == "resolve 10.99.1.77 on eth0: No route to host"
+    assert said.records("summary")[0]["unsent"] == said.code == 1
