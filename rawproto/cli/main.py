@@ -13,6 +13,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from rawproto import __version__
 from rawproto.errors import RawprotoError
@@ -46,7 +47,7 @@ INTERRUPTED = 130
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and how to learn more."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{self.prog}: {message} (see {self.prog} --help)\n")
         raise SystemExit(USAGE_ERROR)
 
@@ -61,10 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    verb = next((word for word in words if not word.startswith("-")), None)
-    if verb not in VERBS or words[0].startswith("-"):
-        _top_level().parse_args(words)
-        return 0
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    verb = words[0] if words else ""
+    if verb not in VERBS:
+        _no_verb(words)
     for name in ("stdout", "stderr"):
         # Who called us closed it. Left so, the next socket would take its number.
         if getattr(sys, name) is None:
@@ -106,6 +108,20 @@ def _run(verb: str, words: Sequence[str]) -> int:
     return code
 
 
+def _no_verb(words: Sequence[str]) -> NoReturn:
+    """Help, the version, or what is wrong with what stands where the verb would."""
+    parser = _top_level()
+    parser.parse_known_args(words[:1])
+    if not words:
+        parser.error("no verb")
+    if words[0].startswith("-"):
+        parser.error(f"no option {words[0]} before the verb")
+    from difflib import get_close_matches
+
+    close = get_close_matches(words[0], VERBS, n=1)
+    parser.error(f"no verb {words[0]!r}" + (f"; perhaps {close[0]}?" if close else ""))
+
+
 def _drop_output() -> None:
     """What cannot be written goes nowhere, or Python would try and complain again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -126,9 +142,9 @@ def _top_level() -> argparse.ArgumentParser:
         epilog=f"verbs:\n{lines}\n\n`rawproto VERB --help` tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="rawproto [-h] [--version] VERB ...",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"rawproto {__version__}")
-    parser.add_argument("verb", metavar="VERB", choices=list(VERBS))
     return parser
 
 

@@ -46,9 +46,14 @@ def install(monkeypatch: pytest.MonkeyPatch, verb: Verb) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["fly"], "invalid choice: 'fly'"),
-        ([], "required: VERB"),
-        (["--nonsense"], "required: VERB"),
+        (["fly"], "no verb 'fly' (see"),
+        (["decod", "a.pcap"], "no verb 'decod'; perhaps decode? (see"),
+        (["trace"], "perhaps traceroute?"),
+        (["help", "pong"], "perhaps ping?"),
+        (["dec\x1b[2Jode"], "no verb 'dec\\x1b[2Jode'; perhaps decode?"),
+        ([], "no verb (see"),
+        (["-v"], "no option -v before the verb"),
+        (["--debug", "ping"], "no option --debug before the verb"),
     ],
 )
 def test_what_is_no_verb_is_told_in_one_line(
@@ -64,7 +69,12 @@ def test_what_is_no_verb_is_told_in_one_line(
 
 
 def test_help_and_version_name_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    for words, told in ((["--version"], f"rawproto {__version__}\n"), (["-h"], "ping  ")):
+    for words, told in (
+        (["--version"], f"rawproto {__version__}\n"),
+        (["-h"], "ping  "),
+        (["help"], "ping  "),
+        (["help", "decode"], "usage: rawproto decode "),
+    ):
         with pytest.raises(SystemExit) as exit_:
             main(words)
         assert exit_.value.code == 0
