@@ -80,7 +80,8 @@ class PcapReader(Reader):
         header = source.more(b"", _HEADER.size)
         kind = _MAGICS.get(header[:4])
         if kind is None and len(header) >= 4:
-            raise MalformedError("pcap", 0, f"no capture file begins with {header[:4].hex()}")
+            reason = f"not a capture file: it begins with {header[:4].hex()}"
+            raise MalformedError("pcap", 0, reason)
         if len(header) < _HEADER.size:
             raise TruncatedError("pcap", 0, _HEADER.size, len(header))
         assert kind is not None

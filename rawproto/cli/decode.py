@@ -6,12 +6,14 @@ examples:
   rawproto decode -x --filter 'port 53' a.pcap b.pcap.gz
   tcpdump -w - | rawproto decode -              as the packets come
   rawproto decode --json trace.pcap | jq 'select(.damage)'
+  rawproto decode -enr trace.pcap tcp port 80   the words of tcpdump do, too
   rawproto decode --stats trace.pcap            conversations, endpoints, protocols
   rawproto decode --keylog keys trace.pcapng    RPT's packets opened, down to their frames
 
 Checksums that are wrong are told behind the line, all verdicts under -v. Fragments are
 put together, and the whole packet is shown with the one that completes it. A key log in a
 pcapng file opens RPT's packets too; inside UDP they are known by a handshake or a key.
+What a filter lets through goes to another file by `rawproto replay --filter EXPR -w OTHER FILE`.
 
 exit code: 0 all was read, 2 a file is damaged (what came before it is shown) or an error
 """
@@ -19,6 +21,7 @@ exit code: 0 all was read, 2 a file is damaged (what came before it is shown) or
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from rawproto.cli.decode_files import Captures
@@ -31,7 +34,10 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of tcpdump by their letters, and ours by their names."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="pcap or pcapng, gzipped or not; - is stdin"
+        "files", nargs="*", metavar="FILE", help="pcap or pcapng, gzipped or not; - is stdin"
+    )
+    parser.add_argument(
+        "-r", dest="read", metavar="FILE", help="as tcpdump has it: other words are the filter then"
     )
     which = parser.add_argument_group("which packets")
     which.add_argument("--filter", metavar="EXPR", default="", help="as in pcap-filter(7)")
@@ -83,6 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="TCP's sequence numbers as they stand, not counted from a connection's first",
     )
+    line.add_argument(
+        "-e", dest="ethernet", action="store_true", help="MAC addresses and EtherType in front"
+    )
     line.add_argument("-n", action="store_true", help="no names for addresses: there never are any")
     line.add_argument("-l", dest="flush", action="store_true", help="write line by line")
     line.add_argument(
@@ -97,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.time > 5:
         raise UsageError("-t: five of them at most")
     _refuse_what_does_nothing(arguments)
+    _tell_files_from_filter(arguments)
     arguments.form = arguments.form or "text"
     arguments.top = 20 if arguments.top is None else arguments.top
     if arguments.flush:
@@ -124,6 +134,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if captures.failed else code
 
 
+def _tell_files_from_filter(arguments: argparse.Namespace) -> None:
+    """Sorts words as tcpdump does after `-r`; without it, names a filter given in files' place."""
+    files = arguments.files
+    if arguments.read is not None:
+        if files and arguments.filter:
+            raise UsageError(f"--filter and {' '.join(files)}: give one filter")
+        arguments.filter = arguments.filter or " ".join(files)
+        arguments.files = [arguments.read]
+        return
+    if not files:
+        raise UsageError("needs a FILE to read; - is standard input")
+    known = [name == "-" or os.path.lexists(name) for name in files]
+    # A filter ends the words, as with tcpdump; a file's name that is wrong is seldom one.
+    words = files[len(known) - known[::-1].index(True) :] if True in known else files
+    if words and _is_filter(" ".join(words)):
+        raise UsageError(
+            f"{words[0]}: no such file; a filter is given as --filter '{' '.join(words)}'"
+        )
+
+
+def _is_filter(words: str) -> bool:
+    from rawproto.filter import FilterError, compile_filter
+
+    try:
+        compile_filter(words)
+    except FilterError:
+        return False
+    return True
+
+
 def _refuse_what_does_nothing(arguments: argparse.Namespace) -> None:
     """Raises UsageError for an option of one form that was given with another."""
     following, counting = arguments.follow is not None, arguments.stats
@@ -134,6 +174,7 @@ def _refuse_what_does_nothing(arguments: argparse.Namespace) -> None:
         ("-v", arguments.verbose, not (following or counting), "single packets"),
         ("-x", arguments.hex, not (following or counting), "single packets"),
         ("--diagram", arguments.diagram, not (following or counting), "single packets"),
+        ("-e", arguments.ethernet, not (following or counting), "single packets"),
     ):
         if given and not allowed:
             raise UsageError(f"{option} is an option of {of}")

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from rawproto.capture import CapturedPacket, read
 from rawproto.capture.reader import Reader
-from rawproto.errors import UsageError, WireError
+from rawproto.errors import TruncatedError, UsageError, WireError
 from rawproto.filter import interpreter
 from rawproto.filter.instructions import Program
 from rawproto.wire.dissect import LINK_TYPES
 
-__all__ = ["Captures", "Found"]
+__all__ = ["Captures", "Found", "open_capture", "unreadable"]
 
 
 class Found(NamedTuple):
@@ -76,9 +76,12 @@ class Captures:
     def __iter__(self) -> Iterator[Found]:
         for name in self._files:
             try:
-                reader = self._open(name)
-            except (OSError, WireError) as error:
-                self._fail(name, (isinstance(error, OSError) and error.strerror) or str(error))
+                reader = open_capture(name)
+            except OSError as error:
+                self._fail(name, error.strerror or str(error))
+                continue
+            except WireError as error:
+                self._fail(name, unreadable(error))
                 continue
             number = 0
             try:
@@ -97,14 +100,6 @@ class Captures:
                 self._fail(name, f"{error.strerror or error} ({number} packets read)")
             if reader.damage:
                 self._fail(name, f"{reader.damage} ({number} packets read)")
-
-    @staticmethod
-    def _open(name: str) -> Reader:
-        if name != "-":
-            return read(name)
-        if sys.stdin.isatty():
-            raise UsageError("-: standard input is a terminal, no capture")
-        return read(sys.stdin.buffer)
 
     def _program(self, link_type: int) -> Program:
         program = self._programs.get(link_type)
@@ -131,6 +126,28 @@ class Captures:
     def _fail(self, name: str, reason: str) -> None:
         self.failed = True
         _complain(f"{'standard input' if name == '-' else name}: {reason}")
+
+
+def open_capture(name: str) -> Reader:
+    """Opens a file, or standard input for `-`.
+
+    Raises:
+        UsageError: standard input is a terminal.
+        OSError: it cannot be opened.
+        WireError: it is no capture; `unreadable` words it.
+    """
+    if name != "-":
+        return read(name)
+    if sys.stdin.isatty():
+        raise UsageError("-: standard input is a terminal, no capture")
+    return read(sys.stdin.buffer)
+
+
+def unreadable(error: WireError) -> str:
+    """Why a file is no capture, in words."""
+    if isinstance(error, TruncatedError) and not (error.offset or error.got):
+        return "not a capture file: it is empty"
+    return str(error)
 
 
 def _complain(words: str) -> None:

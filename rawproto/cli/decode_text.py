@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import TYPE_CHECKING, TextIO
 
-from rawproto.capture.packet import Interface
+from rawproto.capture.packet import CapturedPacket, Interface
 from rawproto.capture.reader import Reader
 from rawproto.cli.decode_files import Captures, Found
 from rawproto.cli.decode_rpt import RPTView, opened_words
@@ -30,6 +30,7 @@ from rawproto.cli.render import Style
 from rawproto.packets.reassembly import Reassembled, Reassembler
 from rawproto.wire.diagram import diagram
 from rawproto.wire.dissect import LINK_TYPES, RAW, Dissection, checksums, dissect, left_to_device
+from rawproto.wire.ethernet import ETHERTYPES, EthernetHeader
 from rawproto.wire.show import hexdump, values
 from rawproto.wire.summary import summary
 from rawproto.wire.words import field_names, printable
@@ -45,6 +46,13 @@ _Run = tuple[int, str, tuple[str, ...]]
 """Bytes that belong together: (offset of the first, whose they are, their colour)."""
 
 _LAYER_COLOURS = ("cyan", "green", "yellow")
+_NAMES = {
+    "arp": "ARP",
+    "ipv4": "IPv4",
+    "ipv6": "IPv6",
+    "802.1q": "802.1Q",
+    "802.1ad": "802.1Q-QinQ",
+}
 _MICROSECONDS = 10**6
 
 
@@ -114,6 +122,8 @@ class TextReport:
         verdicts = checksums(seen)
         base = (0, 0) if self._arguments.absolute else self._sequences.base(seen)
         line = summary(seen, sequence_base=base)
+        if self._arguments.ethernet:
+            line = _ethernet_words(seen, packet) + line
         if reading is not None and (opened := opened_words(reading)):
             line += f" | {self._style(opened, 'green')}"
         self._write(f"{front}{line}{self._wrong(seen, verdicts)}\n")
@@ -282,6 +292,17 @@ class TextReport:
 def _column(byte: int) -> int:
     """Where a byte's number stands in a line of the hexdump, whose halves are a space apart."""
     return 3 * byte + (byte >= 8)
+
+
+def _ethernet_words(seen: Dissection, packet: CapturedPacket) -> str:
+    """tcpdump's -e: an Ethernet header in words, "" where the packet begins with another."""
+    header = seen.layers[0] if seen.layers else None
+    if not isinstance(header, EthernetHeader):
+        return ""
+    number = header.ethertype or 0
+    name = ETHERTYPES.get(number, "unknown")
+    kind = "802.3" if number <= 1500 else f"ethertype {_NAMES.get(name, name)} ({number:#06x})"
+    return f"{header.src_addr} > {header.dst_addr}, {kind}, length {packet.original_length}: "
 
 
 def _interface_words(interface: Interface) -> str:

@@ -92,7 +92,7 @@ def test_a_length_that_cannot_be_is_damage_not_memory() -> None:
     [
         (b"", "0 there"),
         (b"\xd4", "1 there"),
-        (b"PK\x03\x04" + bytes(40), "no capture file begins with 504b0304"),
+        (b"PK\x03\x04" + bytes(40), "not a capture file: it begins with 504b0304"),
         (pcap(version=(2, 3)), "version 2.3"),
         (pcap(version=(543, 0)), "version 543.0"),
     ],

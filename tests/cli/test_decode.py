@@ -106,8 +106,46 @@ def test_what_is_read_of_a_damaged_file_is_shown_before_the_damage_is_told(
         "(2 packets read)"
     )
     assert told[1] == f"rawproto decode: {tmp_path / 'missing.pcap'}: No such file or directory"
-    assert told[2].startswith("rawproto decode: /dev/null: pcap at byte 0: truncated")
+    assert told[2].startswith("rawproto decode: /dev/null: not a capture file: it is empty")
     assert len(told) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "filtered"),
+    [
+        (["-r"], []),
+        (["-nr"], ["udp", "port", "9"]),
+        (["-nnr"], ["udp port 9"]),
+        (["--filter", "udp port 9", "-r"], []),
+    ],
+)
+def test_tcpdumps_words_do(decode: Decoder, words: list[str], filtered: list[str]) -> None:
+    path = decode.file([datagram(), datagram(b"name", dst_port=99)])
+    run = decode("-t", *words, path, *filtered)
+    assert run.code == 0
+    assert run.lines == [LINE, LINE.replace(".9:", ".99:")][: 1 if len(words + filtered) > 1 else 2]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_filter_in_the_place_of_a_file_is_told_before_anything_is_shown(
+    decode: Decoder, whole: bool
+) -> None:
+    path = decode.file([datagram()])
+    run = decode("-n", path, *(["tcp port 80"] if whole else ["tcp", "port", "80"]))
+    assert (run.code, run.out) == (2, "")
+    assert run.err.endswith("no such file; a filter is given as --filter 'tcp port 80'\n")
+    assert run.err.count("\n") == 1
+
+
+def test_no_file_at_all_is_told(decode: Decoder) -> None:
+    assert decode("-n").err == "rawproto decode: needs a FILE to read; - is standard input\n"
+
+
+def test_mac_addresses_stand_in_front_as_tcpdump_has_them(decode: Decoder) -> None:
+    bare = CapturedPacket(time_ns=START_NS, data=bytes(datagram())[14:], link_type=101)
+    path = decode.file([datagram(), bare], "mixed.pcapng")
+    front = "02:00:00:00:00:01 > 02:00:00:00:00:02, ethertype IPv4 (0x0800), length 46: "
+    assert decode("-te", path).lines == [front + LINE, LINE]
 
 
 def test_a_directory_is_told_in_one_line(decode: Decoder, tmp_path: Path) -> None:
