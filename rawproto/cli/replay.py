@@ -27,14 +27,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from rawproto.capture import CapturedPacket, read
+from rawproto.capture import CapturedPacket
+from rawproto.cli.decode_files import open_capture, unreadable
 from rawproto.drivers.replay import Pace, PaperOutlet, Replay, ReplayResult, open_outlet
-from rawproto.errors import UsageError
+from rawproto.errors import UsageError, WireError
 from rawproto.packets.rewrite import Rewrite
 from rawproto.wire.words import printable
 
 if TYPE_CHECKING:
-    from rawproto.errors import WireError
     from rawproto.filter.instructions import Program
 
 __all__ = ["add_arguments", "run"]
@@ -111,8 +111,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.count is not None and arguments.count < 1:
         raise UsageError(f"-c {arguments.count}: must be 1 or more")
-    if arguments.write is not None and _same_file(arguments.file, arguments.write):
-        raise UsageError(f"-w {arguments.write}: is the capture that is read, write to another")
+    if arguments.write is not None:
+        if not arguments.write.lower().endswith((".pcap", ".cap", ".pcapng")):
+            raise UsageError(f"-w {arguments.write}: name it .pcap or .pcapng")
+        if _same_file(arguments.file, arguments.write):
+            raise UsageError(f"-w {arguments.write}: is the capture that is read, write to another")
     dry = arguments.dry_run or arguments.write is not None
     frames = arguments.interface is not None or arguments.write is not None
     interrupted = False
@@ -143,7 +146,8 @@ def run(arguments: argparse.Namespace) -> int:
     if interrupted:
         return INTERRUPTED
     if source.damage is not None:
-        raise source.damage
+        sys.stderr.write(f"rawproto replay: {source.name}: {source.damage}\n")
+        return 2
     return int(bool(replay.result.refused or replay.result.unsendable))
 
 
@@ -151,6 +155,7 @@ class _Source:
     """The capture, opened again for each round, so that memory stays the same.
 
     Attributes:
+        name: of the file, for messages.
         first_ns: when its first packet was captured, 0 before that.
         damage: where reading ended early, None for nowhere.
     """
@@ -163,6 +168,7 @@ class _Source:
         if not arguments.loop and arguments.count is None and arguments.duration is None:
             raise UsageError("--loop 0: needs a limit, -c or --duration")
         self._name = arguments.file
+        self.name = "standard input" if self._name == "-" else printable(self._name)
         self._loops = arguments.loop
         self._expression = arguments.filter
         self._programs: dict[int, Program] = {}
@@ -179,7 +185,11 @@ class _Source:
             yield self._packets()
 
     def _packets(self) -> Iterator[CapturedPacket]:
-        with read(sys.stdin.buffer if self._name == "-" else self._name) as reader:
+        try:
+            opened = open_capture(self._name)
+        except WireError as error:
+            raise UsageError(f"{self.name}: {unreadable(error)}") from None
+        with opened as reader:
             for packet in reader:
                 if self._expression and not self._passes(packet):
                     continue

@@ -108,6 +108,7 @@ def test_frames_without_ip_are_counted_where_no_interface_takes_them(
         (["--duration", "-1"], "must be 0 or more seconds"),
         (["--rewrite", "10.0.0.1"], "must be ADDRESS=ADDRESS"),
         (["--filter", "prot 80"], "^~~~"),
+        (["-w", "out.txt"], "-w out.txt: name it .pcap or .pcapng\n"),
         (["-i", "no-such-if"], "no-such-if"),
     ],
 )
@@ -129,7 +130,21 @@ def test_damaged_file_ends_in_a_line_behind_what_was_read(
     assert main(["replay", "--dry-run", str(path)]) == 2
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 7
-    assert err.splitlines()[-1].startswith("rawproto replay: pcap at byte ")
+    assert err.splitlines()[-1].startswith(f"rawproto replay: {path}: pcap at byte ")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"), [(b"", "it is empty"), (b"# rawproto", "it begins with 23207261")]
+)
+def test_what_is_no_capture_is_named(
+    data: bytes, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "README.md"
+    path.write_bytes(data)
+    assert main(["replay", "--dry-run", str(path)]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith(f"rawproto replay: {path}: ")
+    assert err.endswith(f"not a capture file: {why}")
 
 
 def test_summary_of_a_moment_has_no_rate() -> None:

@@ -169,7 +169,7 @@ def test_damaged_file_is_replayed_up_to_its_damage(
     path.write_bytes(path.read_bytes()[:-10])
     done = replay(hosts[0], "-i", "rplk-a", path)
     assert done.returncode == 2
-    assert done.stderr.startswith("rawproto replay: pcap at byte ")
+    assert done.stderr.startswith(f"rawproto replay: {path}: pcap at byte ")
     assert done.stderr.count("\n") == 1
     assert len(arrived(wire)) == 1
 
