@@ -79,7 +79,10 @@ class TextReport:
             self._tell("", dissect(packet.data, packet.link_type))
 
     def told(self, result: SendResult) -> None:
-        words = f"{_counted(result.packets, 'packet')} sent, {_counted(result.bytes, 'byte')}"
+        words = f"{_counted(result.pieces, 'packet')} sent"
+        if result.pieces > result.packets:
+            words += f" (fragments of {result.packets})"
+        words += f", {_counted(result.bytes, 'byte')}"
         if result.packets > 1 and result.duration_ns:
             rate = (result.packets - 1) / result.duration_ns * 1e9
             words += f" in {result.duration_ns / 1e9:.3f} s, {rate:.0f} packets/s"
@@ -149,7 +152,8 @@ class JSONReport:
         self._write(
             "summary",
             {
-                "sent": result.packets,
+                "sent": result.pieces,
+                "uncut": result.packets,
                 "bytes": result.bytes,
                 "duration_ms": milliseconds(result.duration_ns),
             },

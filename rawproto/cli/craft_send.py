@@ -142,17 +142,16 @@ def _send(
     offset_ns = time.time_ns() - time.monotonic_ns()
 
     def on_sent(outgoing: Outgoing, sent_ns: int) -> None:
-        captured = CapturedPacket(
-            time_ns=sent_ns + offset_ns,
-            data=outgoing.data,
-            link_type=outgoing.link_type,
-            direction="out",
-        )
-        if record is not None:
-            for piece in outgoing.fragments or (outgoing,):
-                captured.data, captured.original_length = piece.data, len(piece.data)
+        for piece in outgoing.fragments or (outgoing,):
+            captured = CapturedPacket(
+                time_ns=sent_ns + offset_ns,
+                data=piece.data,
+                link_type=piece.link_type,
+                direction="out",
+            )
+            if record is not None:
                 record(captured)
-        report.sent(captured)
+            report.sent(captured)
 
     sending = Sending(packets, **options, on_sent=on_sent)
     interrupted = False

@@ -89,11 +89,13 @@ class SendResult:
 
     Attributes:
         packets: how many.
-        bytes: how many, headers included as far as they are ours.
+        pieces: how many left: `packets`, and more where some were cut into fragments.
+        bytes: how many left, headers included as far as they are ours.
         duration_ns: from the first to the last.
     """
 
     packets: int = 0
+    pieces: int = 0
     bytes: int = 0
     duration_ns: int = 0
 
@@ -322,7 +324,9 @@ class Sending:
             pace.took(sent_ns)
             first_ns = first_ns or sent_ns
             result.packets = number
-            result.bytes += len(outgoing.data)
+            pieces = outgoing.fragments or (outgoing,)
+            result.pieces += len(pieces)
+            result.bytes += sum(len(piece.data) for piece in pieces)
             result.duration_ns = sent_ns - first_ns
             if on_sent is not None:
                 on_sent(outgoing, sent_ns)

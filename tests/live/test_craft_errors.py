@@ -217,3 +217,12 @@ def test_json_tells_why_a_question_never_left(h1: lab.LiveHost) -> None:
     (exchange,) = said.records("exchange")
     assert exchange["unsent"] == "resolve 10.99.1.77 on eth0: No route to host"
     assert said.records("summary")[0]["unsent"] == said.code == 1
+
+
+def test_fragments_that_are_sent_are_told_one_by_one(h1: lab.LiveHost) -> None:
+    words = ["--send", "--fragment", "576", f"{ECHO} / random:1400"]
+    said = say(h1, *words)
+    assert [line.rpartition("@")[2] for line in said.lines[:3]] == ["0+)", "552+)", "1104)"]
+    assert said.lines[-1] == "3 packets sent (fragments of 1), 1468 bytes"
+    summary = say(h1, *words, "--json").records("summary")[0]
+    assert (summary["sent"], summary["uncut"], summary["bytes"]) == (3, 1, 1468)
