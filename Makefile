@@ -10,7 +10,7 @@ unexport PYTHONHOME PYTHONPATH PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test tools unit live check docs fuzz bench clean
+.PHONY: help setup demo test tools unit live check docs fuzz soak bench clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ fuzz: $(FUZZ)  ## the readers of hostile bytes against a fuzzer; SECONDS=10 each
 	@for target in $(or $(TARGET),`$(PY) -m tests.fuzz.run`); do \
 		$(PY) -m tests.fuzz.run $$target $(or $(SECONDS),10) || exit 1; \
 	done
+
+soak: $(DEV)  ## every simulated scenario with many seeds: SEEDS=1000 of each
+	@SEEDS=$(or $(SEEDS),1000) $(PYTEST) -n $(CORES) --timeout 3600 tests/sim
 
 bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
 	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay

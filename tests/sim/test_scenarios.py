@@ -1,18 +1,26 @@
 """RPT through links that do harm: every byte arrives, both sides end, within bounds.
 
-`SEEDS=1000 pytest tests/sim` runs as many seeds of each as wanted; a failure names its own.
+`make soak SEEDS=1000` runs as many seeds of each as wanted. A failure names its seed and the
+capture that it left behind, with the keys inside.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 
+from rawproto import read
 from rawproto.impair import GilbertElliott, Impairment
 from rawproto.sim.flow import Flow
 from rawproto.sim.network import Network
+from rawproto.sim.record import record_packets
 from rawproto.transport.config import Config
 
 MS = 1_000_000
@@ -23,6 +31,21 @@ CLEAN = Impairment(rate_bps=10_000_000, delay_ns=20 * MS, queue_packets=50)
 
 def seeds(few: int) -> range:
     return range(SEEDS or few)
+
+
+@contextmanager
+def witnessed(network: Network, flow: Flow, seed: int) -> Iterator[None]:
+    """Keeps the packets in memory; a failure writes them down and says where, and which seed."""
+    kept = BytesIO()
+    writer = record_packets(network, [flow], kept)
+    try:
+        yield
+    except Exception as error:
+        writer.flush()
+        with NamedTemporaryFile(prefix=f"sim-{seed}-", suffix=".pcapng", delete=False) as file:
+            file.write(kept.getvalue())
+        error.add_note(f"seed {seed}; its packets: {file.name}")
+        raise
 
 
 def carry(
@@ -40,11 +63,12 @@ def carry(
     config = config or Config(congestion=("cubic", "newreno")[seed % 2])
     psk = bytes([7]) * 32 if seed % 4 >= 2 else b""
     flow = Flow(network, size, config=config, pinned=seed % 3 == 1, psk=psk)
-    assert network.run(lambda: flow.ended, int(limit_s * SECOND)), f"seed {seed}: not done"
-    assert flow.errors == {"client": None, "listener": None}, f"seed {seed}"
-    assert flow.done, f"seed {seed}: {flow.received} of {size} bytes"
-    sent = flow.client.sender.packets * flow.client.sender.mtu.size
-    assert sent < most_bytes * size + 50_000, f"seed {seed}: {sent} bytes sent"
+    with witnessed(network, flow, seed):
+        assert network.run(lambda: flow.ended, int(limit_s * SECOND)), "not done in time"
+        assert flow.errors == {"client": None, "listener": None}
+        assert flow.done, f"{flow.received} of {size} bytes"
+        sent = flow.client.sender.packets * flow.client.sender.mtu.size
+        assert sent < most_bytes * size + 50_000, f"{sent} bytes sent"
     return flow
 
 
@@ -184,3 +208,45 @@ def test_keys_change_under_way_and_nothing_is_lost() -> None:
         changes += flow.client.change_keys(network.now_ns)
     assert flow.done
     assert changes >= 2
+
+
+@pytest.mark.parametrize("seed", seeds(3))
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_clock_that_jumps_by_seconds_breaks_nothing(side: str, seed: int) -> None:
+    network = Network(seed, CLEAN, CLEAN)
+    flow = Flow(network, 2_000_000)
+    with witnessed(network, flow, seed):
+        for _ in range(60):
+            if network.run(lambda: flow.ended, SECOND):
+                break
+            # A host that was suspended: its monotonic clock leaps, and never goes back.
+            getattr(network, side).ahead_ns += network.rng.randrange(5) * SECOND
+        assert flow.done, f"{flow.received} bytes, {flow.errors}"
+
+
+def test_cost_of_a_simulation_follows_from_its_packets() -> None:
+    network = Network(1, CLEAN, CLEAN)
+    packets = [0]
+    network.tap = lambda now_ns, from_left, packet: packets.__setitem__(0, packets[0] + 1)
+    flow = Flow(network, 2_000_000)
+    assert network.run(lambda: flow.ended, 10 * SECOND)
+    # Each packet's arrival and each pause of the pacer is a turn; nothing is asked in between.
+    assert network.turns < 2.5 * packets[0]
+
+
+def test_failure_names_its_seed_and_leaves_its_packets_behind() -> None:
+    network = Network(4, CLEAN, CLEAN)
+    flow = Flow(network, 10_000)
+
+    def fail() -> None:
+        with witnessed(network, flow, 4):
+            network.run(lambda: flow.ended, SECOND)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail()
+    (note,) = caught.value.__notes__
+    assert note.startswith("seed 4; ")
+    path = Path(note.rpartition(" ")[2])
+    assert len(list(read(path))) > 10
+    path.unlink()
