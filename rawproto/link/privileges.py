@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from contextlib import suppress
 
 from rawproto.errors import PrivilegeError
@@ -74,9 +73,8 @@ def icmp_sockets_refused() -> PrivilegeError:
 
 def net_raw_remedy() -> str:
     """How this program would get CAP_NET_RAW, in a line."""
-    # A capability belongs to a file: setcap follows no symbolic link, and a script has none.
-    python = os.path.realpath(sys.executable)
-    return f"run it with sudo, or once: sudo setcap cap_net_raw+ep {python}"
+    # No setcap of sys.executable: that may be the system's, and so every Python program's.
+    return "run it with sudo, or from a copied interpreter (README.md, Privilege)"
 
 
 def drop_privileges() -> None:

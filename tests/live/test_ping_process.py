@@ -215,5 +215,5 @@ def test_without_any_way_to_ping_it_says_which_there_are(h1: lab.LiveHost) -> No
     words = [*UNPRIVILEGED, *PROCESS, "-c1", "127.0.0.1"]
     done = h1.run([*alone, *words], timeout=TIMEOUT_S)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    for way in ("sudo", "setcap cap_net_raw+ep", "net.ipv4.ping_group_range='0 2147483647'"):
+    for way in ("sudo", "README.md, Privilege", "net.ipv4.ping_group_range='0 2147483647'"):
         assert way in done.stderr

@@ -111,8 +111,8 @@ def test_probes_are_of_one_flow_and_as_the_privileged_ones_but_for_what_the_kern
 @pytest.mark.parametrize(
     ("method", "lacking"),
     [
-        ("udp", ["UDP socket", "no -T", "no NAT", "--pcap", "8 bytes", "sudo setcap"]),
-        ("icmp", ["ICMP socket", "no -T", "no NAT", "--pcap", "sudo setcap"]),
+        ("udp", ["UDP socket", "no -T", "no NAT", "--pcap", "8 bytes", "(README.md, Privilege)"]),
+        ("icmp", ["ICMP socket", "no -T", "no NAT", "--pcap", "(README.md, Privilege)"]),
     ],
 )
 def test_it_says_what_is_missing_and_how_to_have_it(
