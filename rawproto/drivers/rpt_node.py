@@ -74,6 +74,9 @@ class Node:
     def wake(self, connection: Connection) -> None:
         """A command was given: a turn follows."""
         self.endpoint.touch(connection)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self._loop.call_soon(self._soon)
@@ -126,7 +129,11 @@ class Node:
     def _arm(self, due_ns: int | None) -> None:
         """Has a turn come in time; one that comes early is cheaper than to set the timer anew."""
         armed_ns = self._armed_ns
-        if due_ns is not None and (armed_ns is None or due_ns < armed_ns):
+        if due_ns is None:
+            return
+        if due_ns <= time.monotonic_ns():  # to send a burst took longer than its pace
+            self._schedule()
+        elif armed_ns is None or due_ns < armed_ns:
             self._armed_ns = due_ns
             self._timer.arm(due_ns)
 
