@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.probe:
             address, port = connection.peer_address
             sys.stderr.write(f"{address} {port} answers\n")
+            await connection.stream.send_eof()
         else:
             await exchange(connection, arguments)
 

@@ -45,14 +45,21 @@ def config_of(arguments: argparse.Namespace) -> Config:
 async def exchange(connection: RPTConnection, arguments: argparse.Namespace) -> None:
     """Carries both ways until both sides have ended. Raises what ended the connection."""
     sending = asyncio.create_task(_send(connection))
+    closed = asyncio.create_task(connection.wait_closed())
     try:
         await _receive(connection)
         if connection.kind is not Kind.DGRAM:
-            await sending
+            # Who has ended its side and then closes wants no more of ours.
+            await asyncio.wait({sending, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+        if connection.error is not None:
+            raise connection.error
     finally:
-        sending.cancel()
-        with suppress(asyncio.CancelledError):
-            await sending
+        for task in (sending, closed):
+            task.cancel()
+            with suppress(asyncio.CancelledError, ConnectionLostError, ProtocolError):
+                await task
 
 
 async def _send(connection: RPTConnection) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 from rawproto.errors import EmitError, UsageError
 from rawproto.wire.address import pack_address
 
-__all__ = ["NameFinder", "is_address", "resolve"]
+__all__ = ["NameFinder", "is_address", "resolve", "resolve_all"]
 
 Family = Literal[4, 6]
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNSPEC}
@@ -29,16 +29,20 @@ def resolve(name: str, family: Family | None = None) -> str:
     Raises:
         UsageError: there is no such host, or none of that family.
     """
+    return resolve_all(name, family)[0]
+
+
+def resolve_all(name: str, family: Family | None = None) -> list[str]:
+    """All addresses of a host, the one that the system prefers first; see `resolve`."""
     try:
         found = socket.getaddrinfo(name, None, _FAMILIES[family], socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
         raise UsageError(f"{name}: {reason}") from None
-    _, _, _, _, address = found[0]
-    bare = str(address[0]).partition("%")[0]
     # The scope is kept as the user wrote it; a literal's tells more than its number.
     scope = name.partition("%")[2] if "%" in name else ""
-    return f"{bare}%{scope}" if scope else bare
+    bare = dict.fromkeys([str(address[0]).partition("%")[0] for *_, address in found])
+    return [f"{each}%{scope}" if scope else each for each in bare]
 
 
 def is_address(text: str) -> bool:

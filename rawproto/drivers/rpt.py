@@ -20,13 +20,19 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from rawproto.capture import Writer
-from rawproto.drivers.names import resolve
+from rawproto.drivers.names import resolve, resolve_all
 from rawproto.drivers.rpt_address import RPTAddress, parse_address
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.rpt_node import Node
 from rawproto.drivers.rpt_responder import Responder
 from rawproto.drivers.rpt_tap import TappedCarrier
-from rawproto.errors import LinkError, RawprotoError, UsageError
+from rawproto.errors import (
+    ConnectionLostError,
+    LinkError,
+    RawprotoError,
+    RefusedError,
+    UsageError,
+)
 from rawproto.link.rpt_carrier import Carrier, RawCarrier, UDPCarrier
 from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config
@@ -105,15 +111,24 @@ class connect:
         if not self._address.host or not self._address.port:
             raise UsageError(f"{self._address}: connecting takes a host and a port")
         loop = asyncio.get_running_loop()
-        host = await loop.run_in_executor(None, resolve, self._address.host, self._family)
+        hosts = await loop.run_in_executor(None, resolve_all, self._address.host, self._family)
+        for host in hosts[:-1]:
+            try:
+                return await self._connect_to(host)
+            except (RefusedError, ConnectionLostError, LinkError):
+                continue  # a host of several addresses need not listen on all of them
+        return await self._connect_to(hosts[-1])
+
+    async def _connect_to(self, host: str) -> RPTConnection:
+        family = family_of(host)
         carrier = _open_carrier(
-            self._address, family_of(host), peer=host, listens=False, capture=self._capture
+            self._address, family, peer=host, listens=False, capture=self._capture
         )
         endpoint = Endpoint(carrier.port, self._config, entropy=os.urandom, ceiling=carrier.ceiling)
         self._node = node = Node(endpoint, carrier)
         try:
             if self._address.carrier == "rpt":
-                self._responder = Responder(6 if ":" in host else 4)
+                self._responder = Responder(6 if family == 6 else 4)
             carrier_port = self._address.port if self._address.carrier == "rpt+udp" else 0
             machine = endpoint.connect(
                 (host, carrier_port), self._address.port, self._credentials, time.monotonic_ns()

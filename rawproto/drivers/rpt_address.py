@@ -37,6 +37,8 @@ def parse_address(text: str) -> RPTAddress:
         UsageError: it is none.
     """
     found = _FORM.fullmatch(text.strip())
-    if found is None or int(found[4]) > 0xFFFF:
-        raise UsageError(f"{text}: not an RPT address, such as rpt://10.0.0.2:4000")
+    if found is None:
+        raise UsageError(f"{text}: not an RPT address with its port, such as rpt://10.0.0.2:4000")
+    if int(found[4]) > 0xFFFF:
+        raise UsageError(f"{text}: a port is 0 to 65535")
     return RPTAddress(found[1] or "rpt", found[2] or found[3] or "", int(found[4]))

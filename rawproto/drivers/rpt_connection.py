@@ -298,10 +298,16 @@ class RPTConnection:
         return self._connection.config.kind
 
     async def close(self) -> None:
-        """Ends well: returns once all that was sent has arrived, or the linger time is up."""
+        """Ends well: returns once all that was sent has arrived, or the linger time is up.
+
+        Raises:
+            ConnectionLostError, ProtocolError: not all of it has, or the connection ended before.
+        """
         self._connection.close(time.monotonic_ns())
         self.wake()
         await self.wait_closed()
+        if self._error is not None:
+            raise self._error
 
     def abort(self, code: int = 0, reason: str = "") -> None:
         """Ends at once; what was not acknowledged may be lost."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import time
 from collections import deque
 from collections.abc import Callable
 
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.timer import Timer
-from rawproto.errors import LinkError, RefusedError
+from rawproto.errors import ConnectionLostError, LinkError, RefusedError
 from rawproto.link.rpt_carrier import Carrier
 from rawproto.transport.connection import Address, Connection, State
 from rawproto.transport.constants import BASE_PACKET_BYTES
@@ -107,7 +108,8 @@ class Node:
             elif error.errno in _REFUSED:
                 self.endpoint.on_unreachable(error.data, RefusedError("nobody listens there"))
             else:
-                self.endpoint.on_unreachable(error.data, LinkError("reach it", "", error.errno))
+                words = os.strerror(error.errno).lower()
+                self.endpoint.on_unreachable(error.data, ConnectionLostError(words))
 
     def _turn(self, now_ns: int) -> None:
         endpoint = self.endpoint

@@ -21,6 +21,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from hmac import compare_digest
 from typing import Any
@@ -71,6 +72,7 @@ from rawproto.wire.rpt_frames import (
     RetireConnectionIDFrame,
     StopSendingFrame,
     parse_frame,
+    parse_frames,
 )
 
 __all__ = ["Address", "Connection", "State"]
@@ -85,7 +87,6 @@ _PADDING = int(FrameType.PADDING)
 _STREAM_FIN = int(FrameType.STREAM_FIN)
 _STREAMS = int(FrameType.STREAM), _STREAM_FIN
 _ACKS = int(FrameType.ACK), int(FrameType.ACK_ECN)
-_CLOSE = bytes([FrameType.CLOSE])
 
 
 class State(Enum):
@@ -355,6 +356,8 @@ class Connection:
             error = NotAuthorizedError(reason)
         elif frame.code:
             error = RemoteProtocolError(frame.code, reason)
+        elif not self.streams.all_acked:
+            error = ConnectionLostError("the peer closed before it had all that was sent")
         # One CLOSE in return lets the peer forget us at once.
         self._close_frame = CloseFrame(CloseCode.NONE).emit()
         self._close_due = True
@@ -378,7 +381,7 @@ class Connection:
         if self.state in (State.CLOSING, State.DRAINING) and self._close_due:
             self._close_due = False
             # Message 3 goes first, or the listener could not open what follows.
-            return [*self._transmit_attempt(now_ns), self.sender.close(self._close_frame)]
+            return [*self._transmit_attempt(now_ns), self.sender.close(self._close_frame, now_ns)]
         packets = self._transmit_attempt(now_ns) if self.attempt is not None else []
         if self.state is State.ESTABLISHED:
             packets += self.sender.transmit(now_ns, limit, probing=self.attempt is None)
@@ -442,7 +445,9 @@ class Connection:
         elif self.config.keep_alive_ns and now_ns >= sender.active_ns + self.config.keep_alive_ns:
             self.ping()
         if self._linger_until_ns is not None and now_ns >= self._linger_until_ns:
-            self.abort(CloseCode.NONE, "", now_ns)
+            self._begin_closing(CloseCode.NONE, "", now_ns)
+            words = "closed before the peer had acknowledged all that was sent"
+            self._events.append(ConnectionClosed(ConnectionLostError(words)))
 
     def _dead_ns(self) -> int:
         """When the path counts as dead: silence counts from when there was something to answer."""
@@ -560,7 +565,10 @@ class Connection:
 
     def _answer_closing(self, frames: bytes, now_ns: int) -> None:
         """A packet came although CLOSE was sent: it is sent again, ever less often."""
-        if frames[:1] == _CLOSE:
+        closed = False
+        with suppress(WireError):
+            closed = any(isinstance(frame, CloseFrame) for frame in parse_frames(frames))
+        if closed:
             self.state = State.CLOSED  # both know
             self._close_due = False
             return

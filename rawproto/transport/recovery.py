@@ -71,7 +71,7 @@ class Recovery:
         self._delivered_ns = 0
         self._first_sent_ns = 0
         self._first_sample_ns: int | None = None
-        self._lost: dict[int, Burst] = {}  # declared lost, and perhaps still to come
+        self._lost: dict[int, Sent] = {}  # declared lost, and perhaps still to come
         self._spurious_round = False
 
     def burst(self, now_ns: int, app_limited: bool) -> Burst:
@@ -92,8 +92,8 @@ class Recovery:
             limited: the window is what keeps this side from sending.
 
         Returns:
-            The packets that it acknowledges for the first time, those of each range upwards, and
-            those that it shows lost.
+            The packets that it acknowledges for the first time, those of each range upwards and
+            those among them that were thought lost; and those that it shows lost.
         """
         sent, acked = self.sent, []
         before = self.in_flight
@@ -109,7 +109,7 @@ class Recovery:
                     size += packet[1]
                     newest, latest = number, packet
             if self._lost:
-                self._note_late(start, end)
+                acked += self._note_late(start, end)
         if latest is None:
             return acked, []
         self.in_flight -= size
@@ -148,15 +148,15 @@ class Recovery:
             )
         return acked, lost
 
-    def _note_late(self, start: int, end: int) -> None:
+    def _note_late(self, start: int, end: int) -> list[Sent]:
         """What was thought lost has come: if all of it has, the response to it is taken back."""
-        late = [number for number in self._lost if start <= number < end]
-        for number in late:
-            del self._lost[number]
+        numbers = [number for number in self._lost if start <= number < end]
+        late = [self._lost.pop(number) for number in numbers]
         self.spurious_packets += len(late)
         if late and not self._lost and self._spurious_round:
             self._spurious_round = False
             self.controller.on_spurious()
+        return late
 
     def _find_lost(self, now_ns: int) -> list[Sent]:
         """Packets sent so long, or so many packets, before one that came (RFC 9002 section 6.1)."""
@@ -183,7 +183,7 @@ class Recovery:
             del self.sent[number]
             size += packet[1]
             if packet[1]:
-                self._lost[number] = packet[0]
+                self._lost[number] = packet
         self.in_flight -= size
         self.lost_packets += len(lost)
         if self.tracer is not None:
@@ -211,8 +211,8 @@ class Recovery:
     def _forget_late(self, now_ns: int) -> None:
         """What was lost 3 PTO ago will not come any more."""
         horizon = now_ns - 3 * self.rtt.pto
-        for number, burst in list(self._lost.items()):
-            if burst.sent_ns > horizon:
+        for number, packet in list(self._lost.items()):
+            if packet[0].sent_ns > horizon:
                 break
             del self._lost[number]
             self._spurious_round = False

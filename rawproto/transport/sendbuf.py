@@ -110,10 +110,14 @@ class SendBuffer:
 
     def on_acked(self, start: int, end: int) -> int:
         """A part arrived: how many bytes became free."""
+        if end <= self.base:
+            return 0
+        if self.lost:  # another copy of what was to be sent again may have come
+            self._acked.add(max(start, self.base), end)
+            parts = [self._acked.missing(*each) for each in self.lost]
+            self.lost = [part for each in parts for part in each]
         if start > self.base:
             self._acked.add(start, end)
-            return 0
-        if end <= self.base:
             return 0
         if self._acked.starts and self._acked.starts[0] <= end:
             end = max(end, self._acked.ends[0])

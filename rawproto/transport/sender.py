@@ -347,8 +347,10 @@ class Sender:
         burst = recovery.burst(now_ns, False)
         return [self._seal(frames, burst, every, None, 0, 0, [("probe", size)], True)]
 
-    def close(self, frame: bytes) -> bytes:
-        """A packet of a CLOSE alone, about which nothing is remembered."""
+    def close(self, frame: bytes, now_ns: int) -> bytes:
+        """A packet of a CLOSE and of what is still to be acknowledged; it is not remembered."""
+        if self._acks.largest >= 0:
+            frame = self._acks.frame(now_ns, _ACK_ROOM) + frame
         burst = self.recovery.burst(self.active_ns, False)
         return self._seal(frame.ljust(_MIN_FRAMES, b"\0"), burst, 1, None, 0, 0, None, False)
 

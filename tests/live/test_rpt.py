@@ -238,11 +238,14 @@ def test_every_byte_arrives_through_a_cable_that_does_harm(
         listener.stdin.close()
         listener.stdin = None
         client = left.start("connect", "--accept-new", *words, address)
-        reader = threading.Thread(target=lambda: client.communicate(data, timeout=40))
+        told: list[bytes] = []
+        reader = threading.Thread(
+            target=lambda: told.append(client.communicate(data, timeout=40)[1])
+        )
         reader.start()
         output, said = listener.communicate(timeout=40)
         reader.join(40)
-        assert (client.returncode, listener.returncode) == (0, 0), said
+        assert (client.returncode, listener.returncode) == (0, 0), (told, said)
         assert output == data
 
 
@@ -304,3 +307,43 @@ def test_mtu_that_is_too_small_is_named(carrier: str, tmp_path: Path) -> None:
         with listening(right, "--keep", address):
             code, _, said = left.run("connect", "-z", "--accept-new", address)
         assert (code, "1200 are needed" in said) == (2, True), said
+
+
+def test_data_that_did_not_arrive_is_told_though_the_peer_had_ended_its_side(
+    peers: tuple[Peer, Peer],
+) -> None:
+    left, right = peers
+    address = address_of(right, "rpt", 4)
+    with listening(right, address) as listener:
+        assert listener.stdin is not None
+        assert listener.stdout is not None
+        listener.stdin.close()
+        listener.stdin = None
+        client = left.start("connect", "--accept-new", address)
+        assert client.stdin is not None
+        client.stdin.write(b"one\n")
+        client.stdin.flush()
+        assert listener.stdout.readline() == b"one\n"
+        listener.kill()
+        listener.wait(10)
+        _, said = client.communicate(b"lost\n", timeout=30)
+        assert client.returncode == 1, said
+
+
+def test_host_of_several_addresses_is_reached_on_the_one_that_listens(
+    peers: tuple[Peer, Peer],
+) -> None:
+    left, right = peers
+    with listening(right, "--keep", "rpt://0.0.0.0:4000"):
+        assert left.run("connect", "-z", "--accept-new", "rpt://h2:4000")[0] == 0
+    with listening(right, "--keep", "rpt://[::]:4000"):
+        assert left.run("keys", "forget", "rpt://h2:4000")[0] == 0
+        assert left.run("connect", "-z", "--accept-new", "rpt://h2:4000")[0] == 0
+
+
+def test_probe_ends_a_listener_of_one_client_well(peers: tuple[Peer, Peer]) -> None:
+    left, right = peers
+    address = address_of(right, "rpt", 4)
+    with listening(right, address) as listener:
+        assert left.run("connect", "-z", "--accept-new", address)[0] == 0
+        assert listener.wait(20) == 0

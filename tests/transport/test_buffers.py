@@ -148,3 +148,25 @@ def test_whole_shares_are_what_single_parts_would_have_been(
         assert len(rest) < share or end > size
     whole.on_lost(0, 1)
     assert whole.take_whole(1, 5, limit) == b""
+
+
+@given(st.integers(0, 1 << 32))
+def test_what_is_sent_twice_and_arrives_once_is_never_mixed_up(seed: int) -> None:
+    rng = random.Random(seed)
+    buffer, stream = SendBuffer(), rng.randbytes(60)
+    buffer.write(stream)
+    buffer.finish()
+    sent: list[tuple[int, int]] = []
+    for _ in range(2000):
+        if buffer.done:
+            break
+        if buffer.pending(10**9) and rng.random() < 0.6:
+            start, data, end = buffer.take(rng.randrange(1, 15), 10**9)
+            assert bytes(data) == stream[start:end]
+            sent.append((start, end))
+        elif sent:
+            # Any copy may be thought lost, or acknowledged, or both, in any order.
+            part = rng.choice(sent)
+            (buffer.on_lost if rng.random() < 0.5 else buffer.on_acked)(*part)
+    assert buffer.done
+    assert not buffer.lost
