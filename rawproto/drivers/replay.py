@@ -48,6 +48,12 @@ EARLY_NS = 150_000
 """How long before a packet is due to wake and watch the clock: a sleep may be late by less."""
 _GONE = frozenset({errno.ENETDOWN, errno.ENXIO, errno.ENODEV})
 """Errors that the next packet would meet too."""
+PATIENCE_NS = 500_000_000
+"""How long all neighbours together may keep a schedule waiting that do not answer."""
+LEAST_PATIENCE_NS = 10_000_000
+"""How long each of them may, once that is used up."""
+MOST_SILENT = 4096
+"""Destinations remembered as silent."""
 FAST_BURST = 64
 """Packets that are sent between two looks at the clock where none waits for it."""
 
@@ -183,6 +189,8 @@ class _Outlet(PaperOutlet):
             self._frame_outlet = Outlet(interface)
         # Opened with the first IP packet; where all are, so that a lack of privilege shows now.
         self._link = None if self._frame_outlet else BenchLink(interface, listen=False)
+        self._silent: set[str] = set()
+        self._patience_ns = PATIENCE_NS
         super().__init__(frames=self._frame_outlet is not None)
 
     def send(self, ready: bytes | Transmit) -> None:
@@ -192,12 +200,24 @@ class _Outlet(PaperOutlet):
             return
         if self._link is None:
             self._link = BenchLink(self._interface, listen=False)
-        until_ns = 0
+        dst_addr, until_ns = ready.dst_addr, 0
+        # The kernel asks for who was silent once, too; it is only not waited for any more.
+        patience_ns = 0 if dst_addr in self._silent else max(self._patience_ns, LEAST_PATIENCE_NS)
         while True:
+            asked_ns = time.monotonic_ns()
             try:
-                self._link.send_packet(ready)
+                self._link.send_packet(ready, patience_ns=patience_ns)
+                self._silent.discard(dst_addr)
                 return
             except LinkError as error:
+                if error.errno == errno.EHOSTUNREACH and error.operation == "resolve":
+                    self._patience_ns -= time.monotonic_ns() - asked_ns
+                    if len(self._silent) >= MOST_SILENT:
+                        self._silent.clear()
+                    self._silent.add(dst_addr)
+                    raise LinkError(
+                        "send to", dst_addr, error.errno, "nobody on the link answers for them"
+                    ) from None
                 until_ns = wait_for_room(error, until_ns)
             time.sleep(FULL_WAIT_NS / 1e9)
 

@@ -23,6 +23,7 @@ from rawproto.link.base import Transmitted
 from rawproto.link.interfaces import ARPHRD_ETHER, ARPHRD_LOOPBACK
 from rawproto.link.packet import Frame, PacketLink
 from rawproto.link.raw import RawLink, RewriteError
+from rawproto.link.routes import PATIENCE_NS
 from rawproto.link.sockets import SocketLink
 from rawproto.link.timestamps import ClockBridge
 from rawproto.machine import StampSource, Transmit
@@ -107,8 +108,12 @@ class BenchLink:
         """Readable when `receive` has something to say; -1 when closed."""
         return -1 if self._epoll.closed else self._epoll.fileno()
 
-    def send_packet(self, transmit: Transmit) -> int:
+    def send_packet(self, transmit: Transmit, *, patience_ns: int = PATIENCE_NS) -> int:
         """Sends an IP packet exactly as it is: when the call was entered, monotonic ns.
+
+        Args:
+            transmit: the packet.
+            patience_ns: how long a neighbour may take to answer, where we have to ask for it.
 
         Raises:
             LinkError: no way, nobody there to take it, or the kernel refuses.
@@ -129,7 +134,7 @@ class BenchLink:
         try:
             return raw.send(transmit)
         except RewriteError:
-            return self._forced_link().send(transmit)
+            return self._forced_link().send(transmit, patience_ns=patience_ns)
 
     def send_frame(self, frame: bytes, interface: str, token: int) -> int:
         """Sends a frame exactly as it is: when the call was entered, monotonic ns.

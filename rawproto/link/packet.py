@@ -40,7 +40,7 @@ from rawproto.link.options import (
     attach_filter,
 )
 from rawproto.link.privileges import raw_socket_refused
-from rawproto.link.routes import lookup, resolve_neighbor
+from rawproto.link.routes import PATIENCE_NS, lookup, resolve_neighbor
 from rawproto.link.sockets import SocketLink
 from rawproto.link.timestamps import Ancillary, ClockBridge, unpack_stamp
 from rawproto.machine import Datagram, StampSource, Transmit
@@ -244,19 +244,29 @@ class PacketLink(SocketLink):
 
     # -- a link of IP packets ------------------------------------------------------------------
 
-    def send(self, transmit: Transmit) -> int:
+    def send(self, transmit: Transmit, *, patience_ns: int = PATIENCE_NS) -> int:
         """Sends one IP packet under an Ethernet header to its next hop; see `link.base.Link.send`.
+
+        Args:
+            transmit: the packet.
+            patience_ns: how long the next hop may take to tell its MAC.
 
         Raises:
             LinkError: no way, nobody answers for the next hop, or the kernel refuses.
         """
         hop = self._hops.get(transmit.dst_addr)
         if hop is None or hop[0] < self._bridge.sample():
-            hop = self.resolve(transmit.dst_addr)
+            hop = self.resolve(transmit.dst_addr, patience_ns=patience_ns)
         return self._emit(hop[1] + transmit.data, hop[2], transmit)
 
-    def resolve(self, dst_addr: str) -> tuple[int, bytes, tuple[Any, ...]]:
+    def resolve(
+        self, dst_addr: str, *, patience_ns: int = PATIENCE_NS
+    ) -> tuple[int, bytes, tuple[Any, ...]]:
         """Finds out the next hop to `dst_addr` and its MAC, for `send` to use for a minute.
+
+        Args:
+            dst_addr: where a packet is to go in the end.
+            patience_ns: how long the next hop may take to answer.
 
         Returns:
             (good until, monotonic ns; what goes in front of the packet; its sockaddr_ll).
@@ -277,7 +287,7 @@ class PacketLink(SocketLink):
         header = b""
         if device.has_ethernet_header:
             header = EthernetHeader(
-                dst_addr=resolve_neighbor(route.next_hop, device.index),
+                dst_addr=resolve_neighbor(route.next_hop, device.index, timeout_ns=patience_ns),
                 src_addr=device.mac_addr,
                 ethertype=ethertype,
             ).emit()

@@ -25,7 +25,10 @@ from rawproto.link.netlink import NLM_F_ACK, NetlinkSocket, emit_attribute, pars
 from rawproto.link.options import bind_to_device
 from rawproto.wire.address import pack_address
 
-__all__ = ["Route", "lookup", "resolve_neighbor"]
+__all__ = ["PATIENCE_NS", "Route", "lookup", "resolve_neighbor"]
+
+PATIENCE_NS = 10**9
+"""How long a neighbour may take to answer."""
 
 RouteKind = Literal["unicast", "local", "broadcast", "anycast", "multicast"]
 
@@ -179,7 +182,7 @@ def _read_route(answer: bytes, dst_addr: str, src_addr: str | None) -> Route:
     )
 
 
-def resolve_neighbor(next_hop: str, interface: str | int, *, timeout_ns: int = 10**9) -> str:
+def resolve_neighbor(next_hop: str, interface: str | int, *, timeout_ns: int = PATIENCE_NS) -> str:
     """The MAC address of a next hop on the link, found out by the kernel if need be.
 
     Args:

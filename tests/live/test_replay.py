@@ -138,6 +138,26 @@ def test_packets_captured_without_ethernet_get_a_header_to_their_next_hop(
             ]
 
 
+def test_silent_neighbours_do_not_stop_the_schedule(hosts: Hosts, tmp_path: Path) -> None:
+    # With a wrong checksum they go by a packet socket, for which we ask for neighbours ourselves.
+    packets: list[tuple[float, Packet | bytes]] = [
+        (n, IP(src=A, dst=f"10.98.0.{100 + n % 20}", chksum=0xDEAD) / UDP(sport=7, dport=9))
+        for n in range(40)
+    ]
+    packets.append((40.0, IP(src=A, dst=B, chksum=0xDEAD) / UDP(sport=7, dport=9) / b"alive"))
+    with ExitStack() as stack:
+        with hosts[1].entered():
+            wire = stack.enter_context(PacketLink("rplk-b", ignore_outgoing=True))
+        done = replay(hosts[0], "--json", save(tmp_path / "x.pcap", packets, link_type=101))
+        found = [Ether(frame.data) for frame in wire.receive_frames(1000)]
+    assert done.returncode == 1
+    summary = json.loads(done.stdout)
+    assert summary["refused"] == {"nobody on the link answers for them": 40}
+    assert summary["packets"] == 1
+    assert summary["duration_ms"] < 3000
+    assert [bytes(each[UDP].payload)[:5] for each in found if UDP in each] == [b"alive"]
+
+
 def test_rounds_rates_and_limits(hosts: Hosts, wire: PacketLink, tmp_path: Path) -> None:
     path = save(tmp_path / "x.pcap", [(n * 1000, udp(n)) for n in range(4)])
     done = replay(hosts[0], "-i", "rplk-a", "--rate", 1000, "--loop", 0, "-c", 10, "--json", path)
