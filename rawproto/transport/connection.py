@@ -155,8 +155,7 @@ class Connection:
         self.peer_key = b""
         self.log_cid = cid
         self.secrets = (b"", b"")
-        self.packets_received = 0
-        self.forgeries = 0
+        self.packets_received = self.forgeries = 0
         self._events: deque[Event] = deque()
         self._control = Control()
         self.streams = Streams(
@@ -182,8 +181,7 @@ class Connection:
         self._datagrams: deque[bytes] = deque()
         self._linger_until_ns: int | None = None
         self._close_frame = b""
-        self._close_until_ns = 0
-        self._close_answers = 0
+        self._close_until_ns = self._close_answers = 0
         self._close_due = False
 
     # --- the beginning ---
