@@ -45,7 +45,7 @@ _MAX_DEPTH = 16
 """How deep brackets nest."""
 
 Family = Literal[4, 6] | None
-_FAMILIES: dict[str, Family] = {"ipv4": 4, "ipv6": 6, "address": None}
+_FAMILIES: dict[str, Family] = {"ipv4": 4, "ipv6": 6, "address": None, "arp": 4}
 _HOST_NAME = re.compile(r"(?=[^:]*[a-zA-Z])[\w.-]{1,253}", re.ASCII)
 """What may be the name of a host: no address that was mistyped has a letter and no colon."""
 
@@ -298,7 +298,8 @@ class TermParser:
         except ValueError as error:
             if isinstance(error, NotationError):
                 raise
-            if self._resolve and shape.kind in _FAMILIES and _HOST_NAME.fullmatch(word):
+            is_host = shape.kind in _FAMILIES and shape.bits != 48  # ARP's: neither is hardware
+            if self._resolve and is_host and _HOST_NAME.fullmatch(word):
                 return Constant(self._address_of(self._resolve, shape, word, token))
             shown = word if len(word) <= 80 else f"{word[:77]}..."
             reason = f"{label}={shown}: {error}"

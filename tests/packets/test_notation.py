@@ -25,6 +25,7 @@ from rawproto import (
 )
 from rawproto.errors import EmitError, UsageError
 from rawproto.packets.notation import MAX_DATA_BYTES, MAX_PACKETS, NotationError, craft
+from rawproto.wire.arp import ARPMessage
 from rawproto.wire.dns import DNSMessage
 from rawproto.wire.dns_rdata import MX, TXT, A
 from rawproto.wire.dns_record import DNSQuestion, DNSRecord, EDNSOption, OPTRecord
@@ -224,6 +225,20 @@ def test_names_of_hosts_are_looked_up_in_the_family_of_their_field() -> None:
     assert "10.0.0.3" in repr(error)
     with pytest.raises(NotationError, match=r"h9: no such host \(at character 15\)"):
         craft("ipv4 dst_addr=h9", resolve=resolve)
+
+
+def test_host_by_name_in_arp_is_its_ipv4_address() -> None:
+    asked = []
+
+    def resolve(name: str, family: object) -> str:
+        asked.append((name, family))
+        return "10.99.1.2"
+
+    (packet,) = craft("arp target_protocol_addr=h2", resolve=resolve)
+    assert packet.layers == (ARPMessage(target_protocol_addr="10.99.1.2"),)
+    assert asked == [("h2", 4)]
+    with pytest.raises(NotationError, match="neither dotted IPv4 nor hexadecimal"):
+        craft("arp target_hardware_addr=h2", resolve=resolve)
 
 
 @pytest.mark.parametrize("mistyped", ["10.0.0.256", "10.0.0", "fe80::g", "1.2.3.4.5"])
