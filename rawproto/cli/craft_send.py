@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="wait out the time for every packet, for duplicates",
     )
-    how.add_argument("--count", type=int, default=1, metavar="N", help="send all N times (1)")
+    how.add_argument("-c", "--count", type=int, default=1, metavar="N", help="send all N times (1)")
     pace = how.add_mutually_exclusive_group()
     pace.add_argument(
         "--rate", type=float, metavar="PPS", help="packets a second (as fast as it goes)"
@@ -60,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pace.add_argument(
         "--interval", type=float, default=0.0, metavar="SECONDS", help="from packet to packet"
     )
-    how.add_argument("--interface", metavar="NAME", help="leave by this one (what routes say)")
+    how.add_argument(
+        "-i", "--interface", metavar="NAME", help="leave by this one (what routes say)"
+    )
     how.add_argument(
         "--as-is",
         action="store_true",

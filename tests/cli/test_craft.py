@@ -260,6 +260,8 @@ def test_what_is_shown_decodes_to_what_was_given(shown: Any) -> None:
         (["--fragment", "100", "arp"], "IP header"),
         (["--python", "ipv4 ttl=0..255 dscp=0..63"], "more than 4096 packets"),
         (["--count", "2", "ipv4"], "--count says how to send; add --send"),
+        (["-c", "2", "ipv4"], "--count says how to send"),
+        (["-i", "lo", "ipv4"], "--interface says how to send"),
         (["--interface", "lo", "ipv4"], "--interface says how to send"),
     ],
 )
