@@ -67,7 +67,7 @@ class IPv4Header(Layer):
         protocol: None takes that of the layer inside, 255 (reserved) where it has none.
         checksum: of the header; None computes.
         src_addr: `0.0.0.0` is what the sending side fills in.
-        dst_addr: likewise never filled in.
+        dst_addr: nobody fills it in.
         options: in order.
     """
 
