@@ -244,7 +244,7 @@ def _stacks(found: Dissection, row: Row) -> tuple[str, str]:
             break
         theirs.append(word)
     ours = []
-    for index, layer in enumerate(found.layers):
+    for index, layer in enumerate(_shared(found)):
         names = _peer(layer)[0].split()
         same = index < len(theirs) and theirs[index] in names
         ours.append(theirs[index] if same else names[0])
@@ -254,7 +254,7 @@ def _stacks(found: Dissection, row: Row) -> tuple[str, str]:
 def _layers(found: Dissection, row: Row) -> Iterator[tuple[str, object, object]]:
     verdicts = dict(checksums(found))
     seen: Counter[str] = Counter()
-    for index, layer in enumerate(found.layers):
+    for index, layer in enumerate(_shared(found)):
         for word in _peer(layer)[1].split():
             names, _, attribute = word.partition("=")
             factor, _, attribute = attribute.rpartition("*")
@@ -271,6 +271,11 @@ def _layers(found: Dissection, row: Row) -> Iterator[tuple[str, object, object]]
             # An address of no bytes is "" to us.
             theirs = ours if ours == "" and theirs is None else theirs
             yield names, ours, _alike(theirs, ours) if theirs is not None else None
+
+
+def _shared(found: Dissection) -> list[Layer]:
+    """The layers that tshark has too; RPT, which stands innermost, is ours alone."""
+    return [layer for layer in found.layers if layer.layer != "rpt"]
 
 
 def _peer(layer: Layer) -> tuple[str, str]:
