@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -44,10 +45,36 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 
 
+_VALUE = re.compile(
+    r"argument (?P<option>\S+): (invalid (?P<kind>int|float) value: '(?P<value>.*)'"
+    r"|expected one argument)",
+    re.DOTALL,
+)
+"""argparse's words on a value that is none, in Python's terms."""
+
+
+def _value_words(match: re.Match[str]) -> str:
+    if match["kind"] is None:
+        return f"{match['option']}: needs a value"
+    number = "a whole number" if match["kind"] == "int" else "a number"
+    return f"{match['option']} {match['value']}: must be {number}"
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and how to learn more."""
 
+    def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        arguments, strange = self.parse_known_args(words)
+        if strange:
+            # The word behind an unknown option may be its value: whose it is, nobody knows.
+            options = [word for word in strange if word.startswith("-") and word != "-"]
+            self.error(
+                f"unknown {'option' if options else 'words'}: {' '.join(options or strange)}"
+            )
+        return arguments
+
     def error(self, message: str) -> NoReturn:
+        message = _VALUE.sub(_value_words, message)
         sys.stderr.write(f"{self.prog}: {message} (see {self.prog} --help)\n")
         raise SystemExit(USAGE_ERROR)
 

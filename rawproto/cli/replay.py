@@ -43,11 +43,41 @@ INTERRUPTED = 130
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
 
 
+_TCPREPLAY = {
+    ("-x", "--multiplier"): "--speed X",
+    ("-p", "--pps"): "--rate PPS",
+    ("-M", "--mbps"): "--bits 10M",
+    ("-t", "--topspeed"): "--fast",
+    ("-l",): "--loop N",
+    ("-L", "--limit"): "-c N",
+    ("--intf1",): "-i NAME",
+}
+"""tcpreplay's options, and what they are called here."""
+
+
+class _Elsewhere(argparse.Action):
+    """Tells what another tool's option is called here."""
+
+    def __init__(self, option_strings: list[str], dest: str, const: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs="?", const=const, help=help)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        _space: object,
+        _values: object,
+        option: str | None = None,
+    ) -> None:
+        parser.error(f"{option}: here it is {self.const}")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which packets, when, with what changed."""
     parser.add_argument("file", metavar="FILE", help="pcap or pcapng, gzipped or not; - is stdin")
     parser.add_argument("-i", dest="interface", metavar="NAME", help="interface to send by")
     parser.add_argument("--filter", metavar="EXPR", default="", help="as in pcap-filter(7)")
+    for names, ours in _TCPREPLAY.items():
+        parser.add_argument(*names, action=_Elsewhere, const=ours, help=argparse.SUPPRESS)
 
     pace = parser.add_argument_group("when (as they were captured)")
     how = pace.add_mutually_exclusive_group()

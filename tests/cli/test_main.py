@@ -89,7 +89,7 @@ def test_a_verb_gets_its_options_and_its_exit_code_is_ours(
     with pytest.raises(SystemExit):
         main(["fake", "-c", "three"])
     assert capsys.readouterr().err == (
-        "rawproto fake: argument -c: invalid int value: 'three' (see rawproto fake --help)\n"
+        "rawproto fake: -c three: must be a whole number (see rawproto fake --help)\n"
     )
 
 

@@ -122,6 +122,26 @@ def test_bad_input_is_told_before_anything_is_sent(
     assert words in err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-x", "10"], "-x: here it is --speed X"),
+        (["--topspeed"], "--topspeed: here it is --fast"),
+        (["--pps=5"], "--pps: here it is --rate PPS"),
+        (["-z", "10"], "unknown option: -z"),
+        (["-c", "x"], "-c x: must be a whole number"),
+        (["--speed", "x"], "--speed x: must be a number"),
+    ],
+)
+def test_options_that_are_none_are_told_in_ones_own_words(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["replay", "--dry-run", *words, TCP])
+    error = f"rawproto replay: {told} (see rawproto replay --help)\n"
+    assert capsys.readouterr() == ("", error)
+
+
 def test_damaged_file_ends_in_a_line_behind_what_was_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
