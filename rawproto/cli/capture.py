@@ -4,7 +4,7 @@ examples:
   rawproto capture                              everything, a line a packet
   rawproto capture -i eth0 'tcp port 80'        what passes a filter, see pcap-filter(7)
   rawproto capture -i any port 53 -w dns.pcapng until Ctrl-C, with interfaces and directions
-  rawproto capture -w - | tshark -r -           into a pipe, as it comes
+  rawproto capture -w - | rawproto decode -v -  into a pipe, as it comes: every name and value
   rawproto capture -w ring.pcapng --rotate-size 100M --keep 10
   rawproto capture --list                       the interfaces
 
@@ -72,6 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", action="count", help="no names for addresses: there never are, so this is ignored"
     )
+    parser.add_argument("-l", dest="flush", action="store_true", help="show line by line")
+    parser.add_argument(
+        "-U", action="store_true", help="write as packets come: it always does, so this is ignored"
+    )
     parser.add_argument(
         "-B", dest="buffer", type=_size, default="32M", metavar="SIZE", help="of the ring (32M)"
     )
@@ -79,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time", dest="seconds", type=_seconds, metavar="SECONDS", help="end after so long"
     )
     parser.add_argument(
-        "--list", action="store_true", help="show the interfaces, and capture nothing"
+        "-D", "--list", action="store_true", help="show the interfaces, and capture nothing"
     )
     parser.add_argument("--json", action="store_true", help="JSON Lines, of packets or interfaces")
 
@@ -139,6 +143,8 @@ def _show(arguments: argparse.Namespace, options: CaptureOptions) -> int:
     """Packets as lines."""
     from rawproto.cli.capture_text import JSONLines, TextLines
 
+    if arguments.flush:
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with CaptureSource(options) as source:
         drop_privileges()
         _announce(options)

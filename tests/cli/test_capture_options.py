@@ -28,6 +28,11 @@ def test_seconds_may_have_a_fraction() -> None:
     assert parsed("--time", "0.25").seconds == 250_000_000
 
 
+def test_tcpdumps_letters_are_known() -> None:
+    words = parsed("-lnUD", "udp")
+    assert (words.flush, words.list, words.filter) == (True, True, ["udp"])
+
+
 def test_filter_may_stand_before_and_between_options_in_one_or_several_words() -> None:
     for words in (
         ["udp", "port", "53", "-c1"],
