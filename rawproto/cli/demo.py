@@ -19,7 +19,7 @@ from pathlib import Path
 from rawproto.capture import RPT_KEY_LOG, CapturedPacket
 from rawproto.capture.pcapng_writer import PcapngWriter
 from rawproto.cli.demo_rpt import show_talk, talk
-from rawproto.cli.render import Style
+from rawproto.cli.render import Style, draw_in_ascii
 from rawproto.errors import LinkError, UsageError
 from rawproto.lab import LiveHost, become_root, chain, is_privileged, pair, up
 from rawproto.lab.picture import draw, table
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the demonstration: the exit code."""
+    draw_in_ascii(sys.stdout)
     page = Page(Style(sys.stdout, arguments.color))
     capture = create(Path(arguments.file))
     privileged = is_privileged()

@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from rawproto.cli.lab_link import describe, link_table, settings, show
+from rawproto.cli.render import draw_in_ascii
 from rawproto.errors import UsageError
 from rawproto.lab.links import choose
 from rawproto.lab.namespaces import become_root
@@ -218,7 +219,8 @@ def _up(args: argparse.Namespace) -> int:
         print(json.dumps(_description(name, network.keeper.pid, topology)))
     else:
         alone = sum(entry.alive for entry in registry.entries()) == 1
-        _print(_picture(name, topology, took_ms, alone, choose(topology)))
+        draw_in_ascii(sys.stdout)
+        print(_picture(name, topology, took_ms, alone, choose(topology)))
     return 0
 
 
@@ -465,9 +467,3 @@ def _own_name() -> str:
     called = sys.argv[0]
     by_path = os.path.basename(called) == "rawproto" and "/" in called
     return called if by_path and shutil.which("rawproto") is None else "rawproto"
-
-
-def _print(text: str) -> None:
-    """Prints what may hold box-drawing characters, also where the terminal knows none."""
-    encoding = sys.stdout.encoding or "ascii"
-    print(text.encode(encoding, "replace").decode(encoding))

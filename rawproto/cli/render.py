@@ -1,7 +1,8 @@
-"""What the verbs print with: JSON Lines, numbers and, on a terminal, colour."""
+"""What the verbs print with: JSON Lines, numbers, drawings and, on a terminal, colour."""
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,6 +14,8 @@ SCHEMA = 1
 """Version of the JSON records; it counts up when a field changes its meaning."""
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+_ASCII = str.maketrans("─│┌┐└┘├┤┬┴┼→←…", "-|+++++++++><.")
 
 
 def milliseconds(ns: float | None) -> float | None:
@@ -38,18 +41,32 @@ def _encoder() -> Callable[[object], str]:
     return json.JSONEncoder(ensure_ascii=False).encode
 
 
+def draw_in_ascii(stream: TextIO) -> None:
+    """Has lines and arrows written as `-`, `|`, `+`, `>` where the stream's encoding has none.
+
+    The rest that it can't encode becomes `?`.
+    """
+    codecs.register_error("rawproto-ascii", _in_ascii)
+    stream.reconfigure(errors="rawproto-ascii")  # type: ignore[attr-defined]
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end].translate(_ASCII)
+    return text.encode("ascii", "replace").decode(), error.end
+
+
 class Style:
-    """Colours for one stream, or none: NO_COLOR and --color decide."""
+    """Colours for one stream, or none: NO_COLOR, TERM=dumb and --color decide."""
 
     def __init__(self, stream: TextIO, choice: Literal["auto", "always", "never"]) -> None:
         """
         Args:
             stream: where the text goes.
-            choice: `auto` colours on a terminal unless NO_COLOR is set.
+            choice: `auto` colours on a terminal that can, unless NO_COLOR is set.
         """
-        self.on = choice == "always" or (
-            choice == "auto" and not os.environ.get("NO_COLOR") and stream.isatty()
-        )
+        wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.on = choice == "always" or (choice == "auto" and wanted and stream.isatty())
 
     def __call__(self, text: str, *names: str) -> str:
         """The text in the styles named (bold, dim, red, green, yellow, cyan)."""

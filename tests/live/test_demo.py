@@ -98,8 +98,9 @@ def test_demo_traces_the_delay_that_it_tells_of_and_no_search_for_neighbours(
 
 
 def test_long_command_goes_on_behind_its_pipe(tmp_path: Path) -> None:
-    talk = [line for line in demo(cwd=tmp_path).stdout.splitlines() if "rpt://" in line]
-    assert talk
+    done = demo(cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    talk = [line for line in done.stdout.splitlines() if "rpt://" in line]
     assert max(map(len, talk)) <= 80
 
 
@@ -107,6 +108,14 @@ def test_demo_is_plain_where_colour_is_not_wanted(tmp_path: Path) -> None:
     assert "\x1b" not in demo(cwd=tmp_path).stdout
     coloured = demo("--color=always", cwd=tmp_path, NO_COLOR="1").stdout
     assert "\x1b[1m" in coloured
+
+
+def test_demo_draws_in_ascii_where_the_locale_has_no_lines(tmp_path: Path) -> None:
+    done = demo(cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert "-- Two hosts on this machine, and a cable between them ---" in done.stdout
+    assert "\n  h1 -- h2\n" in done.stdout
 
 
 def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
