@@ -18,7 +18,7 @@ import textwrap
 from collections.abc import Iterator
 
 from rawproto.errors import UsageError
-from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry
+from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry, layer_name
 from rawproto.packets.shapes import REQUIRED, Field, Form, Items, Row, Scalar, Shape, Struct
 from rawproto.packets.values import nearest, parse_value, spelled
 
@@ -55,10 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         lines: Iterator[str] = (f"{name:<22}{title}" for name, title in LAYERS.items())
     else:
-        if arguments.name not in LAYERS:
+        name = layer_name(arguments.name)
+        if name not in LAYERS:
             near = nearest(arguments.name, LAYERS) or "; without a name all are listed"
             raise UsageError(f"unknown layer {arguments.name}{near}")
-        entry = layer_entry(arguments.name)
+        entry = layer_entry(name)
         width = min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)
         lines = _layer(entry, _form(entry, arguments.form), width)
     sys.stdout.writelines(f"{line.rstrip()}\n" for line in lines)

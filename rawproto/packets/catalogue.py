@@ -44,10 +44,10 @@ from rawproto.wire.icmp_ext import ICMPExtensions
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
 from rawproto.wire.layer import Layer
-from rawproto.wire.tcp import TCPHeader
+from rawproto.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, TCPHeader
 from rawproto.wire.udp import UDPHeader
 
-__all__ = ["LAYERS", "LayerEntry", "layer_entry"]
+__all__ = ["LAYERS", "LayerEntry", "layer_entry", "layer_name"]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -182,6 +182,23 @@ _LAYERS: dict[str, tuple[str, str, tuple[tuple[type[Layer], Iterable[int]], ...]
 LAYERS: dict[str, str] = {name: title for name, (title, _, _) in _LAYERS.items()}
 """Every layer by name, with what it is."""
 
+_ALIASES = {
+    "ip": "ipv4",
+    "ip6": "ipv6",
+    "ether": "ethernet",
+    "icmp6": "icmpv6",
+}
+
+
+def layer_name(word: str) -> str:
+    """The name of the layer that a word means: in small letters, and for tcpdump's names ours.
+
+    A word that means none comes back as some name that no layer has.
+    """
+    low = word.lower()
+    return _ALIASES.get(low, low)
+
+
 # Options and objects by the annotation of the field that holds them.
 _OPTIONS: dict[str, dict[str, type]] = {
     "IPv4Option": {
@@ -256,6 +273,20 @@ _RECORD_DATA: dict[str, type[dns_rdata.RecordData]] = {
     },
     "unknown": dns_rdata.UnknownData,
 }
+
+_TCP_LETTERS = {
+    "F": FIN,
+    "S": SYN,
+    "R": RST,
+    "P": PSH,
+    "A": ACK,
+    ".": ACK,
+    "U": URG,
+    "E": ECE,
+    "W": CWR,
+    "e": AE,
+}
+"""As tcpdump and hping write them."""
 
 _ADDRESS_BITS: dict[int, Kind] = {32: "ipv4", 48: "mac", 128: "ipv6"}
 
@@ -375,7 +406,14 @@ def _scalar(kind: Any, name: str, annotation: str) -> Scalar:
         if name == "role":
             names = icmp_objects.InterfaceInformation.roles
         flags = getattr(kind, "flag_names", {}).get(name)
-        return Scalar(kind="number", bits=bits, optional=optional, names=names, flags=flags)
+        return Scalar(
+            kind="number",
+            bits=bits,
+            optional=optional,
+            names=names,
+            flags=flags,
+            letters=_TCP_LETTERS if flags is TCPHeader.flag_names["flags"] else {},
+        )
     if annotation == "bool":
         return Scalar(kind="boolean", bits=bits)
     if annotation == "bytes":

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
-from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry
+from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry, layer_name
 from rawproto.packets.lexer import NotationError, Token
 from rawproto.packets.shapes import Field, Form, Scalar
 from rawproto.packets.sweep import Chosen, Constant, Node, built, choices
@@ -122,12 +122,13 @@ class _Parser(TermParser):
             return Constant(token.content)
         if token.kind != "word":
             raise self._unexpected(token, "a layer or a payload")
-        if token.text not in LAYERS:
+        name = layer_name(token.text)
+        if name not in LAYERS:
             near = nearest(token.text, LAYERS) or (
                 "; `rawproto layers` lists all, and data is written text:, hex:, file: or random:"
             )
             raise NotationError(f"unknown layer {token.text}{near}", token.position)
-        return self._fields_of_layer(layer_entry(token.text), token)
+        return self._fields_of_layer(layer_entry(name), token)
 
     def _fields_of_layer(self, entry: LayerEntry, name: Token) -> Node:
         given: dict[str, Node] = {}
@@ -142,7 +143,9 @@ class _Parser(TermParser):
             token = self._next()
             field = self._field(entry, forms, token)
             if not self._take("="):
-                missing = "a / before the layer" if token.text in LAYERS else "= and a value"
+                missing = (
+                    "a / before the layer" if layer_name(token.text) in LAYERS else "= and a value"
+                )
                 raise NotationError(f"{token.text} without {missing}", token.position)
             if token.text in seen:
                 raise NotationError(f"{entry.name}.{token.text} is given twice", token.position)
@@ -202,7 +205,7 @@ class _Parser(TermParser):
             others = [each for each in entry.forms if token.text in each.fields]
             if others:
                 which = f"; that of {entry.selector}={_number_of(entry, others[0])} has"
-            elif token.text in LAYERS:
+            elif layer_name(token.text) in LAYERS:
                 which = "; layers are separated by /"
             else:
                 which = nearest(token.text, form.fields)

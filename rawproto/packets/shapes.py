@@ -34,6 +34,7 @@ class Scalar:
         optional: whether None is a value: compute, or leave out.
         names: numbers that have one.
         flags: bit mask to name; None where the number is no set of flags.
+        letters: flag by the one letter that tcpdump has for it, where it has.
         words: the only texts that are allowed; empty for any.
     """
 
@@ -42,6 +43,7 @@ class Scalar:
     optional: bool = False
     names: Mapping[int, str] = dataclasses.field(default_factory=dict)
     flags: Mapping[int, str] | None = None
+    letters: Mapping[str, int] = dataclasses.field(default_factory=dict)
     words: tuple[str, ...] = ()
 
 

@@ -3,7 +3,7 @@
 ::
 
     number     64   0x40   0b1000000   a name of the field's (udp, time_exceeded, AAAA)
-    flags      SYN,ACK   SYN+ACK   0x12   SYN+0x100
+    flags      SYN,ACK   SYN+ACK   0x12   SYN+0x100   of TCP tcpdump's letters too: S.   SA
     boolean    true false yes no on off 1 0
     addresses  10.0.0.1   fe80::1   02:00:00:00:00:01
     bytes      hex:0001   text:hello   0x0001   "hello"   random:8   file:NAME
@@ -126,6 +126,9 @@ def _flags(shape: Scalar, word: str) -> int:
             value |= _number(shape, part)
         elif _letters(part) in masks and part:
             value |= masks[_letters(part)]
+        elif part and set(part) <= shape.letters.keys():
+            for letter in part:
+                value |= shape.letters[letter]
         else:
             names = ", ".join(sorted(shape.flags.values()))
             raise ValueError(f"{part!r} is none of its flags: {names}")

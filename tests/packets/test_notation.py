@@ -32,7 +32,7 @@ from rawproto.wire.dns_record import DNSQuestion, DNSRecord, EDNSOption, OPTReco
 from rawproto.wire.icmp_objects import InterfaceInformation, MPLSLabel, MPLSLabelStack
 from rawproto.wire.ipv4_options import RecordRoute, SourceRoute, Timestamp
 from rawproto.wire.ndp_options import SourceLinkLayerAddress
-from rawproto.wire.tcp import ACK, AE, SYN
+from rawproto.wire.tcp import ACK, AE, CWR, SYN
 from rawproto.wire.tcp_options import MSS, SACK, NoOperation, SACKPermitted, Timestamps
 
 
@@ -227,6 +227,20 @@ def test_names_of_hosts_are_looked_up_in_the_family_of_their_field() -> None:
         craft("ipv4 dst_addr=h9", resolve=resolve)
 
 
+@pytest.mark.parametrize(
+    ("letters", "flags"),
+    [("S", SYN), ("SA", SYN | ACK), ("S.", SYN | ACK), ("S,A", SYN | ACK), ("AE", AE), ("W", CWR)],
+)
+def test_flags_of_tcp_have_letters(letters: str, flags: int) -> None:
+    assert one(f"tcp flags={letters}").layers == (TCPHeader(flags=flags),)
+
+
+@pytest.mark.parametrize("words", ["IP / TCP", "ip / tcp", "IPv4 / Tcp"])
+def test_layers_go_by_other_cases_and_by_tcpdumps_names(words: str) -> None:
+    assert one(words) == IPv4Header() / TCPHeader()
+    assert one("ether / ip6 / icmp6") == one("ethernet / ipv6 / icmpv6")
+
+
 def test_host_by_name_in_arp_is_its_ipv4_address() -> None:
     asked = []
 
@@ -388,7 +402,7 @@ def test_iterating_again_makes_the_packets_again() -> None:
         ("ipv7", 0, "unknown layer ipv7, perhaps ipv"),
         ("ipv4 / tpc", 7, "unknown layer tpc, perhaps tcp"),
         ("ipv4 / zzz", 7, "`rawproto layers` lists all"),
-        ("ipv4 / ether", 7, "perhaps ethernet"),
+        ("ipv4 / etherned", 7, "perhaps ethernet"),
         ("ipv4 dst=1", 5, "ipv4 has no field dst, perhaps dst_addr"),
         ("tcp dport=1", 4, "tcp has no field dport, perhaps dst_port"),
         ("tcp seq=1", 4, "perhaps sequence_number"),
