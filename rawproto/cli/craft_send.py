@@ -15,6 +15,7 @@ granted between two turns, so that the summary is always told. What sends is imp
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from rawproto.capture import CapturedPacket, open_writer
 from rawproto.cli.signals import Wishes
-from rawproto.errors import RawprotoError, UsageError
+from rawproto.errors import LinkError, RawprotoError, UsageError
 from rawproto.wire.layer import Packet
 
 if TYPE_CHECKING:
@@ -120,11 +121,17 @@ def run(packets: Iterable[Packet], arguments: argparse.Namespace) -> int:
                 raise UsageError("--pcap -: a capture of what is sent needs a file")
             record = stack.enter_context(open_writer(arguments.pcap)).write
         wakener = stack.enter_context(_wakener())
-        if arguments.answer is None:
-            return _send(packets, options, report, record, wakener)
-        options["timeout_ns"] = _nanoseconds("--answer", arguments.answer)
-        options["wait_for"] = "all" if arguments.all_answers else "first"
-        return _ask(packets, options, report, record, wakener)
+        act = _send
+        if arguments.answer is not None:
+            act = _ask
+            options["timeout_ns"] = _nanoseconds("--answer", arguments.answer)
+            options["wait_for"] = "all" if arguments.all_answers else "first"
+        try:
+            return act(packets, options, report, record, wakener)
+        except LinkError as error:
+            if error.errno == errno.EMSGSIZE and arguments.fragment is None:
+                error.reason += "; --fragment SIZE cuts packets"
+            raise
 
 
 Record = Callable[[CapturedPacket], None] | None

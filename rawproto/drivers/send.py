@@ -19,6 +19,7 @@ from typing import Any
 from rawproto.capture.packet import CapturedPacket
 from rawproto.errors import LinkError, UsageError
 from rawproto.link.bench import BenchLink
+from rawproto.link.interfaces import interface_mtu
 from rawproto.link.ways import Ways
 from rawproto.machine import Transmit
 from rawproto.packets.complete import Completed, complete
@@ -180,14 +181,33 @@ class Sender:
                 self.send(piece)
             return self.send(outgoing.fragments[-1], token)
         transmit = outgoing.transmit
-        if transmit is None:
-            return self.link.send_frame(outgoing.data, outgoing.interface, token)
-        transmit.token = token
-        return self.link.send_packet(transmit)
+        try:
+            if transmit is None:
+                return self.link.send_frame(outgoing.data, outgoing.interface, token)
+            transmit.token = token
+            return self.link.send_packet(transmit)
+        except LinkError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            raise self._too_large(error, outgoing) from None
 
     def close(self) -> None:
         """Gives every descriptor back."""
         self.link.close()
+
+    def _too_large(self, error: LinkError, outgoing: Outgoing) -> LinkError:
+        """The same error with the MTU in its text, where that can be found out."""
+        try:
+            interface = outgoing.interface or self.ways.route(outgoing.dst_addr).interface
+            mtu = interface_mtu(interface)
+        except LinkError:  # it went away meanwhile
+            return error
+        return LinkError(
+            error.operation,
+            error.address,
+            error.errno,
+            f"{len(outgoing.data)} bytes are more than the MTU of {interface}, {mtu}",
+        )
 
     def _ready_bytes(self, data: bytes) -> Outgoing:
         version = data[0] >> 4 if data else 0

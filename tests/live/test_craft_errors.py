@@ -37,11 +37,13 @@ def h1() -> Iterator[lab.LiveHost]:
         (["--interface", "nope0", ECHO], "interface nope0: No such device"),
         (
             [f"{ECHO} / random:3000"],
-            f"send to {H2}: 3028 bytes are more than the MTU of the interface",
+            f"send to {H2}: 3028 bytes are more than the MTU of eth0, 1500; "
+            "--fragment SIZE cuts packets",
         ),
         (
             [f"ethernet / {ECHO} / random:3000"],
-            "send to eth0: 3042 bytes are more than the MTU of the interface",
+            "send to eth0: 3042 bytes are more than the MTU of eth0, 1500; "
+            "--fragment SIZE cuts packets",
         ),
         (["ipv4 / icmp"], "ipv4: dst_addr is not given, and nobody can guess it"),
         (
