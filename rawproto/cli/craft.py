@@ -31,9 +31,10 @@ from rawproto.cli import craft_send
 from rawproto.cli.craft_text import show
 from rawproto.errors import UsageError
 from rawproto.packets.made import fragments
-from rawproto.packets.notation import MAX_DATA_BYTES, Expression, craft
+from rawproto.packets.notation import MAX_DATA_BYTES, Expression, NotationError, craft
 from rawproto.packets.terms import Family
 from rawproto.wire.layer import Packet
+from rawproto.wire.words import printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -74,10 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Reads the expressions, all before the first packet goes anywhere, and does what is asked."""
     chance = random.Random(arguments.seed)
-    expressions = [
-        craft(expression, read_file=_read_file, resolve=_resolve, rng=chance)
-        for expression in arguments.expressions
-    ]
+    try:
+        expressions = [
+            craft(expression, read_file=_read_file, resolve=_resolve, rng=chance)
+            for expression in arguments.expressions
+        ]
+    except NotationError:
+        if _lacks_quotes(arguments.expressions):
+            whole = printable(" ".join(arguments.expressions))
+            raise UsageError(f"an expression is one argument: quote it, '{whole}'") from None
+        raise
     if arguments.fragment is not None and arguments.fragment < 1:
         raise UsageError(f"--fragment {arguments.fragment}: must be a size in bytes")
     packets: Iterable[Packet] = _All(expressions)
@@ -88,6 +95,21 @@ def run(arguments: argparse.Namespace) -> int:
         packets = _fragments(packets, arguments.fragment, chance)
     show(packets, arguments.form, arguments.pcap)
     return 0
+
+
+def _lacks_quotes(words: list[str]) -> bool:
+    """Whether the words make an expression together that none of them begins anew."""
+    if len(words) < 2:
+        return False
+    try:
+        craft(" ".join(words), read_file=lambda name: b"", resolve=_some_address)
+    except NotationError:
+        return "/" in words
+    return True
+
+
+def _some_address(name: str, family: Family) -> str:
+    return "::" if family == 6 else "0.0.0.0"
 
 
 class _All:
