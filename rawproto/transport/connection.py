@@ -21,7 +21,6 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from enum import Enum
 from hmac import compare_digest
 from typing import Any
@@ -31,7 +30,6 @@ from cryptography.exceptions import InvalidTag
 from rawproto.errors import (
     ConnectionLostError,
     LocalProtocolError,
-    NotAuthorizedError,
     RawprotoError,
     RemoteProtocolError,
     WireError,
@@ -47,6 +45,7 @@ from rawproto.transport.events import (
     DatagramReadable,
     Event,
 )
+from rawproto.transport.farewell import Farewell, error_of
 from rawproto.transport.handshake import Agreement
 from rawproto.transport.protection import Protection
 from rawproto.transport.sender import OVERHEAD_BYTES, Sender
@@ -72,7 +71,6 @@ from rawproto.wire.rpt_frames import (
     RetireConnectionIDFrame,
     StopSendingFrame,
     parse_frame,
-    parse_frames,
 )
 
 __all__ = ["Address", "Connection", "State"]
@@ -80,7 +78,6 @@ __all__ = ["Address", "Connection", "State"]
 Address = tuple[str, int]
 """A peer's IP address and the carrier's port, 0 on raw IP."""
 
-_MAX_REASON = 255
 _WINDOW = 1 << 31
 # Numbers, because each packet is compared with them and an enumeration's member costs a call.
 _PADDING = int(FrameType.PADDING)
@@ -180,9 +177,7 @@ class Connection:
         self._peer_max_datagram = 0
         self._datagrams: deque[bytes] = deque()
         self._linger_until_ns: int | None = None
-        self._close_frame = b""
-        self._close_until_ns = self._close_answers = 0
-        self._close_due = False
+        self._farewell: Farewell | None = None
 
     # --- the beginning ---
 
@@ -256,7 +251,8 @@ class Connection:
         if sender.recovery.tracer is not None:
             sender.recovery.tracer.packet_received(now_ns, number, len(data), frames)
         if self.state is _CLOSING:
-            self._answer_closing(frames, now_ns)
+            if self._farewell is not None and self._farewell.on_packet(frames):
+                self.state = State.CLOSED  # both know
             return True
         try:
             eliciting = self._read_frames(frames, now_ns)
@@ -348,19 +344,12 @@ class Connection:
             raise RemoteProtocolError(CloseCode.PROTOCOL, "HANDSHAKE_DONE from a client")
 
     def _on_close(self, frame: CloseFrame, now_ns: int) -> None:
-        error: RawprotoError | None = None
-        reason = frame.reason or _close_words(frame.code)
-        if frame.code == CloseCode.NOT_AUTHORIZED:
-            error = NotAuthorizedError(reason)
-        elif frame.code:
-            error = RemoteProtocolError(frame.code, reason)
-        elif not self.streams.all_acked:
+        error = error_of(frame)
+        if error is None and not self.streams.all_acked:
             error = ConnectionLostError("the peer closed before it had all that was sent")
         # One CLOSE in return lets the peer forget us at once.
-        self._close_frame = CloseFrame(CloseCode.NONE).emit()
-        self._close_due = True
+        self._say_farewell(CloseCode.NONE, "", now_ns)
         self.state = State.DRAINING
-        self._close_until_ns = now_ns + 3 * self.sender.recovery.rtt.pto
         self._events.append(ConnectionClosed(error))
 
     # --- what leaves ---
@@ -376,10 +365,11 @@ class Connection:
             return self.sender.transmit(now_ns, limit, probing=True)  # nearly always
         if self._linger_until_ns is not None and self._all_arrived():
             self.abort(CloseCode.NONE, "", now_ns)
-        if self.state in (State.CLOSING, State.DRAINING) and self._close_due:
-            self._close_due = False
+        farewell = self._farewell
+        if farewell is not None and farewell.due and self.state is not State.CLOSED:
+            farewell.due = False
             # Message 3 goes first, or the listener could not open what follows.
-            return [*self._transmit_attempt(now_ns), self.sender.close(self._close_frame, now_ns)]
+            return [*self._transmit_attempt(now_ns), self.sender.close(farewell.frame, now_ns)]
         packets = self._transmit_attempt(now_ns) if self.attempt is not None else []
         if self.state is State.ESTABLISHED:
             packets += self.sender.transmit(now_ns, limit, probing=self.attempt is None)
@@ -401,8 +391,8 @@ class Connection:
             return None
         if self.state is State.HANDSHAKE:
             return self.attempt.timeout_ns if self.attempt else None
-        if self.state in (State.CLOSING, State.DRAINING):
-            return 0 if self._close_due else self._close_until_ns
+        if self._farewell is not None:
+            return 0 if self._farewell.due else self._farewell.until_ns
         sender = self.sender
         times = sender.timeouts(probing=self.attempt is None)
         times.append(self._linger_until_ns)
@@ -425,10 +415,8 @@ class Connection:
             if self.attempt.error is not None:
                 self.fail_handshake(self.attempt.error)
                 return
-        if self.state in (State.CLOSING, State.DRAINING):
-            if now_ns >= self._close_until_ns:
-                self.state = State.CLOSED
-            return
+        if self._farewell is not None and now_ns >= self._farewell.until_ns:
+            self.state = State.CLOSED
         if self.state is not State.ESTABLISHED:
             return
         sender, protection = self.sender, self._protection
@@ -443,9 +431,10 @@ class Connection:
         elif self.config.keep_alive_ns and now_ns >= sender.active_ns + self.config.keep_alive_ns:
             self.ping()
         if self._linger_until_ns is not None and now_ns >= self._linger_until_ns:
-            self._begin_closing(CloseCode.NONE, "", now_ns)
             words = "closed before the peer had acknowledged all that was sent"
-            self._events.append(ConnectionClosed(ConnectionLostError(words)))
+            error = None if self._all_arrived() else ConnectionLostError(words)
+            self._begin_closing(CloseCode.NONE, "", now_ns)
+            self._events.append(ConnectionClosed(error))
 
     def _dead_ns(self) -> int:
         """When the path counts as dead: silence counts from when there was something to answer."""
@@ -554,30 +543,12 @@ class Connection:
         return False
 
     def _begin_closing(self, code: int, reason: str, now_ns: int) -> None:
-        reason = reason.encode()[:_MAX_REASON].decode(errors="ignore")
-        self._close_frame = CloseFrame(code, reason).emit()
-        self._close_until_ns = now_ns + 3 * self.sender.recovery.rtt.pto
-        self._close_due = True
+        self._say_farewell(code, reason, now_ns)
         self.state = State.CLOSING
         self._linger_until_ns = None
 
-    def _answer_closing(self, frames: bytes, now_ns: int) -> None:
-        """A packet came although CLOSE was sent: it is sent again, ever less often."""
-        closed = False
-        with suppress(WireError):
-            closed = any(isinstance(frame, CloseFrame) for frame in parse_frames(frames))
-        if closed:
-            self.state = State.CLOSED  # both know
-            self._close_due = False
-            return
-        self._close_answers += 1
-        if self._close_answers & (self._close_answers - 1) == 0:
-            self._close_due = True
-
-
-def _close_words(code: int) -> str:
-    known = {each.value: each.name.lower().replace("_", " ") for each in CloseCode}
-    return f"the peer closed the connection: {known.get(code, f'code {code}')}"
+    def _say_farewell(self, code: int, reason: str, now_ns: int) -> None:
+        self._farewell = Farewell(code, reason, now_ns + 3 * self.sender.recovery.rtt.pto)
 
 
 _HANDLERS: dict[type[Frame], Callable[[Connection, Any, int], None]] = {

@@ -454,3 +454,26 @@ def test_established_is_told_once_on_both_sides() -> None:
     for events in pair.events.values():
         assert [type(event) for event in events].count(ConnectionEstablished) == 1
     assert len(pair.events) == 2
+
+
+def test_close_with_nothing_left_to_send_is_a_clean_end_whatever_comes_first() -> None:
+    pair = Pair()
+    connection = pair.connect()
+    pair.run(0.1)
+    connection.close(pair.now_ns)
+    connection.handle_timeout(pair.now_ns)
+    pair.client.touch(connection)
+    pair.run(0.1)
+    assert pair.error_of(connection) is None
+
+
+def test_close_that_nobody_hears_tells_that_data_may_be_lost() -> None:
+    pair = Pair()
+    connection = pair.connect()
+    pair.run(0.1)
+    pair.change = lambda from_client, data: None
+    connection.write(0, b"lost")
+    connection.close(pair.now_ns)
+    pair.client.touch(connection)
+    pair.run(11)
+    assert isinstance(pair.error_of(connection), ConnectionLostError)
