@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from rawproto.wire.cut import cut_tcp
 from rawproto.wire.dissect import Dissection
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
@@ -31,7 +32,7 @@ class Sequences:
 
     def base(self, seen: Dissection) -> tuple[int, int]:
         """What to subtract from a packet's sequence and acknowledgment numbers."""
-        segment = seen.layers[-1] if seen.layers else None
+        segment = cut_tcp(seen) or (seen.layers[-1] if seen.layers else None)
         if not isinstance(segment, TCPHeader):
             return 0, 0
         for layer in reversed(seen.layers):

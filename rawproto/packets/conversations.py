@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from rawproto.wire.cut import cut_tcp
 from rawproto.wire.dissect import Dissection
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
@@ -64,12 +65,16 @@ def transport(found: Dissection) -> Transport | None:
     for index in range(len(found.layers) - 1, 0, -1):
         header = found.layers[index]
         if isinstance(header, TCPHeader | UDPHeader):
-            return _carried(found, index, header)
+            return _carried(found, index, found.offsets[index], header)
+    if (cut := cut_tcp(found)) is not None:
+        return _carried(found, len(found.layers), found.payload_offset, cut)
     return None
 
 
-def _carried(found: Dissection, index: int, header: TCPHeader | UDPHeader) -> Transport | None:
-    start = found.offsets[index]
+def _carried(
+    found: Dissection, index: int, start: int, header: TCPHeader | UDPHeader
+) -> Transport | None:
+    """What a header brings that would be layer `index` and begins at `start`."""
     for outer in range(index - 1, -1, -1):
         ip: Layer = found.layers[outer]
         if isinstance(ip, IPv4Header):

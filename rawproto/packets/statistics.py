@@ -23,6 +23,7 @@ from rawproto.packets.conversations import (
 )
 from rawproto.packets.pings import Pings
 from rawproto.packets.retransmissions import TCPConduct
+from rawproto.wire.cut import cut_tcp
 from rawproto.wire.dissect import Dissection
 from rawproto.wire.ethernet import EthernetHeader
 from rawproto.wire.ipv4 import MF, IPv4Header
@@ -157,7 +158,9 @@ class Statistics:
             names = names[: _fragmented(found) + 1]
         if whole is not None and whole is not found:
             names += [layer.layer for layer in whole.layers[1:]]
-        if whole is None or whole.payload:
+        if whole is not None and cut_tcp(whole) is not None:
+            names.append(TCPHeader.layer)
+        elif whole is None or whole.payload:
             names.append("data")
         node = self.protocols
         node.packets += 1

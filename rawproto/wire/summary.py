@@ -26,6 +26,7 @@ from rawproto.errors import TruncatedError
 from rawproto.wire import tcp_options
 from rawproto.wire.arp import ARPMessage
 from rawproto.wire.cooked import LinuxCooked, LinuxCooked2, LoopbackHeader
+from rawproto.wire.cut import cut_tcp
 from rawproto.wire.dissect import Dissection
 from rawproto.wire.dns import DNSMessage
 from rawproto.wire.ethernet import ETHERTYPES, EthernetHeader, VLANTag
@@ -132,6 +133,9 @@ def summary(found: Dissection, *, sequence_base: tuple[int, int] = (0, 0)) -> st
     line = _Line(len(found.data), sequence_base)
     for layer, (start, end) in zip(found.layers, found.spans, strict=True):
         _teller(type(layer))(layer, line, start, end)
+    if (cut := cut_tcp(found)) is not None:
+        start = found.payload_offset
+        _teller(TCPHeader)(cut, line, start, start + 4 * (cut.data_offset or 0))
     if line.inside:
         words, number, start = line.inside
         line.say(f"{words(number)}, length {line.end - start}")
