@@ -35,6 +35,7 @@ from rawproto.packets.rewrite import Rewrite
 from rawproto.wire.words import printable
 
 if TYPE_CHECKING:
+    from rawproto.capture.reader import Reader
     from rawproto.filter.instructions import Program
 
 __all__ = ["add_arguments", "run"]
@@ -149,8 +150,12 @@ def run(arguments: argparse.Namespace) -> int:
     dry = arguments.dry_run or arguments.write is not None
     frames = arguments.interface is not None or arguments.write is not None
     interrupted = False
+    source.open()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with closing(PaperOutlet(frames=frames) if dry else open_outlet(arguments.interface)) as outlet:
+    with (
+        closing(source),
+        closing(PaperOutlet(frames=frames) if dry else open_outlet(arguments.interface)) as outlet,
+    ):
         replay = Replay(
             source.rounds(),
             pace,
@@ -202,10 +207,28 @@ class _Source:
         self._loops = arguments.loop
         self._expression = arguments.filter
         self._programs: dict[int, Program] = {}
+        self._opened: Reader | None = None
         self.first_ns = 0
         self.damage: WireError | None = None
         if self._expression:
             self._program(1)  # what is wrong with it shows before anything is sent
+
+    def open(self) -> None:
+        """Opens it for the first round, so that nothing is written or sent where it cannot be.
+
+        Raises:
+            UsageError: it is no capture.
+            OSError: it cannot be opened.
+        """
+        try:
+            self._opened = open_capture(self._name)
+        except WireError as error:
+            raise UsageError(f"{self.name}: {unreadable(error)}") from None
+
+    def close(self) -> None:
+        """Gives back what was opened for a round that never began."""
+        if self._opened is not None:
+            self._opened.close()
 
     def rounds(self) -> Iterator[Iterator[CapturedPacket]]:
         """The packets of each round."""
@@ -215,10 +238,10 @@ class _Source:
             yield self._packets()
 
     def _packets(self) -> Iterator[CapturedPacket]:
-        try:
-            opened = open_capture(self._name)
-        except WireError as error:
-            raise UsageError(f"{self.name}: {unreadable(error)}") from None
+        if self._opened is None:
+            self.open()
+        assert self._opened is not None
+        opened, self._opened = self._opened, None
         with opened as reader:
             for packet in reader:
                 if self._expression and not self._passes(packet):

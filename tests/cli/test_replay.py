@@ -162,9 +162,17 @@ def test_what_is_no_capture_is_named(
     path = tmp_path / "README.md"
     path.write_bytes(data)
     assert main(["replay", "--dry-run", str(path)]) == 2
-    err = capsys.readouterr().err.splitlines()[-1]
+    err = capsys.readouterr().err
     assert err.startswith(f"rawproto replay: {path}: ")
-    assert err.endswith(f"not a capture file: {why}")
+    assert err.endswith(f"not a capture file: {why}\n")
+    assert err.count("\n") == 1
+
+
+def test_nothing_is_written_where_nothing_can_be_read(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.pcap"
+    kept.write_bytes(b"precious")
+    assert main(["replay", "-w", str(kept), str(tmp_path / "missing.pcap")]) == 2
+    assert kept.read_bytes() == b"precious"
 
 
 def test_summary_of_a_moment_has_no_rate() -> None:
