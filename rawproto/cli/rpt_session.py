@@ -48,11 +48,10 @@ async def exchange(connection: RPTConnection, arguments: argparse.Namespace) -> 
     closed = asyncio.create_task(connection.wait_closed())
     try:
         await _receive(connection)
-        if connection.kind is not Kind.DGRAM:
-            # Who has ended its side and then closes wants no more of ours.
-            await asyncio.wait({sending, closed}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                await sending
+        # Who has ended its side and then closes wants no more of ours.
+        await asyncio.wait({sending, closed}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            await sending
         if connection.error is not None:
             raise connection.error
     finally:
