@@ -47,7 +47,7 @@ from rawproto.wire.layer import Layer
 from rawproto.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, TCPHeader
 from rawproto.wire.udp import UDPHeader
 
-__all__ = ["LAYERS", "LayerEntry", "layer_entry", "layer_name"]
+__all__ = ["LAYERS", "LayerEntry", "elsewhere", "layer_entry", "layer_name"]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -288,6 +288,37 @@ _TCP_LETTERS = {
 }
 """As tcpdump and hping write them."""
 
+_NAMES: dict[tuple[type, str], dict[int, str]] = {
+    (IPv4Header, "dscp"): {
+        1: "LE",
+        **{8 * number: f"CS{number}" for number in range(8)},
+        **{8 * kind + 2 * drop: f"AF{kind}{drop}" for kind in range(1, 5) for drop in range(1, 4)},
+        44: "VOICE-ADMIT",
+        46: "EF",
+    },
+}
+"""What people write and readers of packets do not show (IANA, DSCP Field Codepoints)."""
+
+_ELSEWHERE = {
+    ("ipv4", "tos"): "; it is dscp and ecn",
+    ("ipv4", "df"): "; write flags=DF",
+    ("ipv4", "mf"): "; write flags=MF",
+    ("ipv4", "id"): ", perhaps identification",
+    ("ipv6", "tos"): "; it is traffic_class",
+    ("ipv6", "ttl"): "; it is hop_limit",
+    ("ipv6", "dscp"): "; it is the upper 6 bits of traffic_class",
+    **{
+        ("tcp", flag.lower()): f"; write flags={flag}"
+        for flag in ("FIN", "SYN", "RST", "PSH", "URG", "ECE", "CWR")
+    },
+}
+
+
+def elsewhere(layer: str, word: str) -> str:
+    """What to write instead of a field that a layer lacks and people look for, or ""."""
+    return _ELSEWHERE.get((layer, word.lower()), "")
+
+
 _ADDRESS_BITS: dict[int, Kind] = {32: "ipv4", 48: "mac", 128: "ipv6"}
 
 # Texts outside layouts, by field, or by class and field where a name means two things.
@@ -402,7 +433,7 @@ def _scalar(kind: Any, name: str, annotation: str) -> Scalar:
     declared = next(str(f.type) for f in dataclasses.fields(kind) if f.name == name)
     optional = declared.endswith("| None")
     if annotation == "int":
-        names = getattr(kind, "value_names", {}).get(name, {})
+        names = getattr(kind, "value_names", {}).get(name) or _NAMES.get((kind, name), {})
         if name == "role":
             names = icmp_objects.InterfaceInformation.roles
         flags = getattr(kind, "flag_names", {}).get(name)

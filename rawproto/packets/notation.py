@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
-from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry, layer_name
+from rawproto.packets.catalogue import LAYERS, LayerEntry, elsewhere, layer_entry, layer_name
 from rawproto.packets.lexer import NotationError, Token
 from rawproto.packets.shapes import Field, Form, Scalar
 from rawproto.packets.sweep import Chosen, Constant, Node, built, choices
@@ -208,7 +208,7 @@ class _Parser(TermParser):
             elif layer_name(token.text) in LAYERS:
                 which = "; layers are separated by /"
             else:
-                which = nearest(token.text, form.fields)
+                which = elsewhere(entry.name, token.text) or nearest(token.text, form.fields)
                 which = which or f"; it has {', '.join(form.fields)}"
             of = entry.name
             if entry.selector:

@@ -241,6 +241,13 @@ def test_layers_go_by_other_cases_and_by_tcpdumps_names(words: str) -> None:
     assert one("ether / ip6 / icmp6") == one("ethernet / ipv6 / icmpv6")
 
 
+@pytest.mark.parametrize(
+    ("name", "number"), [("EF", 46), ("af41", 34), ("CS6", 48), ("cs0", 0), ("LE", 1)]
+)
+def test_classes_of_service_have_names(name: str, number: int) -> None:
+    assert one(f"ipv4 dscp={name}").layers == (IPv4Header(dscp=number),)
+
+
 def test_host_by_name_in_arp_is_its_ipv4_address() -> None:
     asked = []
 
@@ -407,6 +414,10 @@ def test_iterating_again_makes_the_packets_again() -> None:
         ("tcp dport=1", 4, "tcp has no field dport, perhaps dst_port"),
         ("tcp seq=1", 4, "perhaps sequence_number"),
         ("ipv4 tll=3", 5, "ipv4 has no field tll, perhaps ttl"),
+        ("ipv4 tos=8", 5, "ipv4 has no field tos; it is dscp and ecn"),
+        ("ipv4 df=1", 5, "write flags=DF"),
+        ("ipv6 ttl=1", 5, "it is hop_limit"),
+        ("tcp syn=1", 4, "write flags=SYN"),
         ("udp lenght=8", 4, "perhaps length"),
         ("tcp zz=1", 4, "it has src_port, dst_port,"),
         ("ipv4 udp", 5, "layers are separated by /"),
