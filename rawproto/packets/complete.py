@@ -8,6 +8,7 @@ Filled in is what stands as a class has it by default, and nothing else:
   and next header have defaults, and are computed, in `wire/`.
 - Ethernet: both MAC addresses; ARP and VLAN tags get an Ethernet header in front.
 - ARP: the sender's addresses.
+- A DNS query over UDP: the destination port 53.
 - Neighbour discovery: the destination group, the hop limit of 255 without which nobody
   listens, and the link-layer address of the sender.
 
@@ -29,11 +30,13 @@ from rawproto.wire.ethernet import BROADCAST, EthernetHeader, VLANTag
 from rawproto.wire.ipv4 import MF, IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
 from rawproto.wire.layer import Layer, Packet
+from rawproto.wire.udp import UDPHeader
 
 __all__ = ["Completed", "RouteLike", "Surroundings", "complete"]
 
 NO_MAC = "00:00:00:00:00:00"
 DISCOVERY_HOP_LIMIT = 255
+DNS_PORT = 53
 
 _DISCOVERY = range(133, 138)
 """ICMPv6 types of RFC 4861."""
@@ -210,10 +213,16 @@ def _complete_ip(
         if isinstance(header, IPv4Header) and identification and _wants_identification(header):
             changes["identification"] = identification
         layers[at] = header = replace(header, **changes) if changes else header
+        if isinstance(inner, UDPHeader) and not inner.dst_port and _is_query(layers[at + 2 :]):
+            layers[at + 1] = replace(inner, dst_port=DNS_PORT)
         options = getattr(inner, "options", None)
         if isinstance(header, IPv6Header) and _asks_on_link(inner) and options == ():
             layers[at + 1] = _with_link_layer_addr(inner, around, route.interface)
     return header, route
+
+
+def _is_query(inside: list[Any]) -> bool:
+    return bool(inside) and getattr(inside[0], "layer", "") == "dns" and not inside[0].qr
 
 
 def _wants_identification(header: IPv4Header) -> bool:

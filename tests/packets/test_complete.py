@@ -52,6 +52,17 @@ def test_identification_is_given_to_whole_packets_without_one() -> None:
         assert made.packet[IPv4Header].identification == wanted
 
 
+def test_dns_query_goes_to_its_port_where_none_is_given() -> None:
+    for header, message, wanted in (
+        (UDPHeader(), DNSMessage(), 53),
+        (UDPHeader(dst_port=5353), DNSMessage(), 5353),
+        (UDPHeader(), DNSMessage(qr=True), 0),
+    ):
+        packet = IPv4Header(dst_addr=LAST) / header / message
+        assert completed(packet).packet[UDPHeader].dst_port == wanted
+        assert completed(packet, fill=False).packet[UDPHeader].dst_port == header.dst_port
+
+
 def test_frame_gets_both_mac_addresses_and_its_interface() -> None:
     host = Host()
     made = completed(EthernetHeader() / IPv4Header(dst_addr="192.0.2.7") / b"x", host)
