@@ -7,7 +7,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
-from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of
+from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of, trace
 from rawproto.drivers.rpt import connect
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import (
@@ -87,4 +87,5 @@ async def _connect(
         )
         async with attempt as connection:
             log_secrets(arguments, connection, capture)
+            trace(arguments, connection)
             await use(connection)

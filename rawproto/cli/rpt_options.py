@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -26,6 +27,7 @@ from rawproto.identity.keys import (
 from rawproto.identity.known import KnownPeers, load_authorized
 from rawproto.transport.config import Config
 from rawproto.transport.congestion import CONTROLLERS
+from rawproto.transport.qlog import QlogTracer
 
 __all__ = ["Trust", "add_client_options", "add_options", "add_server_options", "default_identity"]
 
@@ -47,6 +49,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="write every packet; a .pcapng has the secrets beside them",
+    )
+    group.add_argument(
+        "--qlog", type=Path, metavar="DIR", help="write a trace of each connection, for qvis"
     )
 
 
@@ -115,6 +120,20 @@ def log_secrets(
     if path:
         with open(path, "a", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(lines)
+
+
+def trace(arguments: argparse.Namespace, connection: RPTConnection) -> None:
+    """Begins a connection's qlog, if there is to be one: CID_client.sqlog or CID_server.sqlog."""
+    if arguments.qlog is None:
+        return
+    machine = connection.machine
+    side = "client" if machine.client else "server"
+    arguments.qlog.mkdir(parents=True, exist_ok=True)
+    file = (arguments.qlog / f"{machine.log_cid:016x}_{side}.sqlog").open("w")
+    machine.sender.recovery.tracer = QlogTracer(
+        file.write, client=machine.client, cid=machine.log_cid, now_ns=time.monotonic_ns()
+    )
+    connection.when_over(file.close)
 
 
 class Trust:

@@ -7,7 +7,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from rawproto.cli.rpt_options import authorize_of, capture_of, log_secrets, private_key, psk_of
+from rawproto.cli.rpt_options import (
+    authorize_of,
+    capture_of,
+    log_secrets,
+    private_key,
+    psk_of,
+    trace,
+)
 from rawproto.drivers.rpt import Server, serve
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.transport.config import Config
@@ -32,6 +39,7 @@ async def listening(
 
         async def handle(connection: RPTConnection) -> None:
             log_secrets(arguments, connection, capture)
+            trace(arguments, connection)
             await use(connection)
 
         listener = serve(

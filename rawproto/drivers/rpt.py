@@ -134,7 +134,7 @@ class connect:
                 (host, carrier_port), self._address.port, self._credentials, time.monotonic_ns()
             )
             self._connection = connection = node.adopt(machine)
-            connection.forgotten = self._release
+            connection.when_over(self._release)
             await connection.established()
         except BaseException:
             self._release()

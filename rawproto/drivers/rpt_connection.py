@@ -188,8 +188,7 @@ class RPTConnection:
         self._established = connection.peer_key != b""
         self._error: Exception | None = None
         self._over = False
-        self.forgotten: Callable[[], None] = lambda: None
-        """Called when nothing more will be sent or received, after it was over."""
+        self._last_calls: list[Callable[[], None]] = []
 
     # --- what is known ---
 
@@ -324,7 +323,17 @@ class RPTConnection:
         """What ended it, None for a clean end or none yet."""
         return self._error
 
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Has something called once nothing more is sent or received."""
+        self._last_calls.append(call)
+
     # --- what the node tells ---
+
+    def forgotten(self) -> None:
+        """Nothing more will be sent or received."""
+        calls, self._last_calls = self._last_calls, []
+        for call in calls:
+            call()
 
     def hand_out(self) -> None:
         """Takes the machine's events, and wakes who waits for them."""

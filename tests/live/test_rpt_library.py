@@ -116,12 +116,12 @@ def test_message_longer_than_allowed_ends_the_connection() -> None:
             seen.append(error)
 
     async def body() -> None:
-        with pytest.raises(RemoteProtocolError, match="longer than allowed"):
-            async with joined(handler, config=config) as connection:
-                await connection.send_message(bytes(1001))
-                await connection.wait_closed()
+        async with joined(handler, config=config) as connection:
+            await connection.send_message(bytes(1001))
+            await connection.wait_closed()
 
-    run(body())
+    with pytest.raises(RemoteProtocolError, match="longer than allowed"):
+        run(body())
     assert len(seen) == 1
 
 
