@@ -18,8 +18,9 @@ import textwrap
 from collections.abc import Iterator
 
 from rawproto.errors import UsageError
-from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry, layer_name
+from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry
 from rawproto.packets.shapes import REQUIRED, Field, Form, Items, Row, Scalar, Shape, Struct
+from rawproto.packets.synonyms import layer_name
 from rawproto.packets.values import nearest, parse_value, spelled
 
 __all__ = ["add_arguments", "run"]

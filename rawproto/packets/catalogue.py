@@ -22,6 +22,7 @@ from functools import cache
 from typing import Any
 
 from rawproto.packets.shapes import Field, Form, Items, Kind, Row, Scalar, Shape, Struct
+from rawproto.packets.synonyms import EXTRA_NAMES, TCP_LETTERS
 from rawproto.wire import (
     dns_rdata,
     icmp,
@@ -44,10 +45,10 @@ from rawproto.wire.icmp_ext import ICMPExtensions
 from rawproto.wire.ipv4 import IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
 from rawproto.wire.layer import Layer
-from rawproto.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, TCPHeader
+from rawproto.wire.tcp import TCPHeader
 from rawproto.wire.udp import UDPHeader
 
-__all__ = ["LAYERS", "LayerEntry", "elsewhere", "layer_entry", "layer_name"]
+__all__ = ["LAYERS", "LayerEntry", "layer_entry"]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -182,23 +183,6 @@ _LAYERS: dict[str, tuple[str, str, tuple[tuple[type[Layer], Iterable[int]], ...]
 LAYERS: dict[str, str] = {name: title for name, (title, _, _) in _LAYERS.items()}
 """Every layer by name, with what it is."""
 
-_ALIASES = {
-    "ip": "ipv4",
-    "ip6": "ipv6",
-    "ether": "ethernet",
-    "icmp6": "icmpv6",
-}
-
-
-def layer_name(word: str) -> str:
-    """The name of the layer that a word means: in small letters, and for tcpdump's names ours.
-
-    A word that means none comes back as some name that no layer has.
-    """
-    low = word.lower()
-    return _ALIASES.get(low, low)
-
-
 # Options and objects by the annotation of the field that holds them.
 _OPTIONS: dict[str, dict[str, type]] = {
     "IPv4Option": {
@@ -273,51 +257,6 @@ _RECORD_DATA: dict[str, type[dns_rdata.RecordData]] = {
     },
     "unknown": dns_rdata.UnknownData,
 }
-
-_TCP_LETTERS = {
-    "F": FIN,
-    "S": SYN,
-    "R": RST,
-    "P": PSH,
-    "A": ACK,
-    ".": ACK,
-    "U": URG,
-    "E": ECE,
-    "W": CWR,
-    "e": AE,
-}
-"""As tcpdump and hping write them."""
-
-_NAMES: dict[tuple[type, str], dict[int, str]] = {
-    (IPv4Header, "dscp"): {
-        1: "LE",
-        **{8 * number: f"CS{number}" for number in range(8)},
-        **{8 * kind + 2 * drop: f"AF{kind}{drop}" for kind in range(1, 5) for drop in range(1, 4)},
-        44: "VOICE-ADMIT",
-        46: "EF",
-    },
-}
-"""What people write and readers of packets do not show (IANA, DSCP Field Codepoints)."""
-
-_ELSEWHERE = {
-    ("ipv4", "tos"): "; it is dscp and ecn",
-    ("ipv4", "df"): "; write flags=DF",
-    ("ipv4", "mf"): "; write flags=MF",
-    ("ipv4", "id"): ", perhaps identification",
-    ("ipv6", "tos"): "; it is traffic_class",
-    ("ipv6", "ttl"): "; it is hop_limit",
-    ("ipv6", "dscp"): "; it is the upper 6 bits of traffic_class",
-    **{
-        ("tcp", flag.lower()): f"; write flags={flag}"
-        for flag in ("FIN", "SYN", "RST", "PSH", "URG", "ECE", "CWR")
-    },
-}
-
-
-def elsewhere(layer: str, word: str) -> str:
-    """What to write instead of a field that a layer lacks and people look for, or ""."""
-    return _ELSEWHERE.get((layer, word.lower()), "")
-
 
 _ADDRESS_BITS: dict[int, Kind] = {32: "ipv4", 48: "mac", 128: "ipv6"}
 
@@ -433,7 +372,7 @@ def _scalar(kind: Any, name: str, annotation: str) -> Scalar:
     declared = next(str(f.type) for f in dataclasses.fields(kind) if f.name == name)
     optional = declared.endswith("| None")
     if annotation == "int":
-        names = getattr(kind, "value_names", {}).get(name) or _NAMES.get((kind, name), {})
+        names = getattr(kind, "value_names", {}).get(name) or EXTRA_NAMES.get((kind, name), {})
         if name == "role":
             names = icmp_objects.InterfaceInformation.roles
         flags = getattr(kind, "flag_names", {}).get(name)
@@ -443,7 +382,7 @@ def _scalar(kind: Any, name: str, annotation: str) -> Scalar:
             optional=optional,
             names=names,
             flags=flags,
-            letters=_TCP_LETTERS if flags is TCPHeader.flag_names["flags"] else {},
+            letters=TCP_LETTERS if flags is TCPHeader.flag_names["flags"] else {},
         )
     if annotation == "bool":
         return Scalar(kind="boolean", bits=bits)

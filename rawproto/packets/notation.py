@@ -24,10 +24,11 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
 
-from rawproto.packets.catalogue import LAYERS, LayerEntry, elsewhere, layer_entry, layer_name
+from rawproto.packets.catalogue import LAYERS, LayerEntry, layer_entry
 from rawproto.packets.lexer import NotationError, Token
 from rawproto.packets.shapes import Field, Form, Scalar
 from rawproto.packets.sweep import Chosen, Constant, Node, built, choices
+from rawproto.packets.synonyms import elsewhere, layer_name
 from rawproto.packets.terms import MAX_DATA_BYTES, MAX_PACKETS, Family, TermParser
 from rawproto.packets.values import nearest, spelled
 from rawproto.wire.layer import Packet
