@@ -42,6 +42,10 @@ def test_every_field_of_every_layer_is_shown_with_its_width(name: str, shown: An
         assert max(map(len, text.splitlines())) <= 100
 
 
+def test_layer_goes_by_tcpdumps_name_too(shown: Any) -> None:
+    assert shown("IP") == shown("ipv4")
+
+
 def test_types_defaults_and_meanings(shown: Any) -> None:
     lines = shown("ipv4").splitlines()
     assert lines[0] == "ipv4: An IPv4 header (RFC 791)"
