@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -262,8 +263,12 @@ def _wakener() -> Iterator[Wakener]:
         with suppress(BlockingIOError):
             os.write(writer, b"\0")
 
+    # A signal may come between the last look and the sleep: then only the kernel's own note in
+    # the pipe wakes us, because Python's handler waits for the sleep to end.
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield reader, wake
     finally:
+        signal.set_wakeup_fd(before)
         os.close(reader)
         os.close(writer)
