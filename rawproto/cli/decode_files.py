@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from rawproto.capture import CapturedPacket, read
 from rawproto.capture.reader import Reader
+from rawproto.cli.file_filter import FileFilter
 from rawproto.errors import TruncatedError, UsageError, WireError
-from rawproto.filter import interpreter
-from rawproto.filter.instructions import Program
 from rawproto.wire.dissect import LINK_TYPES
 
 __all__ = ["Captures", "Found", "open_capture", "unreadable"]
@@ -65,13 +64,10 @@ class Captures:
         """
         self.failed = False
         self._files = files
-        self._expression = expression
+        # Made before a file is opened, so that what is wrong with it shows first.
+        self._passes = FileFilter(expression) if expression else None
         self._left = count
-        self._programs: dict[int, Program] = {}
         self._strange: set[int] = set()
-        if expression:
-            # Before a file is opened: what is wrong with it is so for every link type.
-            self._program(1)
 
     def __iter__(self) -> Iterator[Found]:
         for name in self._files:
@@ -89,7 +85,7 @@ class Captures:
                     for number, packet in enumerate(reader, 1):
                         if packet.link_type not in LINK_TYPES:
                             self._wonder(name, packet.link_type)
-                        if self._expression and not self._passes(packet):
+                        if self._passes is not None and not self._passes(packet):
                             continue
                         yield Found(name, reader, number, packet)
                         if self._left is not None:
@@ -100,23 +96,6 @@ class Captures:
                 self._fail(name, f"{error.strerror or error} ({number} packets read)")
             if reader.damage:
                 self._fail(name, f"{reader.damage} ({number} packets read)")
-
-    def _program(self, link_type: int) -> Program:
-        program = self._programs.get(link_type)
-        if program is None:
-            from rawproto.filter.compiler import compile_filter
-
-            program = compile_filter(self._expression, link_type=link_type)
-            self._programs[link_type] = program
-        return program
-
-    def _passes(self, packet: CapturedPacket) -> bool:
-        program = self._program(packet.link_type)
-        if packet.original_length == len(packet.data):
-            return bool(interpreter.run(program, packet.data))
-        # `len`, `greater` and `less` are about the packet that was on the wire.
-        ancillary = interpreter.Ancillary(length=packet.original_length)
-        return bool(interpreter.run(program, packet.data, ancillary))
 
     def _wonder(self, name: str, link_type: int) -> None:
         if link_type not in self._strange:

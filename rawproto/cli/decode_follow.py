@@ -12,18 +12,16 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from rawproto.capture.packet import CapturedPacket
+from rawproto.cli.file_filter import FileFilter
 from rawproto.errors import UsageError
 from rawproto.packets.conversations import Conversation, Conversations, transport
 from rawproto.packets.reassembly import Reassembler
 from rawproto.packets.streams import StreamData, StreamGap, TCPStream
 from rawproto.wire.dissect import RAW, Dissection, dissect
 from rawproto.wire.tcp import TCPHeader
-
-if TYPE_CHECKING:
-    from rawproto.filter.instructions import Program
 
 MAX_TROUBLES = 5
 """How many packets that lack fragments are told one by one: a capture may hold any number."""
@@ -115,8 +113,7 @@ class Follower:
         self._stream: TCPStream | None = None
         self._said = [0, 0]
         self._last_ns = 0
-        self._programs: dict[int, Program] = {}
-        self._filter = ""
+        self._passes: FileFilter | None = None
         self._name = ""
         self._others: dict[str, None] = {}
         if report is None:
@@ -125,8 +122,8 @@ class Follower:
         if number:
             self._name = f"{number[1] or 'tcp'}:{int(number[2])}"
         else:
-            self._filter = spec
-            self._matches(b"", RAW)  # a filter that is none is told before a file is read
+            self._passes = FileFilter(spec)
+            self._passes.judge(b"", RAW)  # what cannot be asked of reassembled packets, too
 
     @property
     def count_words(self) -> str:
@@ -181,7 +178,8 @@ class Follower:
         self._report.end(self.chosen, self._stream)
         if self._others:
             names = ", ".join(list(self._others)[:5]) + (", ..." if len(self._others) > 5 else "")
-            _complain(f"--follow {self._filter}: {self.chosen.name}; {names} match too")
+            asked = self._passes.expression if self._passes is not None else ""
+            _complain(f"--follow {asked}: {self.chosen.name}; {names} match too")
 
     def _is_chosen(
         self,
@@ -195,9 +193,9 @@ class Follower:
         if self._name:
             matches = conversation.name == self._name
         elif whole is found:
-            matches = self._matches(packet.data, packet.link_type)
+            matches = self._passes is not None and self._passes(packet)
         else:
-            matches = self._matches(whole.data, RAW)
+            matches = self._passes is not None and self._passes.judge(whole.data, RAW)
         if not matches:
             return False
         if self.chosen is not None:
@@ -208,16 +206,6 @@ class Follower:
         if self._report is not None:
             self._report.begin(conversation)
         return True
-
-    def _matches(self, data: bytes, link_type: int) -> bool:
-        from rawproto.filter.compiler import compile_filter
-        from rawproto.filter.interpreter import run as interpret
-
-        program = self._programs.get(link_type)
-        if program is None:
-            program = compile_filter(self._filter, link_type=link_type)
-            self._programs[link_type] = program
-        return bool(interpret(program, data))
 
 
 def _report(arguments: argparse.Namespace) -> Report:

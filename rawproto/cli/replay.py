@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from rawproto.capture import CapturedPacket
 from rawproto.cli.decode_files import open_capture, unreadable
+from rawproto.cli.file_filter import FileFilter
 from rawproto.drivers.replay import Pace, PaperOutlet, Replay, ReplayResult, open_outlet
 from rawproto.errors import UsageError, WireError
 from rawproto.packets.rewrite import Rewrite
@@ -36,7 +37,6 @@ from rawproto.wire.words import printable
 
 if TYPE_CHECKING:
     from rawproto.capture.reader import Reader
-    from rawproto.filter.instructions import Program
 
 __all__ = ["add_arguments", "run"]
 
@@ -205,13 +205,11 @@ class _Source:
         self._name = arguments.file
         self.name = "standard input" if self._name == "-" else printable(self._name)
         self._loops = arguments.loop
-        self._expression = arguments.filter
-        self._programs: dict[int, Program] = {}
+        # Made at once, so that what is wrong with it shows before anything is sent.
+        self._passes = FileFilter(arguments.filter) if arguments.filter else None
         self._opened: Reader | None = None
         self.first_ns = 0
         self.damage: WireError | None = None
-        if self._expression:
-            self._program(1)  # what is wrong with it shows before anything is sent
 
     def open(self) -> None:
         """Opens it for the first round, so that nothing is written or sent where it cannot be.
@@ -244,28 +242,14 @@ class _Source:
         opened, self._opened = self._opened, None
         with opened as reader:
             for packet in reader:
-                if self._expression and not self._passes(packet):
+                if self._passes is not None and not self._passes(packet):
                     continue
                 self.first_ns = packet.time_ns
                 yield packet
                 break
             # One after the other without a look at each, where all of them are wanted.
-            yield from filter(self._passes, reader) if self._expression else reader
+            yield from reader if self._passes is None else filter(self._passes, reader)
             self.damage = reader.damage
-
-    def _program(self, link_type: int) -> Program:
-        program = self._programs.get(link_type)
-        if program is None:
-            from rawproto.filter.compiler import compile_filter
-
-            program = compile_filter(self._expression, link_type=link_type)
-            self._programs[link_type] = program
-        return program
-
-    def _passes(self, packet: CapturedPacket) -> bool:
-        from rawproto.filter.interpreter import run as run_filter
-
-        return bool(run_filter(self._program(packet.link_type), packet.data))
 
 
 def _tell(result: ReplayResult, arguments: argparse.Namespace) -> None:
