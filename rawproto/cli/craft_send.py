@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -136,7 +135,7 @@ def run(packets: Iterable[Packet], arguments: argparse.Namespace) -> int:
 
 
 Record = Callable[[CapturedPacket], None] | None
-Wakener = tuple[int, Callable[[], None]]
+Wakener = tuple[int, Callable[[], None], int]
 
 
 def _send(
@@ -146,7 +145,7 @@ def _send(
     record: Record,
     wakener: Wakener,
 ) -> int:
-    from rawproto.drivers.ask import wait
+    from rawproto.drivers.blocking import wait_readable
     from rawproto.drivers.send import Sending
 
     offset_ns = time.time_ns() - time.monotonic_ns()
@@ -171,12 +170,12 @@ def _send(
         interrupted = True
 
     wishes = Wishes(end=end, tell=lambda: report.told(sending.result))
-    awakened, wake = wakener
+    awakened, wake, waker = wakener
     try:
-        with wishes.noted(wake):
+        with wishes.noted(wake, waker):
             for wait_ns in sending.steps():
                 if wait_ns:
-                    wait(time.monotonic_ns() + wait_ns, awakened)
+                    wait_readable(wait_ns, awakened)
                 wishes.grant()
                 if interrupted:
                     break
@@ -197,10 +196,10 @@ def _ask(
     record: Record,
     wakener: Wakener,
 ) -> int:
-    from rawproto.drivers.ask import wait
     from rawproto.drivers.asking import Asking
+    from rawproto.drivers.blocking import wait_readable
 
-    awakened, wake = wakener
+    awakened, wake, waker = wakener
     interrupted = False
     with Asking(packets, **options, in_order=True, on_packet=record) as asking:
 
@@ -210,13 +209,14 @@ def _ask(
             asking.stop()
 
         wishes = Wishes(end=end, tell=lambda: report.summed(asking))
-        with wishes.noted(wake):
+        with wishes.noted(wake, waker):
             while not asking.finished or asking.settled:
                 due_ns = asking.turn()
                 while asking.settled:
                     report.asked(asking.settled.popleft(), asking.offset_ns)
                 if due_ns is not None:
-                    wait(due_ns, asking.fileno(), awakened)
+                    left_ns = max(due_ns - time.monotonic_ns(), 0)
+                    wait_readable(left_ns, asking.fileno(), awakened)
                 wishes.grant()
         if asking.sent or asking.failure is None:
             report.summed(asking)
@@ -256,19 +256,15 @@ def _report(arguments: argparse.Namespace) -> Report:
 
 @contextmanager
 def _wakener() -> Iterator[Wakener]:
-    """(what becomes readable, what makes it so): for a handler that interrupts a sleep."""
+    """(what becomes readable, what makes it so, where a byte does): to interrupt a sleep."""
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def wake() -> None:
         with suppress(BlockingIOError):
             os.write(writer, b"\0")
 
-    # A signal may come between the last look and the sleep: then only the kernel's own note in
-    # the pipe wakes us, because Python's handler waits for the sleep to end.
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
-        yield reader, wake
+        yield reader, wake, writer
     finally:
-        signal.set_wakeup_fd(before)
         os.close(reader)
         os.close(writer)

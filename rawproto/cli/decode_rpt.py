@@ -44,7 +44,7 @@ def load_key_log(name: str | None) -> bytes:
             text = file.read(_MAX_KEY_LOG_BYTES)
     except OSError as error:
         raise UsageError(f"--keylog {name}: {error.strerror or error}") from None
-    from rawproto.transport.opened import KeyLog
+    from rawproto.transport.key_log import KeyLog
 
     if not len(KeyLog(text)):
         raise UsageError(f"--keylog {name}: no RPT_CLIENT_SECRET or RPT_SERVER_SECRET line in it")
@@ -92,7 +92,8 @@ class RPTView:
         if self._sessions is None:
             if in_udp and not (self._key_log or secrets or _like_long(data)):
                 return None
-            from rawproto.transport.opened import KeyLog, Sessions
+            from rawproto.transport.key_log import KeyLog
+            from rawproto.transport.opened import Sessions
 
             self._sessions = Sessions(KeyLog(self._key_log))
         for each in secrets[self._secrets_taken :]:

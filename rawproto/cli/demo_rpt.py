@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rawproto.errors import LinkError
 from rawproto.lab import LiveHost
 from rawproto.link.packet import Frame, PacketLink
-from rawproto.transport.opened import KeyLog, Reading, Sessions
+from rawproto.transport.key_log import KeyLog
+from rawproto.transport.opened import Reading, Sessions
 from rawproto.wire.dissect import Dissection, dissect
 from rawproto.wire.frame_words import frames_words
 from rawproto.wire.rpt import RPTLong, RPTShort

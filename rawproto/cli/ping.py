@@ -230,7 +230,7 @@ def _pump(session: PingSession, report: JSONReport | TextReport) -> None:
     wishes = Wishes(end=session.machine.stop, tell=lambda: report.status(sys.stderr))
     with (
         BlockingDriver(machine, session.link, report.tell, on_wake=wishes.grant) as driver,
-        wishes.noted(driver.wake),
+        wishes.noted(driver.wake, driver.wake_descriptor),
     ):
         # Within: who reads the first line may wish for the end at once.
         report.begin()

@@ -13,7 +13,7 @@ from pathlib import Path
 from rawproto.capture import Writer, open_writer
 from rawproto.drivers.rpt_address import parse_address
 from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.drivers.rpt_tap import key_log_lines, write_secrets
+from rawproto.drivers.rpt_tap import write_secrets
 from rawproto.errors import RawprotoError, UnknownPeerError, UsageError
 from rawproto.identity.keys import (
     PublicKey,
@@ -27,6 +27,7 @@ from rawproto.identity.keys import (
 from rawproto.identity.known import KnownPeers, load_authorized
 from rawproto.transport.config import Config
 from rawproto.transport.congestion import CONTROLLERS
+from rawproto.transport.key_log import key_log_lines
 from rawproto.transport.qlog import QlogTracer
 
 __all__ = ["Trust", "add_client_options", "add_options", "add_server_options", "default_identity"]

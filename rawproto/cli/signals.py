@@ -39,16 +39,25 @@ class Wishes:
             self._end()
 
     @contextmanager
-    def noted(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Takes the signals while it lasts; `wake` makes the driver look."""
+    def noted(self, wake: Callable[[], None], descriptor: int = -1) -> Iterator[None]:
+        """Takes the signals while it lasts.
+
+        Args:
+            wake: makes the driver look; called by the handler, between two instructions.
+            descriptor: what wakes a sleeping driver when a byte is written to it, -1 for one
+                that never sleeps long. A signal may come just before the sleep: then Python
+                calls the handler only behind it, and the kernel's own byte ends it.
+        """
 
         def note(number: int, frame: FrameType | None) -> None:
             self._noted.add(number)
             wake()
 
         before = [signal.signal(number, note) for number in _NUMBERS]
+        written = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
         try:
             yield
         finally:
+            signal.set_wakeup_fd(written)
             for number, old in zip(_NUMBERS, before, strict=True):
                 signal.signal(number, old)

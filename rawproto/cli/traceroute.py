@@ -149,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         with (
             BlockingDriver(machine, session.link, report.tell, on_wake=look) as driver,
-            wishes.noted(driver.wake),
+            wishes.noted(driver.wake, driver.wake_descriptor),
         ):
             report.begin(driver.wake)
             driver.run()

@@ -15,18 +15,18 @@ while the questions run, so that it does not call them unreachable.
 from __future__ import annotations
 
 import contextlib
-import select
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from rawproto.drivers.asking import Asking
+from rawproto.drivers.blocking import wait_readable
 from rawproto.drivers.send import Sendable
 from rawproto.packets.answers import Answer, Question
 from rawproto.wire.dissect import dissect
 from rawproto.wire.layer import Packet
 
-__all__ = ["ask", "ask_async", "wait"]
+__all__ = ["ask", "ask_async"]
 
 Asked = tuple[Packet, list[Answer]]
 
@@ -56,7 +56,7 @@ def ask(packets: Sendable | Iterable[Sendable], **options: Any) -> Iterator[Aske
             while asking.settled:
                 yield _asked(asking.settled.popleft())
             if due_ns is not None:
-                wait(due_ns, asking.fileno())
+                wait_readable(max(due_ns - time.monotonic_ns(), 0), asking.fileno())
         if asking.failure is not None:
             raise asking.failure
 
@@ -88,21 +88,6 @@ async def ask_async(packets: Sendable | Iterable[Sendable], **options: Any) -> A
                 loop.remove_reader(descriptor)
         if asking.failure is not None:
             raise asking.failure
-
-
-def wait(due_ns: int, *descriptors: int) -> None:
-    """Waits until the time (monotonic ns) has come, or a descriptor is readable."""
-    left_ns = due_ns - time.monotonic_ns()
-    if left_ns <= 0:
-        return
-    if max(descriptors) < 1024:
-        select.select(descriptors, [], [], left_ns / 1e9)
-    else:
-        # select cannot count so far; poll can, but only in whole milliseconds.
-        poll = select.poll()
-        for descriptor in descriptors:
-            poll.register(descriptor, select.POLLIN)
-        poll.poll(left_ns / 1e6)
 
 
 def _asked(question: Question) -> Asked:

@@ -19,7 +19,7 @@ from rawproto.drivers.pump import Pump
 from rawproto.link.base import Link
 from rawproto.machine import Machine
 
-__all__ = ["BlockingDriver", "exact_timers"]
+__all__ = ["BlockingDriver", "exact_timers", "wait_readable"]
 
 E = TypeVar("E")
 
@@ -79,6 +79,11 @@ class BlockingDriver(Generic[E]):
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_writer, b"\0")
 
+    @property
+    def wake_descriptor(self) -> int:
+        """What is written to wake it: for `signal.set_wakeup_fd`."""
+        return self._wake_writer
+
     def close(self) -> None:
         """Gives its descriptors back, not the link's."""
         for descriptor in (self._wake_reader, self._wake_writer):
@@ -107,16 +112,24 @@ class BlockingDriver(Generic[E]):
         descriptors = [self._wake_reader]
         if self._pump.link.fileno() >= 0:
             descriptors.append(self._pump.link.fileno())
-        timeout = None if left_ns is None else left_ns / 1e9
-        if max(descriptors) < 1024:
-            ready = select.select(descriptors, [], [], timeout)[0]
-        else:
-            # select cannot count so far; poll can, but only in whole milliseconds.
-            poll = select.poll()
-            for descriptor in descriptors:
-                poll.register(descriptor, select.POLLIN)
-            ready = [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)]
-        return self._wake_reader in ready
+        return self._wake_reader in wait_readable(left_ns, *descriptors)
+
+
+def wait_readable(left_ns: int | None, *descriptors: int) -> list[int]:
+    """Waits until one of the descriptors is readable: those that are.
+
+    Args:
+        left_ns: for so long at most, None for ever.
+        descriptors: one or more.
+    """
+    timeout = None if left_ns is None else left_ns / 1e9
+    if max(descriptors) < 1024:
+        return select.select(descriptors, [], [], timeout)[0]
+    # select cannot count so far; poll can, but only in whole milliseconds.
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [fd for fd, _ in poll.poll(None if timeout is None else timeout * 1000)]
 
 
 @contextlib.contextmanager

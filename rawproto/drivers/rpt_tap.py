@@ -19,7 +19,7 @@ from rawproto.wire.layer import Layer
 from rawproto.wire.rpt import IP_PROTOCOL
 from rawproto.wire.udp import UDPHeader
 
-__all__ = ["TappedCarrier", "key_log_lines", "write_secrets"]
+__all__ = ["TappedCarrier", "write_secrets"]
 
 
 class TappedCarrier:
@@ -92,18 +92,6 @@ class TappedCarrier:
                 direction=direction,
             )
         )
-
-
-def key_log_lines(cid: int, to_server: bytes, to_client: bytes) -> str:
-    """A connection's lines of a key log (specification section 14).
-
-    Args:
-        cid: `src_cid` of its INIT.
-        to_server: the secret of phase 0 for the client's packets.
-        to_client: likewise for the listener's.
-    """
-    pairs = (("RPT_CLIENT_SECRET", to_server), ("RPT_SERVER_SECRET", to_client))
-    return "".join([f"{label} {cid:016x} {secret.hex()}\n" for label, secret in pairs])
 
 
 def write_secrets(writer: Writer, lines: str) -> None:

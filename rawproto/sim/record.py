@@ -11,6 +11,7 @@ from rawproto.capture import RPT_KEY_LOG, CapturedPacket, Interface
 from rawproto.capture.pcapng_writer import PcapngWriter
 from rawproto.sim.flow import Flow
 from rawproto.sim.network import Network
+from rawproto.transport.key_log import key_log_lines
 from rawproto.transport.qlog import QlogTracer
 from rawproto.wire.ipv4 import IPv4Header
 
@@ -35,7 +36,8 @@ def record_packets(network: Network, flows: list[Flow], file: BinaryIO) -> Pcapn
     def tap(now_ns: int, from_left: bool, packet: bytes) -> None:
         for flow in [flow for flow in waiting if flow.client.secrets[0]]:
             waiting.remove(flow)
-            writer.write_secrets(RPT_KEY_LOG, _key_log(flow))
+            lines = key_log_lines(flow.client.log_cid, *flow.client.secrets)
+            writer.write_secrets(RPT_KEY_LOG, lines.encode())
         header, payload = IPv4Header.parse(packet)
         data = replace(header, checksum=None).emit(payload)
         side = 0 if from_left else 1
@@ -47,16 +49,6 @@ def record_packets(network: Network, flows: list[Flow], file: BinaryIO) -> Pcapn
 
     network.tap = tap
     return writer
-
-
-def _key_log(flow: Flow) -> bytes:
-    """A flow's secrets as section 14 of the specification words them."""
-    to_server, to_client = flow.client.secrets
-    cid = flow.client.log_cid
-    return (
-        f"RPT_CLIENT_SECRET {cid:016x} {to_server.hex()}\n"
-        f"RPT_SERVER_SECRET {cid:016x} {to_client.hex()}\n"
-    ).encode()
 
 
 def trace_connections(flows: list[Flow], directory: Path) -> Callable[[], None]:

@@ -14,13 +14,12 @@ to check, such as replays, and it answers nothing.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from cryptography.exceptions import InvalidTag
 
 from rawproto.errors import WireError
+from rawproto.transport.key_log import Bounded, KeyLog
 from rawproto.transport.noise import AES_GCM, CHACHA_POLY
 from rawproto.transport.protection import Keys, Opener
 from rawproto.wire.rpt import (
@@ -35,56 +34,10 @@ from rawproto.wire.rpt import (
 )
 from rawproto.wire.rpt_frames import Frame, NewConnectionIDFrame, parse_frame
 
-__all__ = ["KeyLog", "Reading", "Sessions"]
+__all__ = ["Reading", "Sessions"]
 
-_LINE = re.compile(rb"RPT_(CLIENT|SERVER)_SECRET ([0-9a-fA-F]{16}) ([0-9a-fA-F]{64})\s*")
-_MOST_SECRETS = 1 << 20
 _MOST_CIDS = 1 << 17
 _HALF_RANGE = 1 << 31
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class _Bounded(dict[K, V], Generic[K, V]):
-    """A dictionary that forgets its oldest entry when there are too many."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self._most = most
-
-    def remember(self, key: K, value: V) -> None:
-        self[key] = value
-        if len(self) > self._most:
-            del self[next(iter(self))]
-
-
-class KeyLog:
-    """The secrets of many connections, each known by the `src_cid` of its INIT."""
-
-    def __init__(self, text: bytes = b"") -> None:
-        self._secrets: _Bounded[tuple[int, bool], bytes] = _Bounded(_MOST_SECRETS)
-        self.add(text)
-
-    def __len__(self) -> int:
-        """How many secrets there are, two a connection."""
-        return len(self._secrets)
-
-    def add(self, text: bytes) -> None:
-        """Takes lines of a key log; those of other protocols, or cut short, say nothing."""
-        for line in text.splitlines():
-            if found := _LINE.fullmatch(line):
-                of_client = found[1] == b"CLIENT"
-                secret = bytes.fromhex(found[3].decode())
-                self._secrets.remember((int(found[2], 16), of_client), secret)
-
-    def knows(self, cid: int) -> bool:
-        """Whether a client began with this connection ID."""
-        return (cid, True) in self._secrets or (cid, False) in self._secrets
-
-    def secret(self, cid: int, *, of_client: bool) -> bytes | None:
-        """The first phase's secret for what one side of a connection sends."""
-        return self._secrets.get((cid, of_client))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -175,9 +128,9 @@ class Sessions:
 
     def __init__(self, key_log: KeyLog) -> None:
         self.key_log = key_log
-        self._known: _Bounded[_Heading, tuple[_Session, bool]] = _Bounded(_MOST_CIDS)
+        self._known: Bounded[_Heading, tuple[_Session, bool]] = Bounded(_MOST_CIDS)
         # Connections whose listener's CID was not seen, by ports: (dst_port, src_port) there.
-        self._one_sided: _Bounded[tuple[int, int], _Session] = _Bounded(_MOST_CIDS)
+        self._one_sided: Bounded[tuple[int, int], _Session] = Bounded(_MOST_CIDS)
 
     def read(self, data: bytes, *, certain: bool = True) -> Reading | None:
         """Reads the next packet of the capture, and opens it if there is a key for it.

@@ -245,12 +245,6 @@ class Recovery:
         """The time of `loss_ns` has come: the packets that are lost now."""
         return self._find_lost(now_ns)
 
-    def give_up(self, number: int) -> None:
-        """A packet that could not be sent after all."""
-        packet = self.sent.pop(number, None)
-        if packet is not None:
-            self.in_flight -= packet[1]
-
     def pto_ns(self) -> int | None:
         """When to send a probe because no ACK came; None with nothing in flight."""
         if not self.in_flight:

@@ -34,8 +34,9 @@ from rawproto.packets.reassembly import Reassembler
 from rawproto.packets.rewrite import Rewrite
 from rawproto.packets.statistics import Statistics
 from rawproto.packets.streams import StreamData, StreamGap, TCPStream
+from rawproto.transport.key_log import KeyLog
 from rawproto.transport.noise import AES_GCM
-from rawproto.transport.opened import KeyLog, Sessions
+from rawproto.transport.opened import Sessions
 from rawproto.transport.protection import Keys
 from rawproto.wire.arp import ARPMessage
 from rawproto.wire.checksum import internet_checksum

@@ -10,8 +10,9 @@ from cryptography.exceptions import InvalidTag
 from scapy.layers.inet import IP
 from scapy.packet import Packet
 
+from rawproto.transport.key_log import KeyLog
 from rawproto.transport.noise import AES_GCM
-from rawproto.transport.opened import KeyLog, Reading, Sessions
+from rawproto.transport.opened import Reading, Sessions
 from rawproto.transport.protection import Keys
 from rawproto.wire import rpt_frames as ours
 from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTShort

@@ -209,11 +209,3 @@ def test_delivery_rate_is_what_came_in_the_time_it_took(packets: int) -> None:
     send(recovery, *range(packets), at_ns=0)
     ack(recovery, *range(packets), at_ns=100 * MS)
     assert recorder.told[-1][1].delivery_rate == packets * SIZE * 10
-
-
-def test_packet_that_never_left_is_not_in_flight() -> None:
-    recovery, _ = made()
-    send(recovery, 0, 1, at_ns=0)
-    recovery.give_up(1)
-    recovery.give_up(7)
-    assert (recovery.in_flight, list(recovery.sent)) == (SIZE, [0])
