@@ -1,8 +1,9 @@
 """One connection: opens packets, hands their frames out, seals what its parts want to send.
 
 It only orchestrates. What has a state of its own lives beside it: `sender` (what leaves,
-with recovery, pace and packet size), `acks` (what came), `streams`, `control` (frames that
-wait), `protection` (keys), `attempt` (a client's handshake).
+with recovery, pace, packet size, and what the peer says of it), `acks` (what came),
+`streams`, `control` (frames that wait), `protection` (keys), `attempt` (a client's
+handshake).
 
 Calling order, one turn of a driver, times monotonic in ns:
 
@@ -191,7 +192,7 @@ class Connection:
         self._peer_max_datagram = peer.max_datagram_bytes
         self.sender.peer_cid = peer.connection_id
         self.sender.protection = self._protection
-        self.sender.on_refused(peer.max_packet_bytes, now_ns)
+        self.sender.feedback.on_refused(peer.max_packet_bytes, now_ns)
         idle = [ms for ms in (peer.idle_timeout_ms, self.config.idle_timeout_ns // 10**6) if ms]
         self._idle_ns = min(idle, default=0) * 10**6
         self._heard_ns = self.sender.active_ns = now_ns

@@ -343,7 +343,7 @@ class Endpoint:
             cid = SHORT.unpack_from(data)[4]
             for connection in self.connections.values():
                 if connection.sender.peer_cid == cid:
-                    connection.sender.on_refused(size, now_ns)
+                    connection.sender.feedback.on_refused(size, now_ns)
                     self.touch(connection)
 
     def on_unreachable(self, data: bytes, error: RawprotoError) -> None:

@@ -1,11 +1,11 @@
-"""The sending half of a connection: what leaves in which packet, and what became of it.
+"""The sending half of a connection: what leaves, and in which packet.
 
 ::
 
     acks ------.
     control ----\\                     .-> recovery: in flight, lost, RTT
     datagrams ---+--> _fill --> seal --+
-    streams ----/        ^             `-> packets
+    streams ----/        ^             `-> packets     `-- feedback: ACKs, losses
                          |
          window, pace, packet size: congestion, pacing, pmtu
 
@@ -15,10 +15,9 @@ A packet costs one struct, one AEAD and one tuple: there is no object for it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
-from rawproto.errors import RemoteProtocolError
 from rawproto.transport.acks import Acks
 from rawproto.transport.config import Config
 from rawproto.transport.congestion import CONTROLLERS, Burst
@@ -27,27 +26,16 @@ from rawproto.transport.constants import (
     MAX_PHASE_PACKETS,
     MIN_SHORT_BYTES,
     TAG_BYTES,
-    CloseCode,
 )
 from rawproto.transport.control import Control
+from rawproto.transport.feedback import Feedback
 from rawproto.transport.pacing import Pacer
 from rawproto.transport.pmtu import MTUSearch
 from rawproto.transport.protection import Protection
-from rawproto.transport.recovery import Recovery, Sent
+from rawproto.transport.recovery import Recovery
 from rawproto.transport.streams import Streams
 from rawproto.wire.rpt import KEY_PHASE, SHORT, VERSION_1
-from rawproto.wire.rpt_frames import (
-    ACK_HEAD,
-    ACK_RANGE,
-    DATAGRAM_HEAD,
-    ECN_COUNTS,
-    MAX_RANGES,
-    STREAM_HEAD,
-    Frame,
-    FrameType,
-    HandshakeDoneFrame,
-    RetireConnectionIDFrame,
-)
+from rawproto.wire.rpt_frames import DATAGRAM_HEAD, STREAM_HEAD, FrameType
 
 __all__ = ["OVERHEAD_BYTES", "Sender"]
 
@@ -78,6 +66,7 @@ class Sender:
         peer_cid: the connection ID to send to.
         protection: the keys, None before the handshake is done.
         recovery: of what was sent.
+        feedback: what the peer says of it.
         mtu: the search for the size of packets.
         datagrams: those that wait to be sent.
         number: that of the next packet.
@@ -114,8 +103,7 @@ class Sender:
         self._skipped = self.recovery.skipped
         self._draw_skip()
         self._probes_due = 0
-        self._limited = False
-        self._ecn_counts = (0, 0, 0)
+        self.feedback = Feedback(self.recovery, self.mtu, streams, acks, control)
 
     def _draw_skip(self) -> None:
         self._skip_at = self.number + 64 + int.from_bytes(self._entropy(2), "big") % 960
@@ -149,7 +137,7 @@ class Sender:
         waits = self.waits
         due_ns = acks.due_ns
         if not waits and not self._probes_due and (due_ns is None or due_ns > now_ns):
-            self._limited = recovery.in_flight + size > window
+            self.feedback.limited = recovery.in_flight + size > window
             return self._transmit_probe(now_ns, every) if probing else []
         room = size - OVERHEAD_BYTES
         self._set_pace(size)
@@ -184,7 +172,7 @@ class Sender:
                 waits = self.waits
         # Only a window that is used may grow: full, or half full and spread over its time.
         in_flight = recovery.in_flight
-        self._limited = in_flight + size > window or (waits and 2 * in_flight >= window)
+        self.feedback.limited = in_flight + size > window or (waits and 2 * in_flight >= window)
         self._pacer.on_sent(max(recovery.in_flight - before, 0))
         if probing and len(packets) < limit:
             packets += self._transmit_probe(now_ns, every)
@@ -361,127 +349,12 @@ class Sender:
             self.number, now_ns, self.recovery.rtt.pto
         )
 
-    # --- what became of it ---
-
     def on_ack(self, data: bytes, at: int, now_ns: int) -> int:
-        """Takes in the ACK at `at`: where it ends.
-
-        Raises:
-            struct.error: it is cut short.
-            RemoteProtocolError: it tells of packets that cannot be.
-        """
-        kind, largest, delay_us, count, first = ACK_HEAD.unpack_from(data, at)
-        at += ACK_HEAD.size
-        end = largest + 1
-        if count >= MAX_RANGES or not 0 < first <= end:
-            raise RemoteProtocolError(CloseCode.FRAME, "an ACK of packets that cannot be")
-        if largest >= self.number:
-            raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
-        ranges = [(end - first, end)]
-        for _ in range(count):
-            gap, length = ACK_RANGE.unpack_from(data, at)
-            at += ACK_RANGE.size
-            end = ranges[-1][0] - gap
-            if not gap or not length or length > end:
-                raise RemoteProtocolError(CloseCode.FRAME, "an ACK of packets that cannot be")
-            ranges.append((end - length, end))
-        for skipped in self._skipped:
-            if any(start <= skipped < end for start, end in ranges):
-                raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
-        if kind == FrameType.ACK_ECN:
-            self._on_ecn(ECN_COUNTS.unpack_from(data, at), now_ns)
-            at += ECN_COUNTS.size
-        acked, lost = self.recovery.on_acked(ranges, delay_us * 1000, now_ns, self._limited)
-        if acked:
-            self._on_acked(acked, now_ns)
-        if lost:
-            self._on_lost(lost, now_ns)
+        """Takes in the ACK at `at`: where it ends. Raises as `Feedback.on_ack` does."""
+        end, largest = self.feedback.on_ack(data, at, now_ns, self.number, self.high_water // 2)
         if self.protection is not None:
             self.protection.on_acked(largest)
-        if self.recovery.tracer is not None:
-            self.recovery.tracer.metrics_updated(now_ns, self.recovery)
-        return at
-
-    def _on_ecn(self, counts: tuple[int, int, int], now_ns: int) -> None:
-        more = counts[2] > self._ecn_counts[2]
-        self._ecn_counts = counts
-        if more:
-            self.recovery.on_ce(now_ns, Burst(now_ns, 0, now_ns, now_ns, False))
-
-    def _on_acked(self, acked: list[Sent], now_ns: int) -> None:
-        """Packets arrived: their parts are told."""
-        streams = self._streams
-        low_water = self.high_water // 2
-        largest = 0
-        # Packets in a row mostly hold one stream in a row, which hears of it once.
-        run: Any = None
-        run_start = run_end = 0
-        for _, size, stream, start, end, rest in acked:
-            if size > largest:
-                largest = size
-            if stream is run and start == run_end:
-                run_end = end
-            else:
-                if run is not None:
-                    streams.on_acked(run, run_start, run_end, low_water)
-                run, run_start, run_end = stream, start, end
-            for item in rest or ():
-                kind = item[0]
-                if kind == "control":
-                    streams.on_control_acked(item[1])
-                elif kind == "stream":
-                    streams.on_acked(item[1], item[2], item[3], low_water)
-                elif kind == "ack":
-                    self._acks.on_ack_acked(item[1])
-                elif kind == "probe" and self.mtu.on_acked(item[1], now_ns):
-                    self.recovery.controller.on_packet_size(self.mtu.size)
-        if run is not None:
-            streams.on_acked(run, run_start, run_end, low_water)
-        self.mtu.on_arrived(largest)
-        if self.mtu.black_hole:
-            self._fall_back(now_ns)
-
-    def _on_lost(self, lost: list[Sent], now_ns: int) -> None:
-        """Packets are gone: what was in them is to be sent again."""
-        large = 0
-        for packet in lost:
-            rest = packet[5]
-            if rest and rest[0][0] == "probe":
-                self.mtu.on_lost(rest[0][1], now_ns)
-            else:
-                self._send_again(packet)
-                large += packet[1] > BASE_PACKET_BYTES
-        if large:
-            self.mtu.on_large_lost(large)
-
-    def _send_again(self, packet: Sent) -> None:
-        _, _, stream, start, end, rest = packet
-        if stream is not None:
-            self._streams.on_lost(stream, start, end)
-        for item in rest or ():
-            if item[0] == "stream":
-                self._streams.on_lost(item[1], item[2], item[3])
-            elif item[0] == "control":
-                self._ask_again(item[1])
-
-    def _ask_again(self, key: Hashable) -> None:
-        """A control frame was lost: it is sent as it should be by now, if at all."""
-        frame: Frame | None = self._streams.again(key)
-        if key == "done":
-            frame = HandshakeDoneFrame()
-        elif isinstance(key, tuple) and key[0] == "retire":
-            frame = RetireConnectionIDFrame(key[1])
-        if frame is not None:
-            self._control.put(key, frame)
-
-    def _fall_back(self, now_ns: int) -> None:
-        self.mtu.fall_back(now_ns)
-        self.recovery.controller.on_packet_size(self.mtu.size)
-
-    def on_refused(self, size: int, now_ns: int) -> None:
-        """The carrier, or a router, takes packets of at most `size` bytes."""
-        if self.mtu.on_refused(size, now_ns):
-            self.recovery.controller.on_packet_size(self.mtu.size)
+        return end
 
     # --- time ---
 
@@ -502,7 +375,7 @@ class Sender:
         """Time has passed."""
         recovery = self.recovery
         if recovery.loss_ns is not None and now_ns >= recovery.loss_ns:
-            self._on_lost(recovery.on_loss_timeout(now_ns), now_ns)
+            self.feedback.on_lost(recovery.on_loss_timeout(now_ns), now_ns)
         pto_ns = recovery.pto_ns()
         if pto_ns is not None and now_ns >= pto_ns:
             self._on_pto(now_ns)
@@ -514,8 +387,8 @@ class Sender:
         recovery.last_eliciting_ns = now_ns
         self._probes_due = 1 if recovery.pto_count == 1 else 2
         if recovery.pto_count >= 3 and self.mtu.size > BASE_PACKET_BYTES:
-            self._fall_back(now_ns)
+            self.feedback.fall_back(now_ns)
         oldest = recovery.oldest()
         if oldest is not None and not self._streams.has_data():
             # It is sent again, and stays in flight until it counts as lost.
-            self._send_again(oldest)
+            self.feedback.send_again(oldest)

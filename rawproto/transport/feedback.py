@@ -1,0 +1,188 @@
+"""What became of packets: the peer's ACKs and the losses they show, told to whom it concerns.
+
+::
+
+    ACK --> recovery --.-> acknowledged --> streams, acks, mtu
+                        `-> lost --> streams and control, to be sent again
+
+What it tells them is in the last fields of the tuple that `sender` left with `recovery`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from rawproto.errors import RemoteProtocolError
+from rawproto.transport.acks import Acks
+from rawproto.transport.congestion import Burst
+from rawproto.transport.constants import BASE_PACKET_BYTES, CloseCode
+from rawproto.transport.control import Control
+from rawproto.transport.pmtu import MTUSearch
+from rawproto.transport.recovery import Recovery, Sent
+from rawproto.transport.streams import Streams
+from rawproto.wire.rpt_frames import (
+    ACK_HEAD,
+    ACK_RANGE,
+    ECN_COUNTS,
+    MAX_RANGES,
+    Frame,
+    FrameType,
+    HandshakeDoneFrame,
+    RetireConnectionIDFrame,
+)
+
+__all__ = ["Feedback"]
+
+
+class Feedback:
+    """What the peer and time say of packets that left.
+
+    Args:
+        recovery: of what was sent.
+        mtu: the search for the size of packets.
+        streams: whose data it was.
+        acks: what the peer may forget.
+        control: where frames wait that are to be sent again.
+
+    Attributes:
+        limited: the window is what keeps this side from sending.
+    """
+
+    def __init__(
+        self, recovery: Recovery, mtu: MTUSearch, streams: Streams, acks: Acks, control: Control
+    ) -> None:
+        self.recovery = recovery
+        self.mtu = mtu
+        self._streams, self._acks, self._control = streams, acks, control
+        self.limited = False
+        self._ecn_counts = (0, 0, 0)
+
+    def on_ack(
+        self, data: bytes, at: int, now_ns: int, number: int, low_water: int
+    ) -> tuple[int, int]:
+        """Takes in the ACK at `at`.
+
+        Args:
+            data: a packet's frames.
+            at: where the ACK begins.
+            now_ns: by now.
+            number: that of the next packet; what is acknowledged lies below.
+            low_water: a stream that holds no more bytes than that takes some again.
+
+        Returns:
+            Where it ends, and the largest packet number in it.
+
+        Raises:
+            struct.error: it is cut short.
+            RemoteProtocolError: it tells of packets that cannot be.
+        """
+        kind, largest, delay_us, count, first = ACK_HEAD.unpack_from(data, at)
+        at += ACK_HEAD.size
+        end = largest + 1
+        if count >= MAX_RANGES or not 0 < first <= end:
+            raise RemoteProtocolError(CloseCode.FRAME, "an ACK of packets that cannot be")
+        if largest >= number:
+            raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
+        ranges = [(end - first, end)]
+        for _ in range(count):
+            gap, length = ACK_RANGE.unpack_from(data, at)
+            at += ACK_RANGE.size
+            end = ranges[-1][0] - gap
+            if not gap or not length or length > end:
+                raise RemoteProtocolError(CloseCode.FRAME, "an ACK of packets that cannot be")
+            ranges.append((end - length, end))
+        for skipped in self.recovery.skipped:
+            if any(start <= skipped < end for start, end in ranges):
+                raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
+        if kind == FrameType.ACK_ECN:
+            self._on_ecn(ECN_COUNTS.unpack_from(data, at), now_ns)
+            at += ECN_COUNTS.size
+        acked, lost = self.recovery.on_acked(ranges, delay_us * 1000, now_ns, self.limited)
+        if acked:
+            self._on_acked(acked, now_ns, low_water)
+        if lost:
+            self.on_lost(lost, now_ns)
+        if self.recovery.tracer is not None:
+            self.recovery.tracer.metrics_updated(now_ns, self.recovery)
+        return at, largest
+
+    def _on_ecn(self, counts: tuple[int, int, int], now_ns: int) -> None:
+        more = counts[2] > self._ecn_counts[2]
+        self._ecn_counts = counts
+        if more:
+            self.recovery.on_ce(now_ns, Burst(now_ns, 0, now_ns, now_ns, False))
+
+    def _on_acked(self, acked: list[Sent], now_ns: int, low_water: int) -> None:
+        """Packets arrived: their parts are told."""
+        streams = self._streams
+        largest = 0
+        # Packets in a row mostly hold one stream in a row, which hears of it once.
+        run: Any = None
+        run_start = run_end = 0
+        for _, size, stream, start, end, rest in acked:
+            if size > largest:
+                largest = size
+            if stream is run and start == run_end:
+                run_end = end
+            else:
+                if run is not None:
+                    streams.on_acked(run, run_start, run_end, low_water)
+                run, run_start, run_end = stream, start, end
+            for item in rest or ():
+                kind = item[0]
+                if kind == "control":
+                    streams.on_control_acked(item[1])
+                elif kind == "stream":
+                    streams.on_acked(item[1], item[2], item[3], low_water)
+                elif kind == "ack":
+                    self._acks.on_ack_acked(item[1])
+                elif kind == "probe" and self.mtu.on_acked(item[1], now_ns):
+                    self.recovery.controller.on_packet_size(self.mtu.size)
+        if run is not None:
+            streams.on_acked(run, run_start, run_end, low_water)
+        self.mtu.on_arrived(largest)
+        if self.mtu.black_hole:
+            self.fall_back(now_ns)
+
+    def on_lost(self, lost: list[Sent], now_ns: int) -> None:
+        """Packets are gone: what was in them is to be sent again."""
+        large = 0
+        for packet in lost:
+            rest = packet[5]
+            if rest and rest[0][0] == "probe":
+                self.mtu.on_lost(rest[0][1], now_ns)
+            else:
+                self.send_again(packet)
+                large += packet[1] > BASE_PACKET_BYTES
+        if large:
+            self.mtu.on_large_lost(large)
+
+    def send_again(self, packet: Sent) -> None:
+        _, _, stream, start, end, rest = packet
+        if stream is not None:
+            self._streams.on_lost(stream, start, end)
+        for item in rest or ():
+            if item[0] == "stream":
+                self._streams.on_lost(item[1], item[2], item[3])
+            elif item[0] == "control":
+                self._ask_again(item[1])
+
+    def _ask_again(self, key: Hashable) -> None:
+        """A control frame was lost: it is sent as it should be by now, if at all."""
+        frame: Frame | None = self._streams.again(key)
+        if key == "done":
+            frame = HandshakeDoneFrame()
+        elif isinstance(key, tuple) and key[0] == "retire":
+            frame = RetireConnectionIDFrame(key[1])
+        if frame is not None:
+            self._control.put(key, frame)
+
+    def fall_back(self, now_ns: int) -> None:
+        self.mtu.fall_back(now_ns)
+        self.recovery.controller.on_packet_size(self.mtu.size)
+
+    def on_refused(self, size: int, now_ns: int) -> None:
+        """The carrier, or a router, takes packets of at most `size` bytes."""
+        if self.mtu.on_refused(size, now_ns):
+            self.recovery.controller.on_packet_size(self.mtu.size)
