@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from rawproto.drivers.names import is_address, resolve
+from rawproto.drivers.names import is_address, resolve_all
 from rawproto.errors import LinkError, UsageError
 from rawproto.link.interfaces import split_scope
 from rawproto.link.routes import Route, lookup
@@ -50,8 +51,9 @@ def find_destination(
     source: str = "",
     interface: str = "",
     dscp: int = 0,
+    mark: int = 0,
 ) -> Destination:
-    """Resolves a name and asks the kernel for the way.
+    """Resolves a name and asks the kernel for the way: to the first address that has one.
 
     Args:
         name: host name or address, perhaps with a scope.
@@ -59,20 +61,32 @@ def find_destination(
         source: the address to send from, "" for the route's.
         interface: to leave by, "" for the route's.
         dscp: which routing rules may look at.
+        mark: the firewall mark, which they may look at too.
 
     Raises:
         UsageError: no such host.
-        LinkError: no route, no such interface, no address to send from.
+        LinkError: no route to any of its addresses, no such interface, no address to send from.
     """
     if family is None and source and not is_address(name):
         family = 6 if ":" in source else 4
-    address = resolve(name, family)
+    *others, last = resolve_all(name, family)
+    for address in others:
+        with suppress(LinkError):
+            return _way_to(name, address, source, interface, dscp, mark)
+    return _way_to(name, last, source, interface, dscp, mark)
+
+
+def _way_to(
+    name: str, address: str, source: str, interface: str, dscp: int, mark: int
+) -> Destination:
     bare, _, scope = address.partition("%")
     bare = _THIS_HOST.get(bare, bare)
     if not scope and interface and _is_scoped(bare):
         scope = interface
     address = f"{bare}%{scope}" if scope else bare
-    route = lookup(address, src_addr=source or None, interface=interface or None, dscp=dscp)
+    route = lookup(
+        address, src_addr=source or None, interface=interface or None, mark=mark, dscp=dscp
+    )
     if not route.src_addr:
         raise LinkError("route to", name, errno.EADDRNOTAVAIL)
     return Destination(
