@@ -162,9 +162,9 @@ def _frame(frame: Frame) -> dict[str, Any]:
         case MaxStreamDataFrame(stream_id, maximum):
             found = {"stream_id": stream_id, "maximum": maximum}
         case MaxStreamsFrame(direction, maximum):
-            found = {"stream_type": _DIRECTIONS[direction & 1], "maximum": maximum}
+            found = {"stream_type": _DIRECTIONS[direction], "maximum": maximum}
         case BlockedFrame(what, stream_id, limit):
-            name = _BLOCKED[what & 3]
+            name = _BLOCKED[what]
             found = {"stream_id": stream_id, "limit": limit}
         case NewConnectionIDFrame():
             found = {

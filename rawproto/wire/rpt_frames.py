@@ -111,9 +111,27 @@ class Frame:
         """The frame's bytes. Raises EmitError."""
         values = [getattr(self, name) for name in self.__match_args__]  # type: ignore[attr-defined]
         try:
-            return bytes([self.frame_type]) + self.fixed.pack(*values)
+            data = self.fixed.pack(*values)
         except struct.error as error:
             raise EmitError(type(self).__name__, values, str(error)) from None
+        if self.fixed.unpack(data) != tuple(values):  # struct pads and cuts bytes in silence
+            raise EmitError(type(self).__name__, values, "bytes of another length")
+        return bytes([self.frame_type]) + data
+
+
+class _Choosing(Frame):
+    """A frame whose first field, a byte, chooses between few meanings."""
+
+    __slots__ = ()
+
+    meanings: ClassVar[int] = 0
+
+    @classmethod
+    def _parse(cls, data: bytes, at: int) -> tuple[Self, int]:
+        frame, end = super()._parse(data, at)
+        if data[at + 1] >= cls.meanings:
+            raise MalformedError("rpt_frames", at, f"{cls.__name__} of a kind {data[at + 1]}")
+        return frame, end
 
 
 def _part(data: bytes, at: int, start: int, length: int) -> bytes:
@@ -276,18 +294,19 @@ class MaxStreamDataFrame(Frame):
 
 
 @dataclass(slots=True)
-class MaxStreamsFrame(Frame):
+class MaxStreamsFrame(_Choosing):
     """How many streams of a sort the peer may open: `direction` 0 two-way, 1 one-way."""
 
     direction: int
     maximum: int
 
     frame_type: ClassVar[int] = FrameType.MAX_STREAMS
+    meanings: ClassVar[int] = 2
     fixed: ClassVar[struct.Struct] = struct.Struct("!BI")
 
 
 @dataclass(slots=True)
-class BlockedFrame(Frame):
+class BlockedFrame(_Choosing):
     """What keeps the sender from sending: `what` 0 data, 1 stream, 2 two-way, 3 one-way."""
 
     what: int
@@ -295,6 +314,7 @@ class BlockedFrame(Frame):
     limit: int
 
     frame_type: ClassVar[int] = FrameType.BLOCKED
+    meanings: ClassVar[int] = 4
     fixed: ClassVar[struct.Struct] = struct.Struct("!BIQ")
 
 

@@ -55,8 +55,8 @@ FRAMES: list[st.SearchStrategy[Frame]] = [
     st.builds(StopSendingFrame, u32, u32),
     st.builds(MaxDataFrame, u64),
     st.builds(MaxStreamDataFrame, u32, u64),
-    st.builds(MaxStreamsFrame, u8, u32),
-    st.builds(BlockedFrame, u8, u32, u64),
+    st.builds(MaxStreamsFrame, st.integers(0, 1), u32),
+    st.builds(BlockedFrame, st.integers(0, 3), u32, u64),
     st.builds(DatagramFrame, st.binary(max_size=40)),
     st.builds(NewConnectionIDFrame, u32, u32, u64, st.binary(min_size=16, max_size=16)),
     st.builds(RetireConnectionIDFrame, u32),
@@ -136,6 +136,21 @@ def test_ack_of_packets_that_cannot_be_is_malformed(frame: AckFrame) -> None:
         parse_frame(frame.emit(), 0)
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        BlockedFrame(4, 0, 0),
+        BlockedFrame(255, 0, 0),
+        MaxStreamsFrame(2, 0),
+        MaxStreamsFrame(255, 0),
+    ],
+    ids=str,
+)
+def test_choice_that_has_no_meaning_is_malformed(frame: Frame) -> None:
+    with pytest.raises(MalformedError, match=type(frame).__name__):
+        parse_frame(frame.emit(), 0)
+
+
 def test_ack_may_reach_down_to_packet_0_in_64_ranges() -> None:
     frame = AckFrame(126, 0, 1, ((1, 1),) * 63)
     assert parse_frame(frame.emit(), 0) == (frame, 18 + 63 * 8)
@@ -162,6 +177,11 @@ def test_reason_that_is_no_text_is_read_with_marks_in_its_place() -> None:
         MaxStreamsFrame(256, 0),
         CloseFrame(-1),
         CloseFrame(0, "x" * 256),
+        PathChallengeFrame(bytes(7)),
+        PathChallengeFrame(bytes(9)),
+        PathResponseFrame(b""),
+        NewConnectionIDFrame(0, 0, 0, bytes(15)),
+        NewConnectionIDFrame(0, 0, 0, bytes(17)),
     ],
     ids=lambda frame: type(frame).__name__,
 )
