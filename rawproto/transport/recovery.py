@@ -44,6 +44,8 @@ class Recovery:
         sent: packet number -> what was sent, oldest first; neither acknowledged nor lost.
         in_flight: bytes of those.
         delivered: bytes acknowledged so far.
+        lost: bytes lost so far, but for those of probes.
+        app_limited_until: what `delivered` has to pass before a lack of data shows no more.
         largest_acked: highest packet number acknowledged, -1 for none.
         pto_count: probe time-outs since something was acknowledged.
         loss_ns: when a packet will count as lost, None for never.
@@ -60,6 +62,8 @@ class Recovery:
         self.sent: dict[int, Sent] = {}
         self.in_flight = 0
         self.delivered = 0
+        self.lost = 0
+        self.app_limited_until = -1
         self.largest_acked = -1
         self.pto_count = 0
         self.loss_ns: int | None = None
@@ -76,9 +80,27 @@ class Recovery:
 
     def burst(self, now_ns: int, app_limited: bool) -> Burst:
         """What the packets that are sent now have in common."""
+        app_limited = app_limited or self.app_limited_until >= self.delivered
         if not self.in_flight:
             self._delivered_ns = self._first_sent_ns = now_ns
-        return Burst(now_ns, self.delivered, self._delivered_ns, self._first_sent_ns, app_limited)
+            if app_limited:
+                self.controller.on_restart(now_ns)
+        return Burst(
+            now_ns,
+            self.delivered,
+            self._delivered_ns,
+            self._first_sent_ns,
+            app_limited,
+            self.lost,
+            self.in_flight,
+        )
+
+    def on_sent(self, burst: Burst | None, app_limited: bool) -> None:
+        """A turn of sending is over: what left, and whether it ended for want of data."""
+        if burst is not None:
+            burst.in_flight = self.in_flight
+        if app_limited:
+            self.app_limited_until = self.delivered + self.in_flight
 
     def on_acked(
         self, ranges: Sequence[tuple[int, int]], ack_delay_ns: int, now_ns: int, limited: bool
@@ -143,7 +165,8 @@ class Recovery:
                     self.delivered,
                     rate,
                     limited,
-                    sum([packet[1] for packet in lost]),
+                    self.in_flight,
+                    self.lost,
                 )
             )
         return acked, lost
@@ -193,15 +216,10 @@ class Recovery:
         if not counted:
             return
         self._spurious_round = True
-        newest = counted[-1][0]
+        gone = sum([packet[1] for packet in counted])
+        self.lost += gone
         self.controller.on_lost(
-            Lost(
-                now_ns,
-                sum([packet[1] for packet in counted]),
-                newest,
-                self.in_flight,
-                self.rtt.min_rtt,
-            )
+            Lost(now_ns, gone, counted[-1][0], self.in_flight, self.rtt.min_rtt, self.lost)
         )
         self._forget_late(now_ns)
         if self._persistent(lost):
@@ -238,7 +256,7 @@ class Recovery:
 
     def on_ce(self, now_ns: int, burst: Burst) -> None:
         """The peer says that packets were marked on their way."""
-        lost = Lost(now_ns, 0, burst, self.in_flight, self.rtt.min_rtt)
+        lost = Lost(now_ns, 0, burst, self.in_flight, self.rtt.min_rtt, self.lost)
         self.controller.on_lost(lost)
 
     def on_loss_timeout(self, now_ns: int) -> list[Sent]:

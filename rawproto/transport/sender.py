@@ -94,7 +94,7 @@ class Sender:
         self.peer_cid = 0
         self.protection: Protection | None = None
         self.mtu = MTUSearch(ceiling, now_ns)
-        self.recovery = Recovery(CONTROLLERS[config.congestion](self.mtu.size))
+        self.recovery = Recovery(CONTROLLERS[config.congestion](self.mtu.size, entropy))
         self.datagrams: deque[bytes] = deque()
         self.number = 0
         self.packets = 0
@@ -137,7 +137,8 @@ class Sender:
         waits = self.waits
         due_ns = acks.due_ns
         if not waits and not self._probes_due and (due_ns is None or due_ns > now_ns):
-            self.feedback.limited = recovery.in_flight + size > window
+            self.feedback.limited = limited = recovery.in_flight + size > window
+            recovery.on_sent(None, not limited)
             return self._transmit_probe(now_ns, every) if probing else []
         room = size - OVERHEAD_BYTES
         self._set_pace(size)
@@ -173,7 +174,8 @@ class Sender:
         # Only a window that is used may grow: full, or half full and spread over its time.
         in_flight = recovery.in_flight
         self.feedback.limited = in_flight + size > window or (waits and 2 * in_flight >= window)
-        self._pacer.on_sent(max(recovery.in_flight - before, 0))
+        recovery.on_sent(burst, not waits and in_flight + size <= window)
+        self._pacer.on_sent(max(in_flight - before, 0))
         if probing and len(packets) < limit:
             packets += self._transmit_probe(now_ns, every)
         return packets

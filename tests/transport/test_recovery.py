@@ -29,6 +29,9 @@ class Recorder:
     def on_lost(self, lost: Lost) -> None:
         self.told.append(("lost", lost))
 
+    def on_restart(self, now_ns: int) -> None:
+        self.told.append(("restart", now_ns))
+
     def on_spurious(self) -> None:
         self.told.append(("spurious", None))
 
@@ -209,3 +212,59 @@ def test_delivery_rate_is_what_came_in_the_time_it_took(packets: int) -> None:
     send(recovery, *range(packets), at_ns=0)
     ack(recovery, *range(packets), at_ns=100 * MS)
     assert recorder.told[-1][1].delivery_rate == packets * SIZE * 10
+
+
+def test_sample_tells_what_was_lost_and_in_flight_when_its_burst_left_and_by_now() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, 1, at_ns=SECOND)
+    send(recovery, 2, 3, 4, 5, 6, at_ns=SECOND + MS)
+    ack(recovery, 5, at_ns=SECOND + 100 * MS)  # three later than 2: it and those before are lost
+    assert recovery.lost == 3 * SIZE
+    burst = recovery.burst(SECOND + 10 * MS, False)
+    recovery.sent[7] = (burst, SIZE, None, 0, 0, None)
+    recovery.in_flight += SIZE
+    recovery.on_sent(burst, False)
+    ack(recovery, 7, at_ns=SECOND + 110 * MS)
+    told = dict(recorder.told[-1:])["acked"]
+    assert (told.burst.lost, told.burst.in_flight) == (3 * SIZE, 4 * SIZE)
+    assert told.lost == 5 * SIZE, "3 and 4 are three before 7"
+    assert (told.in_flight, told.remaining) == (4 * SIZE, SIZE)
+
+
+def test_rate_is_what_was_delivered_while_a_packet_was_under_way() -> None:
+    recovery, recorder = made()
+    for number in range(4):
+        send(recovery, number, at_ns=SECOND + number * 10 * MS)
+    for number in range(4):
+        ack(recovery, number, at_ns=SECOND + (50 + number * 25) * MS)
+    rates = [told.delivery_rate for name, told in recorder.told if name == "acked"]
+    assert rates == [number * SIZE * SECOND // ((25 + number * 25) * MS) for number in range(1, 5)]
+
+
+def test_lack_of_data_marks_what_is_sent_until_all_that_was_in_flight_is_acknowledged() -> None:
+    recovery, _ = made()
+    send(recovery, 0, 1, at_ns=SECOND)
+    recovery.on_sent(None, True)
+    assert recovery.burst(SECOND + MS, False).app_limited
+    send(recovery, 2, at_ns=SECOND + MS)
+    ack(recovery, 0, 1, at_ns=SECOND + 50 * MS)
+    assert recovery.burst(SECOND + 50 * MS, False).app_limited
+    ack(recovery, 2, at_ns=SECOND + 51 * MS)
+    assert not recovery.burst(SECOND + 51 * MS, False).app_limited
+
+
+def test_controller_hears_of_a_restart_after_idleness_and_not_after_a_loss_of_all() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, at_ns=SECOND)
+    recovery.on_sent(None, True)
+    ack(recovery, 0, at_ns=SECOND + 50 * MS)
+    send(recovery, 1, at_ns=9 * SECOND)
+    assert ("restart", 9 * SECOND) in recorder.told
+    recorder.told.clear()
+    ack(recovery, 1, at_ns=9 * SECOND + 50 * MS)
+    send(recovery, 2, 3, 4, 5, at_ns=10 * SECOND)
+    ack(recovery, 5, at_ns=10 * SECOND + 50 * MS)
+    recovery.on_loss_timeout(20 * SECOND)
+    assert not recovery.in_flight
+    send(recovery, 6, at_ns=20 * SECOND)
+    assert "restart" not in [name for name, at in recorder.told if at == 20 * SECOND]

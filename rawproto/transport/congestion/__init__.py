@@ -2,8 +2,8 @@
 
 A controller is told by bursts, not by packets: what one ACK newly acknowledged, what one
 look for losses found. It answers with two numbers, `window` and, if it wants to pace by
-itself, `pacing_rate`. To try another one, write a module with a class of these methods,
-name it in `CONTROLLERS`, and run it: `rawproto sim --congestion NAME`.
+itself, `pacing_rate`. To try another one (docs/congestion.md), write a module with a class
+of these methods, name it in `CONTROLLERS`, and run it: `rawproto sim --congestion NAME`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rawproto.transport.congestion.cubic import Cubic
 from rawproto.transport.congestion.newreno import NewReno
 from rawproto.transport.congestion.sample import Acked, Burst, Lost
 
-__all__ = ["CONTROLLERS", "Acked", "Burst", "Controller", "Lost"]
+__all__ = ["CONTROLLERS", "Acked", "Burst", "Controller", "Entropy", "Lost"]
 
 
 class Controller(Protocol):
@@ -42,6 +42,9 @@ class Controller(Protocol):
     def on_lost(self, lost: Lost) -> None:
         """Packets were lost, or (with no bytes) marked CE on their way."""
 
+    def on_restart(self, now_ns: int) -> None:
+        """Something leaves after the program had nothing to send and nothing was in flight."""
+
     def on_spurious(self) -> None:
         """All that was thought lost since the last reduction had come: it is taken back."""
 
@@ -52,5 +55,9 @@ class Controller(Protocol):
         """The size of packets changed."""
 
 
-CONTROLLERS: dict[str, Callable[[int], Controller]] = {"newreno": NewReno, "cubic": Cubic}
-"""By name: made with the size of packets, in bytes."""
+Entropy = Callable[[int], bytes]
+CONTROLLERS: dict[str, Callable[[int, Entropy], Controller]] = {
+    "newreno": lambda packet, entropy: NewReno(packet),
+    "cubic": lambda packet, entropy: Cubic(packet),
+}
+"""By name: made with the size of packets, in bytes, and a source of so many random bytes."""

@@ -93,6 +93,9 @@ class Cubic:
         self.threshold = self._window
         self._epoch_ns = None
 
+    def on_restart(self, now_ns: int) -> None:
+        """The window stays: what leaves is paced."""
+
     def on_spurious(self) -> None:
         if self._before is not None:
             window, self.threshold, self._w_max, self._recovery_ns = self._before

@@ -46,6 +46,9 @@ class NewReno:
         self.threshold = self.window
         self._acked = 0
 
+    def on_restart(self, now_ns: int) -> None:
+        """The window stays: what leaves is paced."""
+
     def on_spurious(self) -> None:
         if self._before is not None:
             window, self.threshold, self._recovery_ns = self._before

@@ -16,7 +16,9 @@ class Burst:
         delivered: bytes acknowledged on this path by then.
         delivered_ns: when the last of those were.
         first_sent_ns: when the packet acknowledged last by then was sent.
-        app_limited: the sender had nothing more to send at that time.
+        app_limited: the sender had run out of data before, and what it lacked still shows.
+        lost: bytes lost on this path by then.
+        in_flight: bytes that were once all of them had left.
     """
 
     sent_ns: int
@@ -24,6 +26,8 @@ class Burst:
     delivered_ns: int
     first_sent_ns: int
     app_limited: bool
+    lost: int = 0
+    in_flight: int = 0
 
 
 @dataclass(slots=True)
@@ -41,7 +45,8 @@ class Acked:
         delivered: bytes acknowledged on this path, these included.
         delivery_rate: bytes a second between that packet's sending and now; 0 where unknown.
         window_limited: the window was what kept the sender from sending more.
-        lost: bytes found lost by the same ACK.
+        remaining: bytes that are in flight still.
+        lost: bytes lost on this path, those that this ACK shows included.
     """
 
     now_ns: int
@@ -54,6 +59,7 @@ class Acked:
     delivered: int
     delivery_rate: int
     window_limited: bool
+    remaining: int = 0
     lost: int = 0
 
 
@@ -67,6 +73,7 @@ class Lost:
         burst: of the latest packet lost, or marked.
         in_flight: bytes that are still.
         min_rtt: in ns.
+        lost: bytes lost on this path, these included.
     """
 
     now_ns: int
@@ -74,3 +81,4 @@ class Lost:
     burst: Burst
     in_flight: int
     min_rtt: int
+    lost: int = 0
