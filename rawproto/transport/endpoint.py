@@ -19,6 +19,7 @@ from typing import Any
 
 from rawproto.errors import RawprotoError, WireError
 from rawproto.transport.attempt import Attempt, Credentials
+from rawproto.transport.budget import Budget
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Address, Connection, State
 from rawproto.transport.constants import MIN_INIT_BYTES, TAG_BYTES, CloseCode, ResetCode
@@ -43,8 +44,10 @@ from rawproto.wire.rpt import (
 __all__ = ["Endpoint", "refusal"]
 
 _LEAST_BYTES = SHORT.size + TAG_BYTES + 1
-_STATELESS_PER_SECOND = 1000
-_SECOND_NS = 1_000_000_000
+# RESET and VERSION. A budget that a flood of INITs could use up would keep honest clients
+# from their RETRY, so RETRY's is its own, and above what a listener can be made to answer.
+_REFUSALS_PER_SECOND = 1000
+_RETRIES_PER_SECOND = 50_000
 _MAX_PENDING = 4096
 _BATCH = 32
 
@@ -88,8 +91,8 @@ class Endpoint:
             listener.attach(self._new_parameters, entropy)
         self._accepted: deque[Connection] = deque()
         self._answers: deque[tuple[bytes, Address]] = deque()
-        self._credit = _STATELESS_PER_SECOND
-        self._credit_ns = 0
+        self._refusals = Budget(_REFUSALS_PER_SECOND)
+        self._retries = Budget(_RETRIES_PER_SECOND)
         self._touched: dict[int, Connection] = {}
         self._woken: dict[int, Connection] = {}
         self._timers: list[tuple[int, int]] = []
@@ -370,12 +373,8 @@ class Endpoint:
         data = packet.emit()
         if len(data) > size or not _is_unicast(address[0]):
             return
-        gained = (now_ns - self._credit_ns) * _STATELESS_PER_SECOND // _SECOND_NS
-        if gained > 0:
-            self._credit = min(self._credit + gained, _STATELESS_PER_SECOND)
-            self._credit_ns = now_ns
-        if self._credit > 0:
-            self._credit -= 1
+        budget = self._retries if isinstance(packet, RPTRetry) else self._refusals
+        if budget.take(now_ns):
             self._push(data, address)
 
     def _push(self, data: bytes, address: Address) -> None:

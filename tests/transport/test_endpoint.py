@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,16 @@ from rawproto.transport.endpoint import Endpoint, refusal
 from rawproto.transport.events import ConnectionClosed, ConnectionEstablished, DatagramReadable
 from rawproto.transport.halfopen import MOST_HALF_OPEN, UNDER_LOAD, Listener
 from rawproto.transport.noise import X25519
-from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTLong, RPTReset, RPTRetry, parse_rpt
+from rawproto.wire.rpt import (
+    SHORT,
+    VERSION_1,
+    RPTHandshake,
+    RPTInit,
+    RPTLong,
+    RPTReset,
+    RPTRetry,
+    parse_rpt,
+)
 
 CLIENT, SERVER = ("10.0.0.1", 0), ("10.0.0.2", 0)
 SECOND = 1_000_000_000
@@ -304,6 +314,25 @@ def test_honest_client_connects_during_a_flood_of_forged_sources() -> None:
     assert len(pair.accepted) == 1
     pair.run(12)
     assert not listener.by_cid
+
+
+def test_flood_of_inits_or_of_strangers_packets_leaves_honest_clients_their_retry() -> None:
+    pair = Pair()
+    packet = parse_rpt(init_from(pair, 0))[0]
+    assert isinstance(packet, RPTInit)
+    stranger = SHORT.pack(VERSION_1, 1, 4000, 9, 77, 0) + bytes(40)
+    for number in range(3000):
+        forged = replace(packet, src_cid=1 + number, checksum=None).emit()
+        source = (f"10.9.{number >> 8}.{number & 255}", 0)
+        pair.server.receive([(forged, source, 0), (stranger, source, 0)], pair.now_ns)
+    answers = [parse_rpt(data)[0] for data, _ in pair.server.transmit(pair.now_ns)]
+    kinds = Counter(type(answer) for answer in answers)
+    assert kinds[RPTReset] == 1000
+    assert kinds[RPTRetry] == 3000 - UNDER_LOAD
+    connection = pair.connect()
+    pair.exchange()
+    assert connection.state is State.ESTABLISHED
+    assert len(pair.accepted) == 1
 
 
 def test_half_open_handshakes_are_bounded_even_for_who_proves_many_addresses() -> None:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 
 import pytest
 
-from rawproto.transport import constants, halfopen, recovery, tokens
+from rawproto.transport import constants, endpoint, halfopen, recovery, tokens
 from rawproto.transport.attempt import TRANSITIONS
 from rawproto.transport.constants import CloseCode, Kind, ResetCode
 from rawproto.transport.handshake import suite_number
@@ -93,6 +93,12 @@ def test_packet_types_and_the_bits_of_flags_are_those_of_section_2() -> None:
     assert len(reset) < constants.MIN_SHORT_BYTES
 
 
+def test_retry_is_as_much_smaller_than_an_init_as_section_12_3_says() -> None:
+    (told,) = re.findall(r"a RETRY has (\d+) bytes", PAGE_TEXT)
+    token = tokens.RetryTokens(bytes(32), bytes).make("10.0.0.1", 0, 1, 2, 3)
+    assert len(rpt.RPTRetry(token=token).emit()) == int(told)
+
+
 def test_suites_are_those_of_section_3_1() -> None:
     found = re.findall(r"\| (0x\w0) \| `Noise_(\w+?)_25519", section("3.1"))
     ciphers = re.findall(r"(0x0\w) \| `(\w+)`", section("3.1"))
@@ -164,6 +170,8 @@ def test_arrows_of_the_clients_picture_are_in_its_table() -> None:
         (r"At most ([\d,]+) handshakes are half-open", halfopen.MOST_HALF_OPEN),
         (r"at most (\d+) of one\nsource prefix", halfopen.MOST_OF_A_PREFIX),
         (r"valid for (\d+) s", tokens.LIFE_NS // 10**9),
+        (r"taken together,\ngo out ([\d,]+) times", endpoint._REFUSALS_PER_SECOND),
+        (r"RETRY is counted apart, and goes out ([\d,]+) times", endpoint._RETRIES_PER_SECOND),
         (r"holds up to (\d+), opens them after message 3", constants.HELD_PACKETS),
         (r"packet threshold (\d)", recovery.PACKET_THRESHOLD),
         (r"After (2\^\d+) packets of one connection that did not open", constants.MAX_FORGERIES),
