@@ -7,7 +7,7 @@ examples:
   rawproto ping -R -c 1 10.0.0.2            the way there and back
   rawproto ping --json -c 3 10.0.0.2 | jq .rtt_ms
 
-exit code: 0 all hosts answered, 1 some did not, 2 error
+exit code: 0 all hosts answered, 1 some did not, 2 error, or a host that cannot be pinged at all
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, get_args
 
-from rawproto.cli.signals import Wishes
+from rawproto.cli.signals import Wishes, deadly_ctrl_c
 from rawproto.drivers.blocking import BlockingDriver
 from rawproto.drivers.names import is_address
 from rawproto.drivers.ping_session import PingOptions, PingSession
-from rawproto.errors import UsageError
+from rawproto.errors import RawprotoError, UsageError
 from rawproto.link.privileges import drop_privileges
 from rawproto.machine import Machine
 from rawproto.probe.ping_events import Fragmentation, PingEvent
@@ -28,11 +28,12 @@ from rawproto.probe.ping_events import Fragmentation, PingEvent
 if TYPE_CHECKING:
     from rawproto.cli.ping_json import JSONReport
     from rawproto.cli.ping_text import TextReport
+    from rawproto.probe.ping import Ping
     from rawproto.wire.ipv4_options import IPv4Option
 
 __all__ = ["add_arguments", "run"]
 
-ALL_ANSWERED, SOME_SILENT = 0, 1
+ALL_ANSWERED, SOME_SILENT, SOME_REFUSED = 0, 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,35 +116,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pings until the end or Ctrl-C; 0, 1, or an exception for 2."""
+    """Pings until the end or Ctrl-C; 0, 1 or 2, or an exception for 2."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    refused: list[tuple[str, RawprotoError]] = []
+
+    def on_refused(host: str, error: RawprotoError) -> None:
+        sys.stderr.write(f"rawproto ping: {error}\n")
+        refused.append((host, error))
+
     options = _options(arguments)
-    with PingSession(arguments.hosts, options, pcap=arguments.pcap) as session:
+    with deadly_ctrl_c():
+        session = PingSession(arguments.hosts, options, pcap=arguments.pcap, on_refused=on_refused)
+    with session:
         drop_privileges()
-        report: JSONReport | TextReport
-        # Either is loaded only where it is wanted.
-        if arguments.json:
-            from rawproto.cli.ping_json import JSONReport
-
-            report = JSONReport(sys.stdout, session.machine, quiet=arguments.quiet)
-        else:
-            from rawproto.cli.ping_text import TextReport
-
-            # A numeric address is shown as it was given, as in ping.
-            numeric = arguments.numeric or all(map(is_address, arguments.hosts))
-            report = TextReport(
-                sys.stdout,
-                session.machine,
-                numeric=numeric,
-                quiet=arguments.quiet,
-                verbose=arguments.verbose,
-                dates=arguments.dates,
-                dots=arguments.flood,
-                via=options.interface if options.interface or options.source else None,
-            )
+        report = _report(arguments, options, session.machine, refused)
         _pump(session, report)
         report.end(session.link.dropped)
+        if refused:
+            return SOME_REFUSED
         return ALL_ANSWERED if _all_answered(session, arguments.count) else SOME_SILENT
+
+
+def _report(
+    arguments: argparse.Namespace,
+    options: PingOptions,
+    machine: Ping,
+    refused: list[tuple[str, RawprotoError]],
+) -> JSONReport | TextReport:
+    """Either is loaded only where it is wanted."""
+    if arguments.json:
+        from rawproto.cli.ping_json import JSONReport
+
+        return JSONReport(sys.stdout, machine, quiet=arguments.quiet, refused=refused)
+    from rawproto.cli.ping_text import TextReport
+
+    return TextReport(
+        sys.stdout,
+        machine,
+        # A numeric address is shown as it was given, as in ping.
+        numeric=arguments.numeric or all(map(is_address, arguments.hosts)),
+        quiet=arguments.quiet,
+        verbose=arguments.verbose,
+        dates=arguments.dates,
+        dots=arguments.flood,
+        via=options.interface if options.interface or options.source else None,
+    )
 
 
 def _options(arguments: argparse.Namespace) -> PingOptions:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rawproto.cli.render import json_line, milliseconds
+from rawproto.errors import RawprotoError
 from rawproto.probe.ping import Ping
 from rawproto.probe.ping_events import (
     PingError,
@@ -24,19 +26,30 @@ __all__ = ["JSONReport"]
 class JSONReport:
     """Writes what a ping tells."""
 
-    def __init__(self, stream: TextIO, machine: Ping, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        machine: Ping,
+        *,
+        quiet: bool = False,
+        refused: Sequence[tuple[str, RawprotoError]] = (),
+    ) -> None:
         """
         Args:
             stream: where to.
             machine: whose events these are.
-            quiet: the summaries alone.
+            quiet: the summaries alone, and what there is none of.
+            refused: hosts that cannot be pinged at all, and why.
         """
         self._stream = stream
         self._machine = machine
         self._quiet = quiet
+        self._refused = refused
 
     def begin(self) -> None:
-        """Nothing to say before the first event."""
+        """Before the first event: what will have none."""
+        for name, error in self._refused:
+            self._write("error", _error(name, str(error)))
 
     def tell(self, event: PingEvent) -> None:
         """One event, one line or none."""
@@ -59,18 +72,16 @@ class JSONReport:
                 {"target": event.target.name, "sequence_number": event.sequence_number},
             )
         elif isinstance(event, PingError):
-            self._write(
-                "error",
-                {
-                    "target": event.target.name,
-                    "src_addr": event.src_addr or None,
-                    "sequence_number": event.sequence_number,
-                    "icmp_type": event.icmp_type,
-                    "code": event.code,
-                    "message": event.message,
-                    "mtu": event.mtu,
-                },
+            error = _error(
+                event.target.name,
+                event.message,
+                src_addr=event.src_addr or None,
+                sequence_number=event.sequence_number,
+                icmp_type=event.icmp_type,
+                code=event.code,
+                mtu=event.mtu,
             )
+            self._write("error", error)
 
     def status(self, stream: TextIO) -> None:
         """Where every target stands, to `stream`."""
@@ -136,6 +147,27 @@ def _reply(event: PingReply) -> dict[str, object]:
         "reordered": event.reordered,
         "corrupted": not event.valid or event.wrong_at is not None,
         "options": [_option(option) for option in event.options],
+    }
+
+
+def _error(
+    target: str,
+    message: str,
+    *,
+    src_addr: str | None = None,
+    sequence_number: int | None = None,
+    icmp_type: int | None = None,
+    code: int | None = None,
+    mtu: int | None = None,
+) -> dict[str, object]:
+    return {
+        "target": target,
+        "src_addr": src_addr,
+        "sequence_number": sequence_number,
+        "icmp_type": icmp_type,
+        "code": code,
+        "message": message,
+        "mtu": mtu,
     }
 
 

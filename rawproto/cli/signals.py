@@ -1,7 +1,8 @@
 """Signals as wishes: a handler may interrupt a turn of the machine, so it only leaves a note.
 
 SIGINT, SIGTERM and SIGHUP wish for the end, SIGQUIT for a word on how things stand; the
-driver grants wishes between two turns.
+driver grants wishes between two turns. Before there is a driver, while names are looked up,
+Ctrl-C just ends the process.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Wishes"]
+__all__ = ["Wishes", "deadly_ctrl_c"]
 
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _NUMBERS = (*_ENDS, signal.SIGQUIT)
@@ -61,3 +62,20 @@ class Wishes:
             signal.set_wakeup_fd(written)
             for number, old in zip(_NUMBERS, before, strict=True):
                 signal.signal(number, old)
+
+
+@contextmanager
+def deadly_ctrl_c() -> Iterator[None]:
+    """Ctrl-C ends the process, by SIGINT, while it lasts; where it is ignored it stays so.
+
+    For what waits long in C and comes back to no handler of Python's meanwhile, as the
+    resolver does for a name server that does not answer.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

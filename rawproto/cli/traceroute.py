@@ -21,7 +21,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, get_args
 
-from rawproto.cli.signals import Wishes
+from rawproto.cli.signals import Wishes, deadly_ctrl_c
 from rawproto.drivers.blocking import BlockingDriver
 from rawproto.drivers.names import is_address
 from rawproto.drivers.trace_session import TraceOptions, TraceSession
@@ -114,7 +114,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Traces to the end or Ctrl-C."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    with TraceSession(arguments.host, _options(arguments), pcap=arguments.pcap) as session:
+    options = _options(arguments)
+    with deadly_ctrl_c():
+        session = TraceSession(arguments.host, options, pcap=arguments.pcap)
+    with session:
         drop_privileges()
         method = session.machine.config.method
         if not session.privileged:

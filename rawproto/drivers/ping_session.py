@@ -6,7 +6,7 @@ import errno
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
@@ -18,8 +18,9 @@ from rawproto.drivers.target import (
     own_source,
     scoped,
 )
-from rawproto.errors import LinkError, UsageError
+from rawproto.errors import LinkError, RawprotoError, UsageError
 from rawproto.link.base import Link
+from rawproto.link.interfaces import interface_index
 from rawproto.link.open import open_icmp_link
 from rawproto.link.privileges import raw_socket_refused
 from rawproto.link.routes import Route
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from rawproto.wire.ipv4_options import IPv4Option
 
 __all__ = ["PingOptions", "PingSession"]
+
+OnRefused = Callable[[str, RawprotoError], None]
 
 MAX_SIZE = 65_507
 MIN_INTERVAL_MS = 0.1
@@ -109,13 +112,20 @@ class PingSession:
     """
 
     def __init__(
-        self, names: Sequence[str], options: PingOptions, *, pcap: str | None = None
+        self,
+        names: Sequence[str],
+        options: PingOptions,
+        *,
+        pcap: str | None = None,
+        on_refused: OnRefused | None = None,
     ) -> None:
         """
         Args:
             names: hosts or addresses; an address named twice is pinged once.
             options: how.
             pcap: a capture file to write all packets to, `.pcapng` or `.pcap`.
+            on_refused: called with each name that cannot be pinged and why, so that the others
+                are pinged all the same. Raised instead where it is None, and where none is left.
 
         Raises:
             UsageError: a name without address, options that contradict each other.
@@ -123,13 +133,12 @@ class PingSession:
             PrivilegeError: no socket may be opened.
         """
         options.check()
+        if options.interface:
+            interface_index(options.interface)
         if options.source:
             source, interface = own_source(options.source, options.interface)
             options = replace(options, source=source, interface=interface)
-        targets: dict[tuple[str, int], PingTarget] = {}
-        for name in names:
-            target = _find_target(name, options)
-            targets.setdefault((target.dst_addr, target.interface), target)
+        targets = _find_targets(names, options, on_refused)
         families = {6 if ":" in dst_addr else 4 for dst_addr, _ in targets}
         if options.options and families != {4}:
             raise UsageError("record route and timestamp are options of IPv4 alone")
@@ -206,6 +215,22 @@ class PingSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _find_targets(
+    names: Sequence[str], options: PingOptions, on_refused: OnRefused | None
+) -> dict[tuple[str, int], PingTarget]:
+    targets: dict[tuple[str, int], PingTarget] = {}
+    for left, name in zip(range(len(names) - 1, -1, -1), names, strict=True):
+        try:
+            target = _find_target(name, options)
+        except (UsageError, LinkError) as error:
+            if on_refused is None or not (targets or left):
+                raise
+            on_refused(name, error)
+        else:
+            targets.setdefault((target.dst_addr, target.interface), target)
+    return targets
 
 
 def _find_target(name: str, options: PingOptions) -> PingTarget:

@@ -22,7 +22,9 @@ def parse(monkeypatch: pytest.MonkeyPatch) -> Parse:
     """Runs the verb as far as its session: hosts, options and capture file that it asked for."""
     seen: list[tuple[list[str], PingOptions, str | None]] = []
 
-    def session(hosts: list[str], options: PingOptions, *, pcap: str | None) -> None:
+    def session(
+        hosts: list[str], options: PingOptions, *, pcap: str | None, on_refused: object
+    ) -> None:
         seen.append((hosts, options, pcap))
         raise UsageError("far enough")
 

@@ -289,11 +289,40 @@ def test_a_firewall_of_this_host_is_a_local_error_for_each_probe(
         ("-i 0.00005 10.99.1.2", "interval 0.05 ms: must be at least 0.1 ms"),
         ("--pcap /nonexistent/a.pcap 10.99.1.2", "/nonexistent/a.pcap: No such file or directory"),
         ("--pcap a.txt 10.99.1.2", "a.txt: name it .pcap or .pcapng"),
-        # One bad target among good ones: nothing is sent to any.
-        ("10.99.1.2 fe80::1", "route to fe80::1: needs an interface"),
+        # What is wrong with all is told once.
+        ("-I eth9 10.99.1.2 fd99:1::2", "interface eth9: No such device"),
     ],
 )
 def test_bad_input_is_one_line(words: str, told: str, h1: lab.LiveHost) -> None:
     said = say(h1, "-c1", *words.split())
     assert (said.code, said.out, said.error.count("\n")) == (2, "", 1)
     assert said.error.startswith(f"rawproto ping: {told}")
+
+
+def test_a_target_that_cannot_be_pinged_stops_no_other(h1: lab.LiveHost) -> None:
+    said = say(h1, "-n", "-c1", "fe80::1", R1, "10.99.1.255", R1_V6)
+    assert said.code == 2
+    assert said.error.splitlines() == [
+        "rawproto ping: route to fe80::1: needs an interface, as in fe80::1%eth0",
+        "rawproto ping: 10.99.1.255 is a broadcast address: -b says that this is meant",
+    ]
+    assert [line for line in said.lines if line.startswith("PING ")] == [
+        f"PING {R1} ({R1}) 56(84) bytes of data.",
+        f"PING {R1_V6} ({R1_V6}) 56 data bytes",
+    ]
+    assert said.out.count("1 packets transmitted, 1 received, 0% packet loss") == 2
+
+
+def test_json_has_a_record_of_a_target_that_cannot_be_pinged(h1: lab.LiveHost) -> None:
+    said = say(h1, "--json", "-c1", "fe80::1", R1)
+    assert (said.code, said.error.count("\n")) == (2, 1)
+    assert [record["type"] for record in said.records()] == ["error", "reply", "summary"]
+    (error,) = said.records("error")
+    assert error["target"] == "fe80::1"
+    assert error["message"] == "route to fe80::1: needs an interface, as in fe80::1%eth0"
+    assert {error[name] for name in ("src_addr", "sequence_number", "icmp_type", "code")} == {None}
+
+
+def test_where_no_target_can_be_pinged_each_is_told_in_one_line(h1: lab.LiveHost) -> None:
+    said = say(h1, "--json", "-c1", "fe80::1", "10.99.1.255")
+    assert (said.code, said.out, said.error.count("\n")) == (2, "", 2)

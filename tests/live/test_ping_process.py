@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,8 +37,12 @@ def h1(network: lab.Network) -> lab.LiveHost:
 
 
 def start(h1: lab.LiveHost, *words: str) -> subprocess.Popen:
+    return start_words(h1, [*PROCESS, *words])
+
+
+def start_words(h1: lab.LiveHost, words: list[str]) -> subprocess.Popen:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return h1.popen([*PROCESS, *words], **pipes)
+    return h1.popen(words, **pipes)
 
 
 def read_until(process: subprocess.Popen, part: str) -> str:
@@ -135,12 +140,33 @@ def test_names_are_looked_up_unless_they_are_unwanted(h1: lab.LiveHost) -> None:
     assert f"PING h2 ({H2}) 56(84) bytes of data.\n64 bytes from {H2}: icmp_seq=1 " in numeric
 
 
-def test_unknown_host_is_one_line(h1: lab.LiveHost) -> None:
+def test_unknown_host_is_one_line_and_stops_no_other(h1: lab.LiveHost) -> None:
     # No name server is to be reached from here, and the resolver shall see that soon.
     environment = {**os.environ, "RES_OPTIONS": "timeout:1 attempts:1"}
-    done = h1.run([*PROCESS, H2, "nonesuch.invalid"], env=environment, timeout=TIMEOUT_S)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("rawproto ping: nonesuch.invalid: ")
+    for others, received in (([], 0), ([H2], 1)):
+        words = [*PROCESS, "-c1", *others, "nonesuch.invalid"]
+        done = h1.run(words, env=environment, timeout=TIMEOUT_S)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith("rawproto ping: nonesuch.invalid: ")
+        assert done.stdout.count(" 1 received, ") == received
+
+
+@pytest.mark.parametrize("verb", ["ping", "traceroute"])
+def test_ctrl_c_ends_the_wait_for_a_name_server_that_does_not_answer(
+    verb: str, h1: lab.LiveHost, tmp_path: Path
+) -> None:
+    settings = tmp_path / "resolv.conf"
+    settings.write_text("nameserver 127.0.0.1\noptions timeout:30 attempts:1\n")
+    ours = ["unshare", "--mount", "sh", "-c"]
+    ours += [f'mount --bind {settings} /etc/resolv.conf && exec "$@"', "sh", *PROCESS[:-1], verb]
+    with h1.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.settimeout(TIMEOUT_S)
+        silent.bind(("127.0.0.1", 53))
+        with start_words(h1, [*ours, "www.invalid"]) as process:
+            assert b"\3www\7invalid" in silent.recv(512)
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=TIMEOUT_S / 3)
+    assert (process.returncode, out, error) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize("words", [["-R"], ["-F", "7"], ["-I", H1], ["-I", "fd99:1::1"]])
