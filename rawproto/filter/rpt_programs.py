@@ -1,17 +1,24 @@
-"""The filters of RPT's raw sockets: the kernel copies every packet of protocol 253 to each.
+"""The filters of RPT's sockets: which of all packets of protocol 253 a socket wants.
 
-One socket takes what comes for its port, INITs apart from all else, so that a flood of
-them fills no queue of data (docs/transport-spec.md sections 1 and 2 for the layout).
+The kernel copies each of them to every raw socket. One takes what comes for its port,
+INITs apart from all else, so that a flood of them fills no queue of data. Where a port has
+N workers, a packet is for the worker whose number its connection ID has modulo N: that of
+the listener, or of the client where there is none of the listener's yet::
+
+    short, HANDSHAKE, ...   dst_cid, which this worker gave out
+    INIT, RESET(UNKNOWN)    src_cid, whose connection its INIT took to this worker
+
+Read docs/transport-spec.md sections 1, 2 and 10.1. MOD is in classic BPF since Linux 3.7.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rawproto.filter.assembler import assemble
 from rawproto.filter.instructions import Program
 
-__all__ = ["rpt_filter"]
+__all__ = ["Share", "rpt_filter", "rpt_selector"]
 
 # A raw IPv4 socket sees the IP header first, an IPv6 one begins behind it.
 _START = {4: "ldxb 4*([0]&0xf)", 6: "ldx #0"}
@@ -24,10 +31,53 @@ _TYPES = {
     "other": "ldb [x + 0]\n and #0xf0\n jeq #0x80, drop",
     "all": "",
 }
+# A has a connection ID of 64 bits modulo `workers`; it comes in two halves.
+_RESIDUE = """
+        ldb [x + 0]
+        and #0xf0
+        jeq #0x80, source       ; INIT
+        jeq #0xb0, source       ; RESET
+        ld [x + 6]              ; dst_cid
+        mod #{workers}
+        mul #{carry}
+        st M[0]
+        ld [x + 10]
+        ja both
+    source:
+        ld [x + 14]             ; src_cid
+        mod #{workers}
+        mul #{carry}
+        st M[0]
+        ld [x + 18]
+    both:
+        mod #{workers}
+        ldx M[0]
+        add x
+        mod #{workers}
+"""
+
+
+class Share(NamedTuple):
+    """One worker's part of a port.
+
+    Attributes:
+        worker: its number, from 0.
+        workers: how many share the port.
+    """
+
+    worker: int
+    workers: int
+
+
+def _residue(workers: int) -> str:
+    return _RESIDUE.format(workers=workers, carry=(1 << 32) % workers)
 
 
 def rpt_filter(
-    family: Literal[4, 6], port: int | None, kinds: Literal["init", "other", "all"]
+    family: Literal[4, 6],
+    port: int | None,
+    kinds: Literal["init", "other", "all"],
+    share: Share | None = None,
 ) -> Program:
     """For a raw socket of protocol 253.
 
@@ -35,13 +85,24 @@ def rpt_filter(
         family: of the socket.
         port: the destination port, None for any.
         kinds: INITs alone, everything but INITs, or both.
+        share: of the port, None for all of it.
     """
     text = f"""
         {_START[family]}
         {_PORT.format(port=port) if port is not None else ""}
         {_TYPES[kinds]}
+        {f"{_residue(share.workers)} jne #{share.worker}, drop" if share is not None else ""}
         ret #-1
     drop:
         ret #0
     """
     return assemble(text)
+
+
+def rpt_selector(workers: int) -> Program:
+    """For a group of UDP sockets on one port: the number of the one that a datagram is for.
+
+    SO_ATTACH_REUSEPORT_CBPF (socket(7)) shows it the payload; one that is too short goes to
+    socket 0.
+    """
+    return assemble(f"ldx #0\n {_residue(workers)} ret a")

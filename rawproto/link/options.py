@@ -14,7 +14,7 @@ import struct
 
 from rawproto.errors import LinkError, PrivilegeError
 
-__all__ = ["attach_filter", "bind_to_device", "grow_buffers", "set_mark"]
+__all__ = ["attach_filter", "attach_selector", "bind_to_device", "grow_buffers", "set_mark"]
 
 SOL_PACKET = 263
 
@@ -23,6 +23,7 @@ SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 SO_TIMESTAMPING = 37
 SO_RXQ_OVFL = 40
+SO_ATTACH_REUSEPORT_CBPF = 51
 SO_MEMINFO = 55
 
 IP_PKTINFO = 8
@@ -94,10 +95,29 @@ def attach_filter(sock: socket.socket, program: bytes) -> None:
         raise LinkError("attach filter", "", error.errno) from None
 
 
-def _attach(sock: socket.socket, program: bytes) -> None:
+def attach_selector(sock: socket.socket, program: bytes) -> None:
+    """Has classic BPF choose among the sockets that share a port by SO_REUSEPORT.
+
+    It answers a number, in the order in which they were bound; a number that none has leaves
+    the choice to the kernel.
+
+    Args:
+        sock: any of them.
+        program: as for `attach_filter`; it sees the payload.
+
+    Raises:
+        LinkError: the kernel refuses the program.
+    """
+    try:
+        _attach(sock, program, SO_ATTACH_REUSEPORT_CBPF)
+    except OSError as error:
+        raise LinkError("attach selector", "", error.errno) from None
+
+
+def _attach(sock: socket.socket, program: bytes, how: int = SO_ATTACH_FILTER) -> None:
     code = array.array("B", program)
     fprog = struct.pack("@HP", len(program) // 8, code.buffer_info()[0])
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+    sock.setsockopt(socket.SOL_SOCKET, how, fprog)
 
 
 def bind_to_device(sock: socket.socket, interface: str) -> None:

@@ -20,7 +20,7 @@ from typing import Literal, Protocol, cast
 
 from rawproto.errors import LinkError
 from rawproto.filter.instructions import Program
-from rawproto.filter.rpt_programs import rpt_filter
+from rawproto.filter.rpt_programs import Share, rpt_filter, rpt_selector
 from rawproto.link.interfaces import split_scope
 from rawproto.link.options import (
     IP_MTU_DISCOVER,
@@ -30,6 +30,7 @@ from rawproto.link.options import (
     IPV6_RECVERR,
     PMTUDISC_PROBE,
     attach_filter,
+    attach_selector,
     grow_buffers,
 )
 from rawproto.link.privileges import raw_socket_refused
@@ -157,6 +158,8 @@ class RawCarrier:
         listens: takes INITs, on a socket of their own.
         refuses: takes the INITs for all ports and no port of its own.
         peer: whom it will talk to, which tells the interface; "" for anybody.
+        share: takes no more than this worker's part of the port, which worker 0's carrier holds
+            for all.
 
     Raises:
         PrivilegeError: raw sockets are not allowed.
@@ -174,6 +177,7 @@ class RawCarrier:
         listens: bool = False,
         refuses: bool = False,
         peer: str = "",
+        share: Share | None = None,
     ) -> None:
         self._family = family
         self._header_bytes = 20 if family == 4 else 40
@@ -183,8 +187,11 @@ class RawCarrier:
             addr = addr or route.src_addr
             mtu = route.interface_mtu
         self._addr = addr
-        self._lease: Lease | None = None if refuses else hold_port(family, port)
-        self.port = self._lease.port if self._lease is not None else 0
+        self._lease: Lease | None = None
+        if not refuses and (share is None or not share.worker):
+            self._lease = hold_port(family, port)
+            port = self._lease.port
+        self.port = port
         self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._sockets: list[socket.socket] = []
         self._headers: dict[str, tuple[bytes, bytes, tuple[str, int]]] = {}
@@ -194,11 +201,11 @@ class RawCarrier:
             if refuses:
                 program = rpt_filter(family, None, "init")
             else:
-                program = rpt_filter(family, self.port, "other" if listens else "all")
+                program = rpt_filter(family, port, "other" if listens else "all", share)
             data = self._open(program)
             grow_buffers(data, _RECEIVE_BYTES, _SEND_BYTES)
             if listens:
-                inits = self._open(rpt_filter(family, self.port, "init"))
+                inits = self._open(rpt_filter(family, port, "init", share))
                 grow_buffers(inits, _INIT_BYTES, _INIT_BYTES)
         except BaseException:
             self.close()
@@ -362,6 +369,8 @@ class UDPCarrier:
         addr: the address to bind to, "" for all.
         port: of UDP and of RPT, 0 for a free one.
         peer: whom it will talk to, which tells the interface; "" for anybody.
+        share: takes no more than this worker's part of the port, once the carriers of all
+            workers are open; they are opened in turn.
 
     Raises:
         LinkError: the port is in use, the address is not ours, or there is no way to `peer`.
@@ -369,7 +378,15 @@ class UDPCarrier:
 
     udp = True
 
-    def __init__(self, family: Family, addr: str = "", port: int = 0, *, peer: str = "") -> None:
+    def __init__(
+        self,
+        family: Family,
+        addr: str = "",
+        port: int = 0,
+        *,
+        peer: str = "",
+        share: Share | None = None,
+    ) -> None:
         self._family = family
         self._addr = addr
         self._header_bytes = 28 if family == 4 else 48
@@ -378,7 +395,11 @@ class UDPCarrier:
         self._size = 65_535 if mtu > 9216 else mtu + 64
         self._socket = sock = socket.socket(_family(family), socket.SOCK_DGRAM)
         sock.setblocking(False)
+        worker, workers = share or Share(0, 1)
         try:
+            # Worker 0 lets others share only when it is bound: so it is refused a port that
+            # another listener has, workers or not.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, worker > 0)
             if family == 4:
                 sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
                 sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
@@ -389,6 +410,9 @@ class UDPCarrier:
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
                 sock.bind(_target_6(addr or _wildcard(6), port))
             grow_buffers(sock, _RECEIVE_BYTES, _SEND_BYTES)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, workers > 1)
+            if 0 < worker == workers - 1:
+                attach_selector(sock, rpt_selector(workers).to_bytes())
         except OSError as error:
             sock.close()
             raise LinkError("bind UDP port", f"{addr} {port}".strip(), error.errno) from None
