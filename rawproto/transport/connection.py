@@ -22,7 +22,6 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from hmac import compare_digest
 from typing import Any
 
@@ -48,6 +47,8 @@ from rawproto.transport.events import (
 )
 from rawproto.transport.farewell import Farewell, error_of
 from rawproto.transport.handshake import Agreement
+from rawproto.transport.lifecycle import TRANSITIONS, State
+from rawproto.transport.lifecycle import Event as On
 from rawproto.transport.protection import Protection
 from rawproto.transport.sender import OVERHEAD_BYTES, Sender
 from rawproto.transport.streams import Streams
@@ -87,17 +88,8 @@ _STREAMS = int(FrameType.STREAM), _STREAM_FIN
 _ACKS = int(FrameType.ACK), int(FrameType.ACK_ECN)
 
 
-class State(Enum):
-    """Where a connection stands."""
-
-    HANDSHAKE = "handshake"
-    ESTABLISHED = "established"
-    CLOSING = "closing"
-    DRAINING = "draining"
-    CLOSED = "closed"
-
-
 _ESTABLISHED, _CLOSING = State.ESTABLISHED, State.CLOSING
+_OPEN = (State.HANDSHAKE, State.ESTABLISHED)
 _DEAF = (State.DRAINING, State.CLOSED)
 
 
@@ -183,7 +175,9 @@ class Connection:
     # --- the beginning ---
 
     def begin(self, agreement: Agreement, now_ns: int) -> None:
-        """The handshake came to an agreement: data may flow."""
+        """The handshake came to an agreement: data may flow, unless all is over already."""
+        if not self._move(On.AGREED):
+            return
         peer = agreement.parameters
         self.secrets = (agreement.send_secret, agreement.receive_secret)
         self._protection = Protection(*self.secrets, agreement.cipher)
@@ -196,7 +190,6 @@ class Connection:
         idle = [ms for ms in (peer.idle_timeout_ms, self.config.idle_timeout_ns // 10**6) if ms]
         self._idle_ns = min(idle, default=0) * 10**6
         self._heard_ns = self.sender.active_ns = now_ns
-        self.state = State.ESTABLISHED
         self.streams.start(peer)
         self._events.append(ConnectionEstablished(agreement.peer_key))
         if not self.client:
@@ -206,8 +199,24 @@ class Connection:
 
     def fail_handshake(self, error: RawprotoError) -> None:
         """No connection comes of it."""
-        self.state = State.CLOSED
+        self._end(On.FAILED, error)
+
+    def _move(self, event: On) -> bool:
+        """Follows the table; whether it says anything."""
+        after = TRANSITIONS.after(self.state, event)
+        if after is None:
+            return False
+        self.state = after
+        return True
+
+    def _end(self, event: On, error: RawprotoError | None) -> bool:
+        """The connection is over for its user, who is told once: whether he is told now."""
+        was_open = self.state in _OPEN
+        if not self._move(event) or not was_open:
+            return False
+        self._linger_until_ns = None
         self._events.append(ConnectionClosed(error))
+        return True
 
     # --- what arrives ---
 
@@ -252,8 +261,8 @@ class Connection:
         if sender.recovery.tracer is not None:
             sender.recovery.tracer.packet_received(now_ns, number, len(data), frames)
         if self.state is _CLOSING:
-            if self._farewell is not None and self._farewell.on_packet(frames):
-                self.state = State.CLOSED  # both know
+            if self._farewell is not None:
+                self._move(On.CLOSE if self._farewell.on_packet(frames) else On.PACKET)
             return True
         try:
             eliciting = self._read_frames(frames, now_ns)
@@ -350,8 +359,7 @@ class Connection:
             error = ConnectionLostError("the peer closed before it had all that was sent")
         # One CLOSE in return lets the peer forget us at once.
         self._say_farewell(CloseCode.NONE, "", now_ns)
-        self.state = State.DRAINING
-        self._events.append(ConnectionClosed(error))
+        self._end(On.CLOSE, error)
 
     # --- what leaves ---
 
@@ -411,13 +419,13 @@ class Connection:
 
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed; calling early does no harm."""
-        if self.attempt is not None and self.state in (State.HANDSHAKE, State.ESTABLISHED):
+        if self.attempt is not None and self.state in _OPEN:
             self.attempt.handle_timeout(now_ns)
             if self.attempt.error is not None:
                 self.fail_handshake(self.attempt.error)
                 return
         if self._farewell is not None and now_ns >= self._farewell.until_ns:
-            self.state = State.CLOSED
+            self._move(On.TIME)
         if self.state is not State.ESTABLISHED:
             return
         sender, protection = self.sender, self._protection
@@ -425,17 +433,16 @@ class Connection:
         if protection is not None and protection.forget_ns and now_ns >= protection.forget_ns:
             protection.forget_previous()
         if self._idle_ns and now_ns >= sender.active_ns + self._idle_ns:
-            self._lose("nothing was heard for the idle time")
+            self._lose(On.SILENCE, "nothing was heard for the idle time")
         elif sender.recovery.in_flight:
             if now_ns >= self._dead_ns():
-                self._lose("the peer does not answer any more")
+                self._lose(On.SILENCE, "the peer does not answer any more")
         elif self.config.keep_alive_ns and now_ns >= sender.active_ns + self.config.keep_alive_ns:
             self.ping()
         if self._linger_until_ns is not None and now_ns >= self._linger_until_ns:
             words = "closed before the peer had acknowledged all that was sent"
             error = None if self._all_arrived() else ConnectionLostError(words)
-            self._begin_closing(CloseCode.NONE, "", now_ns)
-            self._events.append(ConnectionClosed(error))
+            self._close(On.ENDED, error, CloseCode.NONE, "", now_ns)
 
     def _dead_ns(self) -> int:
         """When the path counts as dead: silence counts from when there was something to answer."""
@@ -511,42 +518,34 @@ class Connection:
     def close(self, now_ns: int) -> None:
         """Ends well: what was written is sent, acknowledged, and the peer told."""
         if self.state is State.HANDSHAKE:
-            self.state = State.CLOSED
-            self._events.append(ConnectionClosed(None))
+            self._end(On.ENDED, None)
         elif self.state is State.ESTABLISHED and self._linger_until_ns is None:
             arrived = self._all_arrived()
             self._linger_until_ns = now_ns if arrived else now_ns + self.config.linger_ns
 
     def abort(self, code: int, reason: str, now_ns: int) -> None:
         """Ends at once, with CLOSE."""
-        if self.state is State.HANDSHAKE:
-            self.state = State.CLOSED
-            self._events.append(ConnectionClosed(None))
-        elif self.state is State.ESTABLISHED:
-            self._begin_closing(code, reason, now_ns)
-            self._events.append(ConnectionClosed(None))
+        self._close(On.ENDED, None, code, reason, now_ns)
 
     def _fail(self, error: RemoteProtocolError, now_ns: int) -> None:
-        if self.state is State.ESTABLISHED:
-            self._begin_closing(error.code, error.reason, now_ns)
-            self._events.append(ConnectionClosed(error))
+        self._close(On.BROKEN, error, error.code, error.reason, now_ns)
 
-    def _lose(self, reason: str) -> None:
-        self.state = State.CLOSED
-        self._linger_until_ns = None
-        self._events.append(ConnectionClosed(ConnectionLostError(reason)))
+    def _close(
+        self, event: On, error: RawprotoError | None, code: int, reason: str, now_ns: int
+    ) -> None:
+        """Ends with CLOSE, where somebody is there who could hear it."""
+        if self._end(event, error) and self.state is State.CLOSING:
+            self._say_farewell(code, reason, now_ns)
+
+    def _lose(self, event: On, reason: str) -> None:
+        self._end(event, ConnectionLostError(reason))
 
     def on_stateless_reset(self, token: bytes) -> bool:
         """Whether the peer has forgotten this connection, as its token proves."""
         if any(compare_digest(token, known) for _, known in self._peer_cids.values()):
-            self._lose("the peer has forgotten the connection: was it restarted?")
+            self._lose(On.RESET, "the peer has forgotten the connection: was it restarted?")
             return True
         return False
-
-    def _begin_closing(self, code: int, reason: str, now_ns: int) -> None:
-        self._say_farewell(code, reason, now_ns)
-        self.state = State.CLOSING
-        self._linger_until_ns = None
 
     def _say_farewell(self, code: int, reason: str, now_ns: int) -> None:
         self._farewell = Farewell(code, reason, now_ns + 3 * self.sender.recovery.rtt.pto)
