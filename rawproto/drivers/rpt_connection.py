@@ -44,18 +44,21 @@ _OF_STREAMS = (StreamReadable, StreamWritable)
 
 
 class _Bell:
-    """Wakes all who wait."""
+    """Wakes all who wait, and calls the one who watches."""
 
-    __slots__ = ("_waiters",)
+    __slots__ = ("_waiters", "watcher")
 
     def __init__(self) -> None:
         self._waiters: list[asyncio.Future[None]] = []
+        self.watcher: Callable[[], None] | None = None
 
     def ring(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        if self.watcher is not None:
+            self.watcher()
 
     async def wait(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -68,14 +71,19 @@ class RPTStream:
 
     Attributes:
         stream_id: its ID.
+        owner: the connection that it belongs to.
+        bell: rings when it may be possible to send or to receive again.
+        reset_by: why nothing more will come: the peer gave up sending. None while it has not.
+        stopped_by: why nothing more can be sent: the peer wants none. None while it does.
     """
 
     def __init__(self, owner: RPTConnection, stream_id: int) -> None:
-        self._owner = owner
+        self.owner = owner
         self._connection = owner._connection
         self.stream_id = stream_id
         self.bell = _Bell()
-        self.failure: Exception | None = None
+        self.reset_by: RemoteProtocolError | None = None
+        self.stopped_by: RemoteProtocolError | None = None
         self._partial = bytearray()
         self._wanted: int | None = None
 
@@ -87,20 +95,20 @@ class RPTStream:
         """
         view = memoryview(data)
         while view:
-            self._owner.check()
-            if self.failure is not None:
-                raise self.failure
+            self.owner.check()
+            if self.stopped_by is not None:
+                raise self.stopped_by
             taken = self._connection.write(self.stream_id, view[:_PIECE_BYTES])
             view = view[taken:]
-            self._owner.wake()
+            self.owner.wake()
             if not taken:
                 await self.bell.wait()
 
     async def send_eof(self) -> None:
         """Ends the sending side; receiving goes on. Raises as `send` does."""
-        self._owner.check()
+        self.owner.check()
         self._connection.finish(self.stream_id)
-        self._owner.wake()
+        self.owner.wake()
 
     async def receive(self, limit: int = _PIECE_BYTES) -> bytes:
         """At least one byte and at most `limit`; b"" at the end of the stream.
@@ -112,14 +120,14 @@ class RPTStream:
             data = self._connection.read(self.stream_id, limit, time.monotonic_ns())
             if data:
                 if self._connection.sender.waits:  # reading let the peer go further
-                    self._owner.wake()
+                    self.owner.wake()
                 return data
-            if self.failure is not None:
-                raise self.failure
+            if self.reset_by is not None:
+                raise self.reset_by
             if self._connection.streams.at_end(self.stream_id):
-                self._owner.wake()
+                self.owner.wake()
                 return b""
-            self._owner.check()
+            self.owner.check()
             await self.bell.wait()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -162,18 +170,19 @@ class RPTStream:
     def _break_off(self, words: str) -> RemoteProtocolError:
         error = RemoteProtocolError(CloseCode.MESSAGE, words)
         self._connection.abort(error.code, error.reason, time.monotonic_ns())
-        self._owner.wake()
+        self.owner.wake()
         return error
 
     def reset(self, code: int = 0) -> None:
         """Gives up sending; the peer is told `code`."""
         self._connection.streams.reset(self.stream_id, code)
-        self._owner.wake()
+        self.owner.wake()
 
     def stop(self, code: int = 0) -> None:
-        """Wants no more of it; the peer is told `code`."""
+        """Wants no more of it, and receives b"" from now on; the peer is told `code`."""
         self._connection.streams.stop(self.stream_id, code)
-        self._owner.wake()
+        self.bell.ring()
+        self.owner.wake()
 
 
 class RPTConnection:
@@ -201,6 +210,11 @@ class RPTConnection:
     def peer_address(self) -> tuple[str, int]:
         """The peer's IP address, and its RPT port."""
         return self._connection.address[0], self._connection.peer_port
+
+    @property
+    def local_address(self) -> tuple[str, int]:
+        """This host's IP address as the peer knows it, and its RPT port. Raises LinkError."""
+        return self._node.carrier.local_to(self._connection.address[0]), self._connection.port
 
     @property
     def port(self) -> int:
@@ -336,13 +350,14 @@ class RPTConnection:
             call()
 
     def hand_out(self) -> None:
-        """Takes the machine's events, and wakes who waits for them."""
+        """Takes the machine's events; then wakes who waits for them, and sees them all."""
         ring = False
+        woken: dict[int, RPTStream] = {}
         while (event := self._connection.poll_event()) is not None:
             if isinstance(event, _OF_STREAMS):
                 handle = self._streams.get(event.stream_id)
                 if handle is not None:
-                    handle.bell.ring()
+                    woken[event.stream_id] = handle
                 continue
             ring = True
             if isinstance(event, ConnectionEstablished):
@@ -351,15 +366,17 @@ class RPTConnection:
                 self._end(event.error)
             elif isinstance(event, StreamOpened):
                 self._opened.append(self._handle(event.stream_id))
-            elif isinstance(event, StreamReset | SendingStopped):
-                handle = self._handle(event.stream_id)
-                words = "the peer reset the stream"
-                if isinstance(event, SendingStopped):
-                    words = "the peer wants no more of the stream"
-                handle.failure = RemoteProtocolError(event.code, words)
-                handle.bell.ring()
+            elif isinstance(event, StreamReset):
+                handle = woken[event.stream_id] = self._handle(event.stream_id)
+                handle.reset_by = RemoteProtocolError(event.code, "the peer reset the stream")
+            elif isinstance(event, SendingStopped):
+                handle = woken[event.stream_id] = self._handle(event.stream_id)
+                words = "the peer wants no more of the stream"
+                handle.stopped_by = RemoteProtocolError(event.code, words)
             elif not isinstance(event, StreamsAllowed | DatagramReadable):
                 raise LocalProtocolError(CloseCode.INTERNAL, f"unknown event {event}")
+        for handle in woken.values():
+            handle.bell.ring()
         if ring:
             self._bell.ring()
 

@@ -299,12 +299,13 @@ class Streams:
         return data
 
     def at_end(self, stream_id: int) -> bool:
-        """Whether everything was read up to the end, or the stream is gone."""
+        """Whether everything was read up to the end, or no more is wanted, or it is gone."""
         stream = self._streams.get(stream_id)
         return (
             stream is None
             or stream.receiving is None
             or stream.receiving.finished
+            or stream.stop_code is not None
             or stream.peer_reset
         )
 
