@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
@@ -56,7 +57,7 @@ class JSONReport:
         if self._quiet:
             return
         if isinstance(event, PingReply):
-            self._write("reply", _reply(event))
+            self._write("reply", _reply(event), event.received_ns)
         elif isinstance(event, PingLost):
             self._write(
                 "lost",
@@ -81,12 +82,12 @@ class JSONReport:
                 code=event.code,
                 mtu=event.mtu,
             )
-            self._write("error", error)
+            self._write("error", error, event.received_ns)
 
     def status(self, stream: TextIO) -> None:
         """Where every target stands, to `stream`."""
         for target in self._machine.targets:
-            stream.write(json_line("status", self._summary(target)))
+            stream.write(json_line("status", {"time_ns": time.time_ns(), **self._summary(target)}))
 
     def end(self, dropped_by_host: int) -> None:
         """A summary per target."""
@@ -94,8 +95,10 @@ class JSONReport:
             self._machine.statistics(target).dropped_by_host = dropped_by_host
             self._write("summary", self._summary(target))
 
-    def _write(self, kind: str, fields: dict[str, object]) -> None:
-        self._stream.write(json_line(kind, fields))
+    def _write(self, kind: str, fields: dict[str, object], at_ns: int | None = None) -> None:
+        """One record, of something that came at that time (monotonic), or comes now."""
+        ago_ns = 0 if at_ns is None else time.monotonic_ns() - at_ns
+        self._stream.write(json_line(kind, {"time_ns": time.time_ns() - ago_ns, **fields}))
 
     def _summary(self, target: PingTarget) -> dict[str, object]:
         counts = self._machine.statistics(target)

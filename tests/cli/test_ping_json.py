@@ -28,8 +28,11 @@ from tests.probe.virtual import Answer, VirtualNetwork
 
 
 def records_of(network: VirtualNetwork, **options) -> list[dict]:
+    """But for the time of day, which is another at every run."""
     lines = report_of(network, JSONReport, **options).splitlines()
-    return [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    records = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert all(isinstance(record.pop("time_ns"), int) for record in records)
+    return records
 
 
 def test_a_reply_and_its_summary_have_the_fields_promised() -> None:
@@ -183,3 +186,23 @@ def test_status_is_a_summary_by_another_name() -> None:
     JSONReport(io.StringIO(), machine).status(told)
     status = json.loads(told.getvalue())
     assert (status["type"], status["sent"], status["rtt_ms"]["p99"]) == ("status", 3, 1.0)
+
+
+def test_every_record_tells_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies and errors that of their arrival, the others when they are told."""
+    monkeypatch.setattr("time.monotonic_ns", lambda: 5 * S)
+    monkeypatch.setattr("time.time_ns", lambda: 10**18 + 5 * S)
+
+    def answer(transmit: Transmit, now_ns: int) -> list[Answer]:
+        if now_ns == 0:
+            return [(MS, reply_to(transmit))]
+        return [(MS, error_about(transmit, "10.9.9.9", 3, 1))] if now_ns == S else []
+
+    text = report_of(VirtualNetwork(ping(timeout_ns=S), answer), JSONReport)
+    records = [json.loads(line) for line in text.splitlines()]
+    assert [(record["type"], record["time_ns"] - 10**18) for record in records] == [
+        ("reply", MS),
+        ("error", S + MS),
+        ("lost", 5 * S),
+        ("summary", 5 * S),
+    ]
