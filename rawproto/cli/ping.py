@@ -16,6 +16,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, get_args
 
+from rawproto import __version__
 from rawproto.cli.signals import Wishes, deadly_ctrl_c
 from rawproto.drivers.blocking import BlockingDriver
 from rawproto.drivers.names import is_address
@@ -50,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="interval",
         type=float,
         metavar="SECONDS",
-        help="between probes to a host (1; at least 0.0001, without privilege 0.002)",
+        help="between probes to a host (1; at least 0.0001, without privilege 0.002; 0: with "
+        "each answer)",
     )
     pace.add_argument(
         "-W", dest="timeout", type=float, metavar="SECONDS", help="a probe is lost after (10)"
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-w", dest="deadline", type=float, metavar="SECONDS", help="everything ends after"
     )
     pace.add_argument(
-        "-f", dest="flood", action="store_true", help="flood: with each answer, a dot per probe"
+        "-f", dest="flood", action="store_true", help="flood: -i 0 unless given, a dot per probe"
     )
     pace.add_argument("-A", dest="adaptive", action="store_true", help="adaptive: with each answer")
     pace.add_argument(
@@ -71,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-s", dest="size", type=int, default=56, metavar="BYTES", help="of payload (56)"
     )
     packet.add_argument("-p", dest="pattern", metavar="HEX", help="what the payload repeats")
+    packet.add_argument(
+        "-e", dest="identifier", type=_number, metavar="ID", help="ICMP identifier (random)"
+    )
     packet.add_argument("-t", dest="ttl", type=int, help="TTL or hop limit (64)")
     packet.add_argument(
         "-Q", dest="tos", type=_number, default=0, metavar="TOS", help="DSCP and ECN, e.g. 0xb8"
@@ -98,20 +103,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     packet.add_argument("--source", default="", metavar="ADDR", help="address to send from")
     packet.add_argument(
+        "-m", dest="mark", type=_number, default=0, metavar="MARK", help="firewall mark"
+    )
+    packet.add_argument(
+        "-L", dest="looped", action="store_false", help="don't hear one's own multicast requests"
+    )
+    packet.add_argument(
+        "-B", dest="sticky", action="store_true", help="keep the source address (always so)"
+    )
+    packet.add_argument(
         "-b", dest="broadcast", action="store_true", help="the address is a broadcast one, yes"
     )
 
     output = parser.add_argument_group("output")
     output.add_argument("-n", dest="numeric", action="store_true", help="no names for addresses")
+    output.add_argument(
+        "-H", dest="named", action="store_true", help="names, even where the hosts are addresses"
+    )
     output.add_argument("-q", dest="quiet", action="store_true", help="the summary alone")
     output.add_argument(
         "-v", dest="verbose", action="store_true", help="the time each probe waited in this host"
     )
+    output.add_argument("-a", dest="audible", action="store_true", help="a bell with each reply")
     output.add_argument("-D", dest="dates", action="store_true", help="the time before each line")
     output.add_argument(
         "-O", dest="outstanding", action="store_true", help="tell of a probe still unanswered"
     )
     output.add_argument("--json", action="store_true", help="JSON Lines")
+    output.add_argument(
+        "-V", action="version", version=f"rawproto {__version__}", help="the version, no ping"
+    )
     output.add_argument("--pcap", metavar="FILE", help="write all packets to a pcapng file")
 
 
@@ -150,16 +171,20 @@ def _report(
         return JSONReport(sys.stdout, machine, quiet=arguments.quiet, refused=refused)
     from rawproto.cli.ping_text import TextReport
 
+    from_where = options.interface or options.source or arguments.sticky
     return TextReport(
         sys.stdout,
         machine,
         # A numeric address is shown as it was given, as in ping.
-        numeric=arguments.numeric or all(map(is_address, arguments.hosts)),
+        numeric=arguments.numeric
+        or (all(map(is_address, arguments.hosts)) and not arguments.named),
         quiet=arguments.quiet,
         verbose=arguments.verbose,
         dates=arguments.dates,
         dots=arguments.flood,
-        via=options.interface if options.interface or options.source else None,
+        audible=arguments.audible,
+        pattern=options.pattern,
+        via=options.interface if from_where else None,
     )
 
 
@@ -168,12 +193,12 @@ def _options(arguments: argparse.Namespace) -> PingOptions:
     if is_address(interface):
         interface, source = "", source or interface
     interval = arguments.interval
-    if interval is None:
-        interval = 0.0 if arguments.flood else 1.0
+    if interval is None and arguments.flood:
+        interval = 0.0
     return PingOptions(
         count=arguments.count,
         family=arguments.family,
-        interval_ms=interval * 1e3,
+        interval_ms=1e3 * (interval or 1.0),
         # 0 asks for the default, as in ping.
         timeout_ms=arguments.timeout * 1e3 if arguments.timeout else None,
         deadline_ms=arguments.deadline * 1e3 if arguments.deadline else None,
@@ -185,11 +210,14 @@ def _options(arguments: argparse.Namespace) -> PingOptions:
         source=source,
         interface=interface,
         fragmentation=arguments.fragmentation,
-        flood=arguments.flood,
+        flood=interval == 0,
         adaptive=arguments.adaptive,
         preload=arguments.preload,
         options=_header_options(arguments),
         broadcast=arguments.broadcast,
+        multicast_loop=arguments.looped,
+        identifier=arguments.identifier,
+        mark=arguments.mark,
         report_outstanding=arguments.outstanding,
     )
 
@@ -209,7 +237,8 @@ def _pattern(text: str | None) -> bytes:
     if text is None:
         return b""
     try:
-        pattern = bytes.fromhex(text if len(text) % 2 == 0 else "0" + text)
+        # A digit alone at the end is a byte of its own, as in ping.
+        pattern = bytes.fromhex(text if len(text) % 2 == 0 else f"{text[:-1]}0{text[-1]}")
     except ValueError:
         raise UsageError(f"pattern {text}: must be hexadecimal digits") from None
     if not 1 <= len(pattern) <= 16:

@@ -28,6 +28,10 @@ NAME_WAIT_S = 0.2
 """How long lines may wait for the names of their addresses, all together."""
 
 
+EARLY_NAME_WAIT_S = 0.02
+"""How long the first probe waits for the targets' names where lines may not."""
+
+
 def _ms(ns: float) -> str:
     return f"{ns / 1e6:.3f}"
 
@@ -45,6 +49,8 @@ class TextReport:
         verbose: bool = False,
         dates: bool = False,
         dots: bool = False,
+        audible: bool = False,
+        pattern: bytes = b"",
         via: str | None = None,
     ) -> None:
         """
@@ -56,6 +62,8 @@ class TextReport:
             verbose: also how long each probe waited in this host.
             dates: the time before each line.
             dots: a dot for a probe, taken back by its answer, instead of lines.
+            audible: a bell with each line of a reply.
+            pattern: what the payload repeats, if that was asked for.
             via: interface that was asked for, "" for a source alone, None for neither.
         """
         self._stream = stream
@@ -64,17 +72,22 @@ class TextReport:
         self._verbose = verbose
         self._dates = dates
         self._dots = dots
+        self._bell = "\a" if audible else ""
+        self._pattern = pattern
         self._via = via
-        self._names = None if numeric else NameFinder()
+        self._names = None if numeric or quiet or dots else NameFinder()
         config = machine.config
-        # Where probes follow each other closely, a name is worth no delay.
-        hurried = config.interval_ns < 500_000_000 or config.flood or config.adaptive
-        self._name_wait_s = 0.0 if hurried else NAME_WAIT_S
+        # Where probes follow each other closely, a name is worth no delay between them.
+        self._hurried = config.interval_ns < 500_000_000 or config.flood or config.adaptive
+        self._name_wait_s = 0.0 if self._hurried else NAME_WAIT_S
         self._last_options: dict[str, tuple[IPv4Option, ...]] = {}
 
     def begin(self) -> None:
-        """The first line of each target."""
+        """The first line of each target, and the first look for its name."""
         config = self._machine.config
+        if self._pattern and not self._quiet:
+            self._stream.write(f"PATTERN: 0x{self._pattern.hex()}\n")
+        flow = f" , flow 0x{config.flow_label:05x}," if config.flow_label else ""
         size = len(config.payload)
         for target in self._machine.targets:
             v6 = ":" in target.dst_addr
@@ -84,8 +97,12 @@ class TextReport:
             data = f"{size} data bytes"
             if not v6:
                 data = f"{size}({size + 8 + (header + 3) // 4 * 4}) bytes of data."
-            self._stream.write(f"PING {target.name} ({address}){source} {data}\n")
+            if self._names is not None:
+                self._names.name_of(address)
+            self._stream.write(f"PING {target.name} ({address}){flow}{source} {data}\n")
         self._stream.flush()
+        if self._names is not None and self._hurried:
+            self._names.await_all(EARLY_NAME_WAIT_S)
 
     def tell(self, event: PingEvent) -> None:
         """One event, one line or none."""
@@ -161,7 +178,7 @@ class TextReport:
             line += " (BAD CHECKSUM!)"
         elif event.wrong_at is not None:
             line += self._wrong(event, event.wrong_at)
-        return line + self._options(event) + "\n"
+        return line + self._options(event) + self._bell + "\n"
 
     def _wrong(self, event: PingReply, at: int) -> str:
         sent = self._machine.config.payload
@@ -241,7 +258,7 @@ class TextReport:
             f"/{_ms(rtt.mdev_ns)} ms"
         )
         config = self._machine.config
-        if (config.flood or config.adaptive) and counts.sent > 1:
+        if (config.flood or config.adaptive or self._dots) and counts.sent > 1:
             gap = counts.sending_ns / (counts.sent - 1)
             line += f", ipg/ewma {_ms(gap)}/{_ms(rtt.smoothed_ns)} ms"
         return line + "\n"

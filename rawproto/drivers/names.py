@@ -87,7 +87,7 @@ class NameFinder:
 
         Args:
             address: IPv4 or IPv6, perhaps with a scope.
-            wait_s: how long to wait for it, the first time it is asked for.
+            wait_s: how long to wait for it while nothing is known yet.
         """
         if address not in self._asked:
             if len(self._asked) >= 4096:  # hostile replies must not fill the memory
@@ -97,9 +97,9 @@ class NameFinder:
             if self._threads < MAX_THREADS:
                 self._threads += 1
                 self._new_thread(target=self._work, daemon=True).start()
-            if wait_s:
-                with self._found:
-                    self._found.wait_for(lambda: address in self._names, wait_s)
+        if wait_s and address not in self._names:
+            with self._found:
+                self._found.wait_for(lambda: address in self._names, wait_s)
         return self._names.get(address) or None
 
     def is_settled(self, address: str) -> bool:

@@ -34,7 +34,8 @@ __all__ = ["PingOptions", "PingSession"]
 
 OnRefused = Callable[[str, RawprotoError], None]
 
-MAX_SIZE = 65_507
+MAX_SIZE = 65_527
+IPV4_HEADER = 20
 MIN_INTERVAL_MS = 0.1
 MIN_INTERVAL_UNPRIVILEGED_MS = 2.0
 
@@ -46,10 +47,11 @@ class PingOptions:
     Attributes:
         count: probes to each target, None for no end.
         family: 4 or 6, None for what each name resolves to first.
-        interval_ms: between probes to one target, at least 0.1 (2 without privilege).
+        interval_ms: between probes to one target, at least 0.1 (2 without privilege); a flood
+            heeds it not.
         timeout_ms: after which a probe is lost, None for 10 s and an early end (`PingConfig`).
         deadline_ms: after which everything ends, None for never.
-        size: of the payload, 0 to 65507 bytes.
+        size: of the payload, 0 to 65507 bytes over IPv4 without options, to 65527 over IPv6.
         pattern: what the payload repeats, b"" for 0, 1, 2, ...
         ttl: TTL or hop limit, 1 to 255; None for 64, and 1 to multicast groups.
         tos: IPv4's TOS byte or IPv6's traffic class: DSCP and ECN.
@@ -62,6 +64,9 @@ class PingOptions:
         preload: probes sent at once in the beginning.
         options: of the IPv4 header (`RecordRoute`, `Timestamp`, ...).
         broadcast: whether broadcast addresses may be pinged.
+        multicast_loop: whether this host hears what it sends to groups that it is in.
+        identifier: the 16 bits of all requests, not 0; None draws one.
+        mark: firewall mark, which policy rules match; needs CAP_NET_ADMIN.
         report_outstanding: whether `PingOutstanding` events are wanted.
     """
 
@@ -83,6 +88,9 @@ class PingOptions:
     preload: int = 1
     options: tuple[IPv4Option, ...] = ()
     broadcast: bool = False
+    multicast_loop: bool = True
+    identifier: int | None = None
+    mark: int = 0
     report_outstanding: bool = False
 
     def check(self) -> None:
@@ -95,11 +103,13 @@ class PingOptions:
         check_range("interval in ms", self.interval_ms, 0, 1e9)
         check_range("timeout in ms", self.timeout_ms, 0.001, 1e9)
         check_range("deadline in ms", self.deadline_ms, 0.001, 1e12)
-        check_range("size", self.size, 0, MAX_SIZE - _options_length(self.options))
+        check_range("size", self.size, 0, MAX_SIZE)
         check_range("ttl", self.ttl, 1, 255)
         check_range("tos", self.tos, 0, 255)
         check_range("flow label", self.flow_label, 0, (1 << 20) - 1)
         check_range("preload", self.preload, 1, 65_535)
+        check_range("identifier", self.identifier, 1, 65_535)
+        check_range("mark", self.mark, 0, (1 << 32) - 1)
 
 
 class PingSession:
@@ -145,7 +155,7 @@ class PingSession:
         if options.flow_label and families != {6}:
             raise UsageError("a flow label is a field of IPv6 alone")
         rng = random.Random(int.from_bytes(os.urandom(16), "big"))
-        identifier = rng.randrange(1, 0x10000)
+        identifier = options.identifier or rng.randrange(1, 0x10000)
         family: Literal[4, 6] | None = None
         if len(families) == 1:
             family = 6 if 6 in families else 4
@@ -155,6 +165,8 @@ class PingSession:
             interface=options.interface or None,
             src_addr=scoped(options.source, options.interface) or None,
             broadcast=options.broadcast,
+            multicast_loop=options.multicast_loop,
+            mark=options.mark,
         )
         self.link: Link = opened
         self.privileged = opened.identifier is None
@@ -240,7 +252,12 @@ def _find_target(name: str, options: PingOptions) -> PingTarget:
         source=options.source,
         interface=options.interface,
         dscp=options.tos >> 2,
+        mark=options.mark,
     )
+    if ":" not in found.dst_addr:
+        # IPv4's total length counts the header, IPv6's payload length does not.
+        most = MAX_SIZE - IPV4_HEADER - _options_length(options.options)
+        check_range("size", options.size, 0, most)
     route = found.route
     if route.kind == "broadcast" and not options.broadcast:
         raise UsageError(f"{name} is a broadcast address: -b says that this is meant")

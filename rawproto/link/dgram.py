@@ -41,6 +41,7 @@ class DgramLink(UnprivilegedLink):
         timestamps: whether the kernel stamps both ways.
         mark: firewall mark, which policy rules match; needs CAP_NET_ADMIN.
         broadcast: whether packets may go to a broadcast address.
+        multicast_loop: whether this host hears what it sends to groups that it is in.
         receive_bytes: size of the receive buffer.
         bridge: brings the stamps to the monotonic clock; None makes one.
 
@@ -66,6 +67,7 @@ class DgramLink(UnprivilegedLink):
         timestamps: bool = True,
         mark: int = 0,
         broadcast: bool = False,
+        multicast_loop: bool = True,
         receive_bytes: int = 1 << 20,
         bridge: ClockBridge | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class DgramLink(UnprivilegedLink):
                 timestamps=timestamps,
                 mark=mark,
                 broadcast=broadcast,
+                multicast_loop=multicast_loop,
                 receive_bytes=receive_bytes,
                 bridge=bridge,
             )

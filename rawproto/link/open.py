@@ -69,7 +69,8 @@ def open_icmp_link(
             it from each header; to the kernel's sockets it must be said once.
         cuts_ipv6: whether the kernel's sockets may cut IPv6 packets that are larger than the
             MTU; raw ones never do.
-        options: `timestamps`, `mark`, `broadcast`, `receive_bytes`, as `RawLink` takes them.
+        options: `timestamps`, `mark`, `broadcast`, `multicast_loop`, `receive_bytes`, as
+            `RawLink` takes them.
 
     Raises:
         PrivilegeError: neither kind of socket may be opened; it says what would help.

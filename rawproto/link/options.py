@@ -14,7 +14,14 @@ import struct
 
 from rawproto.errors import LinkError, PrivilegeError
 
-__all__ = ["attach_filter", "attach_selector", "bind_to_device", "grow_buffers", "set_mark"]
+__all__ = [
+    "attach_filter",
+    "attach_selector",
+    "bind_to_device",
+    "grow_buffers",
+    "leave_loop",
+    "set_mark",
+]
 
 SOL_PACKET = 263
 
@@ -130,6 +137,14 @@ def bind_to_device(sock: socket.socket, interface: str) -> None:
                 "bind to", interface, errno.EPERM, "CAP_NET_RAW", "run it with sudo"
             ) from None
         raise LinkError("bind to", interface, error.errno) from None
+
+
+def leave_loop(sock: socket.socket, family: int) -> None:
+    """Keeps what is sent to groups from this host's own members (RFC 1112 section 6.1)."""
+    if family == 4:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
 
 
 def set_mark(sock: socket.socket, mark: int) -> None:

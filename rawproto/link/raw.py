@@ -31,6 +31,7 @@ from rawproto.link.options import (
     PMTUDISC_PROBE,
     attach_filter,
     bind_to_device,
+    leave_loop,
     set_mark,
 )
 from rawproto.link.privileges import raw_socket_refused
@@ -63,6 +64,7 @@ class RawLink(SocketLink):
         timestamps: whether the kernel stamps both ways.
         mark: firewall mark, which policy rules match; needs CAP_NET_ADMIN.
         broadcast: whether packets may go to a broadcast address.
+        multicast_loop: whether this host hears what it sends to groups that it is in.
         receive_bytes: size of the receive buffer.
         bridge: brings the stamps to the monotonic clock; None makes one.
 
@@ -86,6 +88,7 @@ class RawLink(SocketLink):
         timestamps: bool = True,
         mark: int = 0,
         broadcast: bool = False,
+        multicast_loop: bool = True,
         receive_bytes: int = 4 << 20,
         bridge: ClockBridge | None = None,
     ) -> None:
@@ -103,6 +106,8 @@ class RawLink(SocketLink):
                 set_mark(sock, mark)
             if broadcast:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if not multicast_loop:
+                leave_loop(sock, family)
             if family == 4:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
                 sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)

@@ -35,6 +35,7 @@ from rawproto.link.options import (
     PMTUDISC_DONT,
     PMTUDISC_PROBE,
     bind_to_device,
+    leave_loop,
     set_mark,
 )
 from rawproto.link.raw import read_ipv6_ancillary
@@ -75,6 +76,7 @@ class UnprivilegedLink(SocketLink):
         timestamps: whether the kernel stamps both ways.
         mark: firewall mark, which policy rules match; needs CAP_NET_ADMIN.
         broadcast: whether packets may go to a broadcast address.
+        multicast_loop: whether this host hears what it sends to groups that it is in.
         receive_bytes: size of the receive buffer.
         bridge: brings the stamps to the monotonic clock; None makes one.
 
@@ -100,6 +102,7 @@ class UnprivilegedLink(SocketLink):
         timestamps: bool,
         mark: int = 0,
         broadcast: bool = False,
+        multicast_loop: bool = True,
         receive_bytes: int,
         bridge: ClockBridge | None,
     ) -> None:
@@ -115,6 +118,8 @@ class UnprivilegedLink(SocketLink):
             set_mark(sock, mark)
         if broadcast:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        if not multicast_loop:
+            leave_loop(sock, family)
         self._ask_for_ancillary(PMTUDISC_DONT if cuts_ipv6 else PMTUDISC_PROBE)
 
     def _ask_for_ancillary(self, ipv6_discovery: int) -> None:

@@ -79,7 +79,7 @@ class Ping:
         self._timeout_ns = config.timeout_ns or DEFAULT_TIMEOUT_NS
         self._deadline_ns: int | None = None  # counted from the first probe
         self._answer_driven = config.flood or config.adaptive
-        interval_ns = max(config.interval_ns, FLOOD_INTERVAL_NS if config.flood else 0)
+        interval_ns = FLOOD_INTERVAL_NS if config.flood else config.interval_ns
         spread_ns = min(SPREAD_NS, interval_ns // max(1, len(targets)))
         remembered = 0xFFFF
         if not self._answer_driven:

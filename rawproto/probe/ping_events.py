@@ -57,7 +57,7 @@ class PingConfig:
     Attributes:
         identifier: 16 bits, the same for all targets.
         count: probes to each target, None for no end; with a deadline, replies wanted.
-        interval_ns: between probes to one target.
+        interval_ns: between probes to one target; a flood heeds it not.
         timeout_ns: after which a probe is given up, None for 10 s and an end as soon as
             two of the longest round trips have passed since the last probe.
         deadline_ns: after which everything ends, None for never.
@@ -68,7 +68,7 @@ class PingConfig:
         flow_label: IPv6 only.
         fragmentation: see `Fragmentation`.
         link_fragments: the link takes requests whole, and cuts them itself.
-        flood: answers call for probes, at most 10 ms (or the interval if longer) apart.
+        flood: answers call for probes, at most 10 ms apart.
         adaptive: answers call for probes, at most the interval apart.
         floor_ns: the shortest time between probes of a flood or an adaptive ping.
         preload: probes that are sent at once in the beginning.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from rawproto import __version__
 from rawproto.cli import ping as verb
 from rawproto.cli.main import main
 from rawproto.drivers.ping_session import PingOptions
@@ -56,7 +57,7 @@ def test_hosts_alone_are_pinged_once_a_second_until_ctrl_c(parse: Parse) -> None
         ("-w 0", {"deadline_ms": None}),
         ("-s 1000", {"size": 1000}),
         ("-p ff", {"pattern": b"\xff"}),
-        ("-p abc", {"pattern": b"\x0a\xbc"}),
+        ("-p abc", {"pattern": b"\xab\x0c"}),
         ("-t 3", {"ttl": 3}),
         ("-Q 184", {"tos": 184}),
         ("-Q 0xb8", {"tos": 184}),
@@ -69,8 +70,9 @@ def test_hosts_alone_are_pinged_once_a_second_until_ctrl_c(parse: Parse) -> None
         ("-I fe80::1%eth0", {"source": "fe80::1%eth0"}),
         ("-I eth0 --source 10.0.0.1", {"interface": "eth0", "source": "10.0.0.1"}),
         ("-I 10.0.0.1 --source 10.0.0.9", {"source": "10.0.0.9"}),
-        ("-f", {"flood": True, "interval_ms": 0}),
-        ("-f -i 0.1", {"flood": True, "interval_ms": 100}),
+        ("-f", {"flood": True}),
+        ("-f -i 0.1", {"interval_ms": 100}),
+        ("-i 0", {"flood": True}),
         ("-A", {"adaptive": True}),
         ("-l 3", {"preload": 3}),
         ("-b", {"broadcast": True}),
@@ -84,7 +86,11 @@ def test_hosts_alone_are_pinged_once_a_second_until_ctrl_c(parse: Parse) -> None
             "-T tsprespec=10.0.0.1,10.0.0.2",
             {"options": (Timestamp(flag=3, entries=(("10.0.0.1", 0), ("10.0.0.2", 0))),)},
         ),
-        ("-n -q -v -D --json", {}),
+        ("-e 77", {"identifier": 77}),
+        ("-e 0x4d", {"identifier": 77}),
+        ("-m 0x10", {"mark": 16}),
+        ("-L", {"multicast_loop": False}),
+        ("-n -q -v -D -a -B -H --json", {}),
     ],
 )
 def test_option_means_what_ping_means_by_it(words: str, options: dict, parse: Parse) -> None:
@@ -132,8 +138,10 @@ def test_what_cannot_be_read_is_told_in_one_line(
         ("-T tsprespec=fd00::1", "must be tsonly"),
         ("-T tsprespec=10.0.0.1,10.0.0.1,10.0.0.1,10.0.0.1,10.0.0.1", "must be tsonly"),
         ("-c 0", "count 0: must be 1 to"),
-        ("-s 65508", "size 65508: must be 0 to 65507"),
-        ("-s 65480 -R", "size 65480: must be 0 to 65467"),
+        ("-s 65528", "size 65528: must be 0 to 65527"),
+        ("-e 0", "identifier 0: must be 1 to 65535"),
+        ("-e 65536", "identifier 65536: must be 1 to 65535"),
+        ("-m 4294967296", "mark 4294967296: must be 0 to 4294967295"),
         ("-t 0", "ttl 0: must be 1 to 255"),
         ("-t 256", "ttl 256: must be 1 to 255"),
         ("-Q 256", "tos 256: must be 0 to 255"),
@@ -153,3 +161,23 @@ def test_what_makes_no_sense_is_told_in_one_line(
     assert (out, error.count("\n")) == ("", 1)
     assert error.startswith("rawproto ping: ")
     assert told in error
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("-s 65508", "size 65508: must be 0 to 65507"),
+        ("-s 65480 -R", "size 65480: must be 0 to 65467"),
+    ],
+)
+def test_what_ipv4_has_no_room_for_is_told_in_one_line(
+    words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ping", *words.split(), "127.0.0.1"]) == 2
+    assert capsys.readouterr() == ("", f"rawproto ping: {told}\n")
+
+
+def test_version_is_told_as_ping_tells_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["ping", "-V"])
+    assert (exit_.value.code, capsys.readouterr().out) == (0, f"rawproto {__version__}\n")

@@ -102,6 +102,23 @@ def test_first_line_counts_the_options_of_the_header() -> None:
         assert f" 56({size}) bytes of data." in text
 
 
+def test_first_line_tells_the_flow_label_as_iputils_does() -> None:
+    text = text_of(VirtualNetwork(ping(H2_V6, count=1, flow_label=0x2A), silent), via="eth0")
+    assert text.startswith("PING h2 (fd00::2) , flow 0x0002a, from fd00::1 eth0: 56 data bytes\n")
+
+
+def test_a_pattern_is_told_before_all_else() -> None:
+    network = VirtualNetwork(ping(H2, H3, count=1), silent)
+    first, second = text_of(network, pattern=b"\xab\x0c").splitlines()[:2]
+    assert (first, second[:5]) == ("PATTERN: 0xab0c", "PING ")
+    assert "PATTERN" not in text_of(network, pattern=b"\xab\x0c", quiet=True)
+
+
+def test_audible_replies_ring_the_bell() -> None:
+    lines = lines_of(VirtualNetwork(ping(count=2), answering(MS, lost=[1])), audible=True)
+    assert lines == ["64 bytes from 10.0.0.2: icmp_seq=2 ttl=64 time=1.000 ms\a"]
+
+
 def test_replies_from_link_local_addresses_show_their_scope() -> None:
     lines = lines_of(VirtualNetwork(ping(LINK_LOCAL, count=1), answering(MS)))
     assert lines[0].startswith("64 bytes from fe80::2%eth0: icmp_seq=1 ")
@@ -293,6 +310,11 @@ def test_names_stand_before_addresses_where_there_are_any(
     assert lines_of(VirtualNetwork(ping(count=1), answer), numeric=False) == [
         "From 10.9.9.9 icmp_seq=1 Redirect Host(New nexthop: 10.0.0.8)",
         "64 bytes from h2.example (10.0.0.2): icmp_seq=1 ttl=64 time=2.000 ms",
+    ]
+    # Too fast for names to be waited for, but they were asked for before the first probe.
+    hurried = lines_of(VirtualNetwork(ping(count=1, interval_ns=MS), answering(MS)), numeric=False)
+    assert hurried == [
+        "64 bytes from h2.example (10.0.0.2): icmp_seq=1 ttl=64 time=1.000 ms",
     ]
     numeric = lines_of(VirtualNetwork(ping(count=1), answering(MS)))
     assert numeric == ["64 bytes from 10.0.0.2: icmp_seq=1 ttl=64 time=1.000 ms"]

@@ -155,6 +155,15 @@ def test_who_does_not_want_to_wait_gets_what_is_known(serve) -> None:
     assert finder.is_settled("10.0.0.3"), "it has no name, and that is known"
 
 
+def test_an_address_that_was_asked_for_before_can_be_waited_for_too(serve) -> None:
+    server = serve({"10.0.0.2": "h2.example"})
+    server.answers.clear()
+    finder = NameFinder()
+    assert finder.name_of("10.0.0.2") is None
+    threading.Timer(0.01, server.answers.set).start()
+    assert finder.name_of("10.0.0.2", PATIENCE_S) == "h2.example"
+
+
 def test_who_wants_to_be_told_is_told_of_names_and_of_their_absence(serve) -> None:
     serve({"10.0.0.2": "h2.example"})
     told = threading.Semaphore(0)

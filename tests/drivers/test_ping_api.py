@@ -18,7 +18,7 @@ from tests.drivers.scripted import descriptors
         ({"count": None}, "needs a count or a deadline_ms"),
         ({"count": 0}, "count 0: must be 1 to"),
         ({"ttl": 0}, "ttl 0: must be 1 to 255"),
-        ({"size": -1}, "size -1: must be 0 to 65507"),
+        ({"size": -1}, "size -1: must be 0 to 65527"),
         ({"timeout_ms": 0}, "timeout in ms 0: must be 0.001 to"),
         ({"deadline_ms": float("nan")}, "deadline in ms nan: must be"),
     ],

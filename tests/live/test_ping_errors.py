@@ -272,6 +272,18 @@ def test_a_firewall_of_this_host_is_a_local_error_for_each_probe(
     assert "2 packets transmitted, 0 received, +2 errors, 100% packet loss" in said.out
 
 
+def test_mark_is_seen_by_rules_and_by_firewalls(h1: lab.LiveHost) -> None:
+    with refusing(h1, "prohibit", "10.99.3.0/24", "table", "77"):
+        h1.run(["ip", "rule", "add", "fwmark", "7", "table", "77"], check=True)
+        refused = say(h1, "-m", "7", "-c1", H2)
+        assert (refused.code, refused.error.count("Permission denied")) == (2, 1)
+        assert say(h1, "-m", "8", "-c1", H2).code == 0
+        h1.run(["ip", "rule", "del", "fwmark", "7", "table", "77"], check=True)
+    with filtering(h1, "output", "meta l4proto icmp meta mark 9 drop"):
+        assert "local error: Operation not permitted" in say(h1, "-m", "9", "-c1", H2).out
+        assert say(h1, "-m", "8", "-c1", H2).code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

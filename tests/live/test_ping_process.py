@@ -136,6 +136,10 @@ def test_closed_streams_harm_nobody(h1: lab.LiveHost) -> None:
 def test_names_are_looked_up_unless_they_are_unwanted(h1: lab.LiveHost) -> None:
     named = h1.run([*PROCESS, "-4", "-c1", "h2"], timeout=TIMEOUT_S).stdout
     assert f"PING h2 ({H2}) 56(84) bytes of data.\n64 bytes from h2 ({H2}): icmp_seq=1 " in named
+    hurried = h1.run([*PROCESS, "-4", "-i.01", "-c1", "h2"], timeout=TIMEOUT_S).stdout
+    assert f"64 bytes from h2 ({H2}): icmp_seq=1 " in hurried
+    by_force = h1.run([*PROCESS, "-H", "-c1", H2], timeout=TIMEOUT_S).stdout
+    assert f"64 bytes from h2 ({H2}): icmp_seq=1 " in by_force
     numeric = h1.run([*PROCESS, "-4", "-n", "-c1", "h2"], timeout=TIMEOUT_S).stdout
     assert f"PING h2 ({H2}) 56(84) bytes of data.\n64 bytes from {H2}: icmp_seq=1 " in numeric
 

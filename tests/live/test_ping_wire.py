@@ -282,7 +282,7 @@ def test_preload_leaves_at_once(h1: lab.LiveHost, wire: Wire) -> None:
     assert len(wire.packets(6)) == 6
 
 
-@pytest.mark.parametrize("words", ["-f -i60 -W5", "-A -i60 -W5"])
+@pytest.mark.parametrize("words", ["-f -W5", "-i0 -W5", "-A -i60 -W5"])
 def test_flood_and_adaptive_send_on_each_answer(words: str, h1: lab.LiveHost, wire: Wire) -> None:
     said = say(h1, *words.split(), "-c20", *BOTH)
     assert said.code == 0
@@ -298,6 +298,18 @@ def test_flood_shows_dots_that_answers_take_back(h1: lab.LiveHost) -> None:
     dots = say(h1, "-f", "-c5", "-W5", H2).lines[1]
     # What the two alternate in depends on how fast the answers come.
     assert (dots.count("."), dots.count("\b \b"), len(dots)) == (5, 5, 20)
+
+
+def test_flood_with_an_interval_keeps_it(h1: lab.LiveHost) -> None:
+    said = say(h1, "-f", "-i0.03", "-c3", "-W5", H2)
+    assert said.lines[1].count(".") == 3
+    took = re.search(r"time (\d+)ms\n[^$]*, ipg/ewma ", said.out)
+    assert took
+    assert int(took[1]) >= 60
+
+
+def test_identifier_is_the_one_asked_for(h1: lab.LiveHost, wire: Wire) -> None:
+    assert [echo_of(each)[0] for each in sent_by(h1, wire, "-e 0xbeef", *BOTH)] == [0xBEEF] * 2
 
 
 def test_wait_decides_when_a_probe_is_lost(h1: lab.LiveHost) -> None:
@@ -358,6 +370,22 @@ def test_all_hosts_group_is_answered_by_each(h1: lab.LiveHost, wire: Wire) -> No
     assert said.code == 0
     replies = said.records("reply")
     assert {reply["src_addr"] for reply in replies} <= {"fe80::ff:fe00:101", "fe80::ff:fe00:102"}
+
+
+@pytest.mark.parametrize("group", ["ff02::1%eth0", "224.0.0.1"])
+def test_without_the_loop_this_host_does_not_hear_its_own_groups(
+    group: str, h1: lab.LiveHost, network: lab.Network
+) -> None:
+    both = h1, network.host("h2")
+    for host in both:
+        set_sysctl(host, "ipv4/icmp_echo_ignore_broadcasts", "0")
+    for words, ours in (("-c3", True), ("-L -c3", False)):
+        said = say(h1, "--json", "-I", "eth0", "-i0.05", *words.split(), group)
+        heard = {reply["src_addr"] for reply in said.records("reply")}
+        assert heard & {H2, "fe80::ff:fe00:102"}
+        assert bool(heard & {H1, "fe80::ff:fe00:101"}) == ours
+    for host in both:
+        set_sysctl(host, "ipv4/icmp_echo_ignore_broadcasts", "1")
 
 
 def test_broadcast_is_sent_where_it_is_meant(
