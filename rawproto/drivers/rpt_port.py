@@ -1,0 +1,125 @@
+"""One RPT port at work: an endpoint over a carrier, whoever pumps it.
+
+::
+
+    carrier --- receive ---> endpoint --- turn ---> unsent ---> carrier
+       `------- errors --------^
+
+A turn lets timers run and sends. What the kernel does not take now waits, and nothing more
+is sealed meanwhile. When turns come, and who is told of events, is not known here: event
+loops (`rpt_node`) and threads (`rpt_pump`) differ in that alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import deque
+
+from rawproto.errors import ConnectionLostError, LinkError, RefusedError
+from rawproto.link.rpt_carrier import Carrier
+from rawproto.transport.connection import Address
+from rawproto.transport.constants import BASE_PACKET_BYTES
+from rawproto.transport.endpoint import Endpoint
+
+__all__ = ["Port"]
+
+_BATCH = 64
+_BUSY = (errno.EAGAIN, errno.ENOBUFS)
+# Port or protocol unreachable; IPv6 has Parameter Problem for an unknown next header.
+_REFUSED = (errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.EPROTO)
+_RETRY_NS = 1_000_000
+
+
+class Port:
+    """A port.
+
+    Args:
+        endpoint: what is pumped.
+        carrier: over what.
+
+    Attributes:
+        endpoint: as given.
+        carrier: as given.
+    """
+
+    def __init__(self, endpoint: Endpoint, carrier: Carrier) -> None:
+        self.endpoint = endpoint
+        self.carrier = carrier
+        self._unsent: deque[tuple[bytes, Address]] = deque()
+        self._blocked = False
+
+    def receive(self, descriptor: int, limit: int = _BATCH) -> int:
+        """Takes in what has arrived, packets or errors; a turn has to follow.
+
+        Args:
+            descriptor: the one of the carrier's that is readable.
+            limit: at most so many packets.
+
+        Returns:
+            How many packets there were.
+        """
+        packets = self.carrier.receive(limit, descriptor)
+        now_ns = time.monotonic_ns()
+        if packets:
+            self.endpoint.receive(packets, now_ns)
+        else:
+            self._read_errors(now_ns)
+        return len(packets)
+
+    def _read_errors(self, now_ns: int) -> None:
+        for error in self.carrier.errors():
+            if error.errno == errno.EMSGSIZE and error.mtu is not None:
+                self._on_too_big(error.data, error.mtu, now_ns)
+            elif error.errno in _REFUSED:
+                self.endpoint.on_unreachable(error.data, RefusedError("nobody listens there"))
+            else:
+                words = os.strerror(error.errno).lower()
+                self.endpoint.on_unreachable(error.data, ConnectionLostError(words))
+
+    def turn(self, now_ns: int) -> None:
+        """Lets timers run, and sends what is to be sent; events may have to be handed out."""
+        endpoint = self.endpoint
+        due_ns = endpoint.poll_timeout()
+        if due_ns is not None and due_ns <= now_ns:
+            endpoint.handle_timeout(now_ns)
+        blocked = not self._send_unsent(now_ns)
+        while not blocked:
+            packets = endpoint.transmit(now_ns)
+            if not packets:
+                break
+            self._unsent.extend(packets)
+            blocked = not self._send_unsent(now_ns)
+        self._blocked = blocked
+
+    def due_ns(self, now_ns: int) -> int | None:
+        """When the next turn has to come at the latest, ns; None: not before something arrives."""
+        return now_ns + _RETRY_NS if self._blocked else self.endpoint.poll_timeout()
+
+    def _send_unsent(self, now_ns: int) -> bool:
+        """Sends what waits: False if the kernel takes no more for now."""
+        unsent, send = self._unsent, self.carrier.send
+        while unsent:
+            data, address = unsent[0]
+            try:
+                send(data, address)
+            except (OSError, LinkError) as error:
+                if error.errno in _BUSY:
+                    return False
+                if error.errno == errno.EMSGSIZE:
+                    # The device takes less than we thought, and the route tells how much.
+                    limit = min(self.carrier.largest_to(address[0]), len(data) - 1)
+                    self._on_too_big(data, limit, now_ns)
+                else:
+                    failed = LinkError("send to", address[0], error.errno)
+                    self.endpoint.on_unreachable(data, failed)
+            unsent.popleft()
+        return True
+
+    def _on_too_big(self, data: bytes, limit: int, now_ns: int) -> None:
+        """A packet does not fit through; set-up packets cannot be made smaller."""
+        self.endpoint.on_refused(data, limit, now_ns)
+        if limit < BASE_PACKET_BYTES:
+            words = f"the way takes {limit} bytes of RPT, and {BASE_PACKET_BYTES} are needed"
+            self.endpoint.on_unreachable(data, LinkError("connect", "", errno.EMSGSIZE, words))
