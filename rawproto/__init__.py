@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from rawproto.capture import CapturedPacket, open_writer, read, write
     from rawproto.drivers.ask import ask, ask_async
     from rawproto.drivers.ping import PingResult, ping, ping_async
+    from rawproto.drivers.ping_session import PingOptions
     from rawproto.drivers.rpt import Server, connect, serve
     from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
+    from rawproto.drivers.rpt_workers import WorkerServer
     from rawproto.drivers.send import SendResult, send, send_async
     from rawproto.drivers.sniff import AsyncSniffer, Sniffer, sniff, sniff_async
+    from rawproto.drivers.trace_session import TraceOptions
     from rawproto.drivers.traceroute import TraceResult, traceroute, traceroute_async
     from rawproto.errors import (
         ConnectionLostError,
@@ -127,6 +130,7 @@ _HOMES = {
         "ping",
         "ping_async",
     ),
+    "drivers.ping_session": ("PingOptions",),
     "drivers.rpt": (
         "Server",
         "connect",
@@ -136,6 +140,7 @@ _HOMES = {
         "RPTConnection",
         "RPTStream",
     ),
+    "drivers.rpt_workers": ("WorkerServer",),
     "drivers.send": (
         "SendResult",
         "send",
@@ -147,6 +152,7 @@ _HOMES = {
         "sniff",
         "sniff_async",
     ),
+    "drivers.trace_session": ("TraceOptions",),
     "drivers.traceroute": (
         "TraceResult",
         "traceroute",
@@ -333,6 +339,7 @@ __all__ = [
     "PeerMismatchError",
     "PingError",
     "PingLost",
+    "PingOptions",
     "PingReply",
     "PingResult",
     "PrivilegeError",
@@ -358,6 +365,7 @@ __all__ = [
     "TCPHeader",
     "TraceAnswer",
     "TraceHop",
+    "TraceOptions",
     "TraceResult",
     "Transmit",
     "TruncatedError",
@@ -367,6 +375,7 @@ __all__ = [
     "UsageError",
     "VLANTag",
     "WireError",
+    "WorkerServer",
     "__version__",
     "ask",
     "ask_async",
