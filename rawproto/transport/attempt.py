@@ -1,13 +1,6 @@
 """A client's attempt to connect: sending again, RETRY, VERSION, refusals (section 3.4).
 
-::
-
-    waiting_2 --- message 2 ---> unconfirmed --- a short packet opens ---> confirmed
-       |  ^                          |
-       |  `- RETRY: anew             `- message 3 again and again
-       `--- RESET, 10 s ---> failed
-
-`TRANSITIONS` is the table of the specification; docs/architecture.md draws it from here.
+`TRANSITIONS` is what attempts follow, and what the specification prints and draws.
 """
 
 from __future__ import annotations
@@ -27,9 +20,10 @@ from rawproto.transport.config import Config
 from rawproto.transport.constants import ResetCode
 from rawproto.transport.handshake import Agreement, ClientHandshake, Ports, suite_number
 from rawproto.transport.parameters import Parameters
+from rawproto.transport.table import Table
 from rawproto.wire.rpt import VERSION_1, RPTHandshake, RPTReset, RPTRetry, RPTVersion
 
-__all__ = ["TRANSITIONS", "Attempt", "Credentials", "State"]
+__all__ = ["TRANSITIONS", "Attempt", "Credentials", "Event", "State"]
 
 _FIRST_NS, _LAST_NS = 250_000_000, 1_000_000_000
 
@@ -43,21 +37,46 @@ class State(Enum):
     FAILED = "failed"
 
 
-TRANSITIONS: dict[tuple[State, str], State] = {
-    (State.WAITING_2, "timer"): State.WAITING_2,
-    (State.WAITING_2, "retry"): State.WAITING_2,
-    (State.WAITING_2, "reset to IK"): State.WAITING_2,
-    (State.WAITING_2, "message 2"): State.UNCONFIRMED,
-    (State.WAITING_2, "a stranger"): State.FAILED,
-    (State.WAITING_2, "version"): State.FAILED,
-    (State.WAITING_2, "reset"): State.FAILED,
-    (State.WAITING_2, "unreachable"): State.FAILED,
-    (State.WAITING_2, "time is up"): State.FAILED,
-    (State.UNCONFIRMED, "timer"): State.UNCONFIRMED,
-    (State.UNCONFIRMED, "short packet"): State.CONFIRMED,
-    (State.UNCONFIRMED, "reset"): State.FAILED,
-    (State.UNCONFIRMED, "time is up"): State.FAILED,
-}
+class Event(Enum):
+    """What takes an attempt further."""
+
+    TIMER = "its timer"
+    RETRY = "RETRY"
+    KEY_RESET = "IK: RESET(KEY) that echoes both CIDs"
+    MESSAGE_2 = "message 2 opens"
+    STRANGER = "message 2 of a peer that is not trusted"
+    VERSION = "VERSION without version 1"
+    RESET = "RESET that echoes both CIDs"
+    UNREACHABLE = "ICMP: nobody is there"
+    TIME = "10 s have passed"
+    SHORT = "a short packet opens"
+
+
+TRANSITIONS: Table[State, Event] = Table(
+    (State.WAITING_2, Event.TIMER, "sends the same INIT again", State.WAITING_2),
+    (State.WAITING_2, Event.RETRY, "starts afresh (2.5.1)", State.WAITING_2),
+    (State.WAITING_2, Event.KEY_RESET, "starts afresh with XX (3.4.5)", State.WAITING_2),
+    (
+        State.WAITING_2,
+        Event.MESSAGE_2,
+        "XX: sends message 3; it may send data",
+        State.UNCONFIRMED,
+    ),
+    (State.WAITING_2, Event.STRANGER, "", State.FAILED),
+    (State.WAITING_2, Event.VERSION, "", State.FAILED),
+    (State.WAITING_2, Event.RESET, "", State.FAILED),
+    (State.WAITING_2, Event.UNREACHABLE, "", State.FAILED),
+    (State.WAITING_2, Event.TIME, "", State.FAILED),
+    (
+        State.UNCONFIRMED,
+        Event.TIMER,
+        "XX: message 3 again; IK: PING, if nothing is in flight",
+        State.UNCONFIRMED,
+    ),
+    (State.UNCONFIRMED, Event.SHORT, "stops its timer", State.CONFIRMED),
+    (State.UNCONFIRMED, Event.RESET, "", State.FAILED),
+    (State.UNCONFIRMED, Event.TIME, "", State.FAILED),
+)
 """(state, what happens) -> state; what is not in here changes nothing."""
 
 
@@ -138,9 +157,9 @@ class Attempt:
         self._wait_ns = _FIRST_NS
         self._due_ns: int | None = now_ns
 
-    def _move(self, happened: str) -> bool:
+    def _move(self, event: Event) -> bool:
         """Follows the table; whether it says anything."""
-        after = TRANSITIONS.get((self.state, happened))
+        after = TRANSITIONS.after(self.state, event)
         if after is None:
             return False
         self.state = after
@@ -154,7 +173,7 @@ class Attempt:
 
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed."""
-        if now_ns >= self._until_ns and self._move("time is up"):
+        if now_ns >= self._until_ns and self._move(Event.TIME):
             if self._handshake.foreign:
                 words = "answers came, but none that opens: another shared secret (psk) or key?"
                 self.error = HandshakeError(words)
@@ -163,7 +182,7 @@ class Attempt:
 
     def poll(self, now_ns: int) -> bytes | None:
         """What is to be sent now: INIT or message 3; b"" asks for a PING; None for nothing."""
-        if self._due_ns is None or now_ns < self._due_ns or not self._move("timer"):
+        if self._due_ns is None or now_ns < self._due_ns or not self._move(Event.TIMER):
             return None
         self._due_ns = now_ns + self._wait_ns
         self._wait_ns = min(2 * self._wait_ns, _LAST_NS)
@@ -180,10 +199,10 @@ class Attempt:
             return None
         refused = self._judge(agreement.peer_key)
         if refused is not None:
-            self._move("a stranger")
+            self._move(Event.STRANGER)
             self.error = refused
             return None
-        self._move("message 2")
+        self._move(Event.MESSAGE_2)
         self._peer_cid = packet.src_cid
         self._wait_ns = _FIRST_NS
         # Message 3 leaves at once; without one, the first data or a PING stands for it.
@@ -209,13 +228,13 @@ class Attempt:
 
     def on_retry(self, packet: RPTRetry, now_ns: int) -> None:
         """The listener wants the address proved; once an attempt."""
-        if self._echoed(packet) and not self._retried and packet.token and self._move("retry"):
+        if self._echoed(packet) and not self._retried and packet.token and self._move(Event.RETRY):
             self._retried = True
             self._start(now_ns, packet.token)
 
     def on_version(self, packet: RPTVersion) -> None:
         """The listener speaks other versions."""
-        if self._echoed(packet) and VERSION_1 not in packet.versions and self._move("version"):
+        if self._echoed(packet) and VERSION_1 not in packet.versions and self._move(Event.VERSION):
             versions = ", ".join(map(str, packet.versions[:8]))
             self.error = HandshakeError(f"the peer speaks versions {versions}, not {VERSION_1}")
 
@@ -226,7 +245,7 @@ class Attempt:
         if (
             packet.code == ResetCode.KEY
             and self._pattern.startswith("IK")
-            and self._move("reset to IK")
+            and self._move(Event.KEY_RESET)
         ):
             # Has it another key by now? XX shows it, as far as message 2 (section 3.4.5).
             self._pattern = self._pattern.replace("IK", "XX").replace("psk2", "psk3")
@@ -234,17 +253,17 @@ class Attempt:
             self._ports = replace(self._ports, peer_cid=int.from_bytes(self._entropy(8), "big"))
             self._start(now_ns)
             return
-        self._move("reset")
+        self._move(Event.RESET)
         self.error = _REFUSALS.get(packet.code, _REFUSALS[ResetCode.KEY])()
 
     def on_unreachable(self, error: RawprotoError) -> None:
         """The kernel over there, or a router, says that nobody is there."""
-        if self._move("unreachable"):
+        if self._move(Event.UNREACHABLE):
             self.error = error
 
     def on_short_packet(self) -> None:
         """A packet of the listener's opened: it has all it needs."""
-        self._move("short packet")
+        self._move(Event.SHORT)
 
 
 _REFUSALS: dict[int, Callable[[], RawprotoError]] = {

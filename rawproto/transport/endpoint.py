@@ -23,7 +23,7 @@ from rawproto.transport.budget import Budget
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Address, Connection, State
 from rawproto.transport.constants import MIN_INIT_BYTES, TAG_BYTES, CloseCode, ResetCode
-from rawproto.transport.halfopen import HalfOpen, Listener
+from rawproto.transport.halfopen import Event, HalfOpen, Listener
 from rawproto.transport.handshake import Ports
 from rawproto.transport.parameters import Parameters
 from rawproto.transport.tokens import reset_token
@@ -225,7 +225,7 @@ class Endpoint:
         connection = self._establish(half_open, now_ns)
         if connection.handle_short(data, ecn, now_ns):
             connection.address = address
-            self._keep(half_open, connection, now_ns)
+            self._keep(half_open, Event.SHORT, connection, now_ns)
 
     def _receive_long(self, data: bytes, address: Address, now_ns: int) -> None:
         try:
@@ -314,7 +314,7 @@ class Endpoint:
         held = half_open.held
         half_open.address = address
         connection = self._establish(half_open, now_ns)
-        self._keep(half_open, connection, now_ns)
+        self._keep(half_open, Event.MESSAGE_3, connection, now_ns)
         for each in held:
             connection.handle_short(each, 0, now_ns)
 
@@ -328,10 +328,10 @@ class Endpoint:
         connection.begin(agreement, now_ns)
         return connection
 
-    def _keep(self, half_open: HalfOpen, connection: Connection, now_ns: int) -> None:
+    def _keep(self, half_open: HalfOpen, event: Event, connection: Connection, now_ns: int) -> None:
         listener = self._listener
         assert listener is not None
-        listener.forget(half_open)
+        listener.forget(half_open, event)
         self._add(connection)
         if listener.authorize(connection.peer_key):
             self._accepted.append(connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from enum import Enum
 from hashlib import sha256
 from ipaddress import ip_network
 
@@ -18,20 +19,66 @@ from rawproto.transport.constants import AMPLIFICATION, HELD_PACKETS, ResetCode
 from rawproto.transport.handshake import ServerHandshake, suite_of
 from rawproto.transport.noise import NoiseError
 from rawproto.transport.parameters import Parameters
+from rawproto.transport.table import Table
 from rawproto.transport.tokens import RetryTokens
 from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTRetry
 
-__all__ = ["HalfOpen", "Listener"]
+__all__ = ["TRANSITIONS", "Event", "HalfOpen", "Listener", "State"]
 
 UNDER_LOAD = 64
 MOST_HALF_OPEN = 1024
 MOST_OF_A_PREFIX = 32
 
 
+class State(Enum):
+    """What a listener knows of a handshake."""
+
+    UNKNOWN = "nothing known"
+    HALF_OPEN = "half_open"
+    ESTABLISHED = "established"
+
+
+class Event(Enum):
+    """What takes a handshake further, or does not."""
+
+    INIT = "INIT opens"
+    BROKEN_INIT = "INIT does not open"
+    SUITE = "INIT of a suite that is not for it"
+    UNPROVED = "INIT without a valid token, 64 half-open"
+    FULL = "INIT above a limit of 12.6"
+    AGAIN = "the same INIT again"
+    MESSAGE_3 = "XX: message 3 opens"
+    BROKEN_3 = "XX: message 3 does not open"
+    HELD = "XX: a short packet"
+    SHORT = "IK: a short packet opens"
+    TIME = "10 s have passed"
+
+
+TRANSITIONS: Table[State, Event] = Table(
+    (State.UNKNOWN, Event.INIT, "sends message 2", State.HALF_OPEN),
+    (State.UNKNOWN, Event.BROKEN_INIT, "sends RESET(KEY)", State.UNKNOWN),
+    (State.UNKNOWN, Event.SUITE, "sends RESET(SUITE)", State.UNKNOWN),
+    (State.UNKNOWN, Event.UNPROVED, "sends RETRY (12.5)", State.UNKNOWN),
+    (State.UNKNOWN, Event.FULL, "drops it", State.UNKNOWN),
+    (State.HALF_OPEN, Event.AGAIN, "sends the same message 2 again (12.4)", State.HALF_OPEN),
+    (State.HALF_OPEN, Event.BROKEN_3, "sends RESET(KEY)", State.HALF_OPEN),
+    (State.HALF_OPEN, Event.HELD, "holds up to 8, opens them after message 3", State.HALF_OPEN),
+    (
+        State.HALF_OPEN,
+        Event.MESSAGE_3,
+        "sends HANDSHAKE_DONE; it may send data",
+        State.ESTABLISHED,
+    ),
+    (State.HALF_OPEN, Event.SHORT, "likewise, and takes that packet", State.ESTABLISHED),
+    (State.HALF_OPEN, Event.TIME, "forgets it", State.UNKNOWN),
+)
+
+
 class HalfOpen:
     """A handshake whose message 2 was sent.
 
     Attributes:
+        state: where it stands.
         handshake: its Noise.
         address: where the INIT came from.
         peer_port: the client's RPT port.
@@ -53,6 +100,7 @@ class HalfOpen:
         "key",
         "peer_port",
         "prefix",
+        "state",
         "until_ns",
     )
 
@@ -66,6 +114,7 @@ class HalfOpen:
         prefix: str | None,
         until_ns: int,
     ) -> None:
+        self.state = State.UNKNOWN
         self.handshake = handshake
         self.address = address
         self.peer_port = packet.src_port
@@ -77,9 +126,17 @@ class HalfOpen:
         self.held: list[bytes] = []
         self._got = self._answered = 0
 
+    def move(self, event: Event) -> bool:
+        """Follows the table; whether it says anything."""
+        after = TRANSITIONS.after(self.state, event)
+        if after is None:
+            return False
+        self.state = after
+        return True
+
     def hold(self, data: bytes) -> None:
         """Keeps a short packet until message 3 has come."""
-        if len(self.held) < HELD_PACKETS:
+        if self.move(Event.HELD) and len(self.held) < HELD_PACKETS:
             self.held.append(data)
 
     def read(self, packet: RPTHandshake) -> bool:
@@ -87,11 +144,14 @@ class HalfOpen:
         try:
             self.handshake.read(packet)
         except (NoiseError, WireError):
+            self.move(Event.BROKEN_3)
             return False
         return True
 
-    def answer(self, got: int) -> bytes | None:
+    def answer(self, event: Event, got: int) -> bytes | None:
         """Message 2, for an INIT of `got` bytes; None where three times that is used up."""
+        if not self.move(event):
+            return None
         self._got += got
         if self._answered + len(self.handshake.answer) > AMPLIFICATION * self._got:
             return None
@@ -148,7 +208,7 @@ class Listener:
         key = sha256(data).digest()
         known = self._by_key.get(key)
         if known is not None:
-            return known.answer(len(data))
+            return known.answer(Event.AGAIN, len(data))
         proved = bool(packet.token) and self._tokens.valid(
             packet.token, *address, packet.src_cid, packet.dst_cid, now_ns
         )
@@ -190,12 +250,13 @@ class Listener:
         self._by_key[key] = half_open
         if prefix is not None:
             self._of_prefix[prefix] += 1
-        return half_open.answer(len(data))
+        return half_open.answer(Event.INIT, len(data))
 
-    def forget(self, half_open: HalfOpen) -> None:
+    def forget(self, half_open: HalfOpen, event: Event) -> None:
         """A handshake is over, well or not."""
-        if self.by_cid.pop(half_open.cid, None) is None:
+        if not half_open.move(event):
             return
+        del self.by_cid[half_open.cid]
         del self._by_key[half_open.key]
         if half_open.prefix is not None:
             self._of_prefix[half_open.prefix] -= 1
@@ -212,7 +273,7 @@ class Listener:
             oldest = next(iter(self.by_cid.values()))
             if oldest.until_ns > now_ns:
                 return
-            self.forget(oldest)
+            self.forget(oldest, Event.TIME)
 
 
 def _prefix(addr: str) -> str:

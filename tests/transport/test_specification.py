@@ -8,12 +8,12 @@ from dataclasses import MISSING, fields
 import pytest
 
 from rawproto.transport import constants, endpoint, halfopen, recovery, tokens
-from rawproto.transport.attempt import TRANSITIONS
 from rawproto.transport.constants import CloseCode, Kind, ResetCode
 from rawproto.transport.handshake import suite_number
 from rawproto.transport.parameters import _FORMAT, Parameters
 from rawproto.wire import rpt
 from rawproto.wire.rpt_frames import FrameType
+from tests.transport import diagrams
 from tests.transport.vectors import PAGE
 
 PAGE_TEXT = PAGE.read_text()
@@ -130,43 +130,17 @@ def test_transport_parameters_are_those_of_section_3_3() -> None:
     }
 
 
-EVENTS = {
-    "its timer": "timer",
-    "RETRY": "retry",
-    "IK: RESET(KEY) that echoes both CIDs": "reset to IK",
-    "message 2 opens": "message 2",
-    "message 2 of a peer that is not trusted": "a stranger",
-    "VERSION without version 1": "version",
-    "RESET that echoes both CIDs": "reset",
-    "ICMP: nobody is there": "unreachable",
-    "10 s": "time is up",
-    "a short packet opens": "short packet",
-}
-
-
-def test_clients_table_of_section_3_4_is_the_one_that_attempts_follow() -> None:
-    table = rows(section("3.4").partition("| listener in")[0], 4)
-    told = {
-        (state, EVENTS[event]): after
-        for state, event, _, after in table
-        if state not in ("client in", "start")
-    }
-    assert told == {
-        (state.value, event): after.value for (state, event), after in TRANSITIONS.items()
-    }
-
-
-def test_arrows_of_the_clients_picture_are_in_its_table() -> None:
-    arrows = set(re.findall(r"(\w+) --> (\w+):", section("3.4")))
-    known = {(state.value, after.value) for (state, _), after in TRANSITIONS.items()}
-    assert arrows
-    assert arrows <= known
+@pytest.mark.parametrize("name", diagrams.TABLES)
+def test_states_of_the_page_are_those_that_the_code_follows(name: str) -> None:
+    begin, end = diagrams.markers(name)
+    shown = PAGE_TEXT.partition(begin)[2].partition(end)[0].strip()
+    assert shown == diagrams.part(name), "run: python -m tests.transport.diagrams"
 
 
 @pytest.mark.parametrize(
     ("sentence", "value"),
     [
-        (r"With more than (\d+) handshakes half-open", halfopen.UNDER_LOAD),
+        (r"With (\d+) handshakes half-open or more", halfopen.UNDER_LOAD),
         (r"At most ([\d,]+) handshakes are half-open", halfopen.MOST_HALF_OPEN),
         (r"at most (\d+) of one\nsource prefix", halfopen.MOST_OF_A_PREFIX),
         (r"valid for (\d+) s", tokens.LIFE_NS // 10**9),
