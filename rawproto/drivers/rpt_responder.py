@@ -16,47 +16,50 @@ from rawproto.link.rpt_carrier import RawCarrier
 from rawproto.link.rpt_ports import Lease, hold_responder, is_held
 from rawproto.transport.endpoint import refusal
 
-__all__ = ["Responder"]
+__all__ = ["LOOK_S", "Office", "Responder"]
 
-_LOOK_S = 1.0
+LOOK_S = 1.0
+"""How often who has not got the office looks whether it is vacant."""
 _BATCH = 64
 _MOST_PER_SECOND = 1000
 
 
-class Responder:
-    """This process's candidacy for the office, in the running event loop.
+class Office:
+    """This process's candidacy, for whoever pumps it.
 
     Args:
         family: 4 or 6.
-
-    Raises:
-        PrivilegeError: raw sockets are not allowed.
     """
 
     def __init__(self, family: Literal[4, 6]) -> None:
         self._family: Literal[4, 6] = family
-        self._loop = asyncio.get_running_loop()
         self._office: Lease | None = None
         self._carrier: RawCarrier | None = None
-        self._look: asyncio.TimerHandle | None = None
         self._second, self._answered = 0.0, 0
-        self._stand()
 
-    def _stand(self) -> None:
-        """Takes the office if it is vacant, else looks again later."""
-        self._office = hold_responder(self._family)
+    def stand(self) -> bool:
+        """Takes the office if it is vacant: whether this process has it now.
+
+        Raises:
+            PrivilegeError: raw sockets are not allowed.
+        """
         if self._office is None:
-            self._look = self._loop.call_later(_LOOK_S, self._stand)
-            return
-        try:
-            self._carrier = RawCarrier(self._family, refuses=True)
-        except BaseException:
-            self._office.close()
-            raise
-        for descriptor in self._carrier.filenos():
-            self._loop.add_reader(descriptor, self._answer)
+            self._office = hold_responder(self._family)
+            if self._office is None:
+                return False
+            try:
+                self._carrier = RawCarrier(self._family, refuses=True)
+            except BaseException:
+                self.close()
+                raise
+        return True
 
-    def _answer(self) -> None:
+    def filenos(self) -> list[int]:
+        """What becomes readable when there is something to answer; nothing without the office."""
+        return self._carrier.filenos() if self._carrier is not None else []
+
+    def answer(self) -> None:
+        """Refuses what has come for ports that nobody holds."""
         carrier = self._carrier
         if carrier is None:
             return
@@ -76,13 +79,41 @@ class Responder:
 
     def close(self) -> None:
         """Leaves the office, and gives every descriptor back."""
-        if self._look is not None:
-            self._look.cancel()
         if self._carrier is not None:
-            for descriptor in self._carrier.filenos():
-                self._loop.remove_reader(descriptor)
             self._carrier.close()
             self._carrier = None
         if self._office is not None:
             self._office.close()
             self._office = None
+
+
+class Responder:
+    """A candidacy in the running event loop.
+
+    Args:
+        family: 4 or 6.
+
+    Raises:
+        PrivilegeError: raw sockets are not allowed.
+    """
+
+    def __init__(self, family: Literal[4, 6]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._office = Office(family)
+        self._look: asyncio.TimerHandle | None = None
+        self._stand()
+
+    def _stand(self) -> None:
+        if not self._office.stand():
+            self._look = self._loop.call_later(LOOK_S, self._stand)
+            return
+        for descriptor in self._office.filenos():
+            self._loop.add_reader(descriptor, self._office.answer)
+
+    def close(self) -> None:
+        """Leaves the office, and gives every descriptor back."""
+        if self._look is not None:
+            self._look.cancel()
+        for descriptor in self._office.filenos():
+            self._loop.remove_reader(descriptor)
+        self._office.close()
