@@ -2,6 +2,7 @@
 
 examples:
   rawproto perf serve rpt://0.0.0.0:4000                  on one host, until Ctrl-C
+  rawproto perf serve --workers 4 rpt://0.0.0.0:4000      for many clients at once
   rawproto perf run rpt://10.0.0.2:4000                   10 seconds towards it
   rawproto perf run rpt://10.0.0.2:4000 --reverse --bytes 1G --streams 4
   rawproto perf run rpt+udp://[fd00::2]:4000 --latency    64 bytes there and back
@@ -51,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     server = verbs.add_parser("serve", help="be the other end, for any number of clients")
     server.add_argument("address", help="rpt://ADDR:PORT or rpt+udp://ADDR:PORT; port 0: any")
+    server.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share the port (default: %(default)s)",
+    )
     add_server_options(server)
     client = verbs.add_parser("run", help="measure towards a server")
     client.add_argument("address", help="rpt://HOST:PORT or rpt+udp://HOST:PORT")
@@ -150,5 +158,6 @@ async def _serve(arguments: argparse.Namespace) -> None:
             sys.stderr.write(f"{name}: {error}\n")
             raise
 
-    async with listening(arguments, Config(congestion=arguments.congestion), use):
-        await asyncio.Event().wait()
+    config = Config(congestion=arguments.congestion)
+    async with listening(arguments, config, use, arguments.workers) as server:
+        await server.wait_closed()

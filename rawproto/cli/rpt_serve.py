@@ -17,6 +17,7 @@ from rawproto.cli.rpt_options import (
 )
 from rawproto.drivers.rpt import Server, serve
 from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt_workers import WorkerServer
 from rawproto.transport.config import Config
 
 __all__ = ["listening"]
@@ -27,13 +28,15 @@ async def listening(
     arguments: argparse.Namespace,
     config: Config,
     use: Callable[[RPTConnection], Awaitable[None]],
-) -> AsyncIterator[Server]:
+    workers: int = 1,
+) -> AsyncIterator[Server | WorkerServer]:
     """Serves `arguments.address` until the block ends.
 
     Args:
         arguments: with those of `add_server_options`.
         config: of the connections.
         use: does what a connection is for; it is closed well when that returns.
+        workers: processes that do it.
     """
     with capture_of(arguments) as capture:
 
@@ -50,6 +53,7 @@ async def listening(
             authorize=authorize_of(arguments),
             config=config,
             capture=capture,
+            workers=workers,
         )
         async with listener as server:
             sys.stderr.write(f"listening {server.address}\n")

@@ -26,6 +26,7 @@ from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.rpt_node import Node
 from rawproto.drivers.rpt_responder import Responder
 from rawproto.drivers.rpt_tap import TappedCarrier
+from rawproto.drivers.rpt_workers import MOST_WORKERS, WorkerServer
 from rawproto.errors import (
     ConnectionLostError,
     LinkError,
@@ -33,9 +34,11 @@ from rawproto.errors import (
     RefusedError,
     UsageError,
 )
+from rawproto.filter.rpt_programs import Share
 from rawproto.link.rpt_carrier import Carrier, RawCarrier, UDPCarrier
 from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config
+from rawproto.transport.constants import CloseCode
 from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.halfopen import Listener
 from rawproto.wire.address import family_of
@@ -52,15 +55,32 @@ def _open_carrier(
     return carrier if capture is None else TappedCarrier(carrier, capture)
 
 
-def _open_bare(address: RPTAddress, family: int, *, peer: str, listens: bool) -> Carrier:
+def _open_bare(
+    address: RPTAddress, family: int, *, peer: str, listens: bool, share: Share | None = None
+) -> Carrier:
     wanted: Any = 6 if family == 6 else 4
     local = "" if peer else address.host
     if local in ("0.0.0.0", "::"):
         local = ""
     port = 0 if peer else address.port
     if address.carrier == "rpt+udp":
-        return UDPCarrier(wanted, local, port, peer=peer)
-    return RawCarrier(wanted, local, port, listens=listens, peer=peer)
+        return UDPCarrier(wanted, local, port, peer=peer, share=share)
+    return RawCarrier(wanted, local, port, listens=listens, peer=peer, share=share)
+
+
+def _open_shares(address: RPTAddress, family: int, workers: int) -> list[Carrier]:
+    """A carrier for each worker, on one port."""
+    carriers: list[Carrier] = []
+    try:
+        for number in range(workers):
+            share = Share(number, workers)
+            carriers.append(_open_bare(address, family, peer="", listens=True, share=share))
+            address = address._replace(port=carriers[0].port)
+    except BaseException:
+        for carrier in carriers:
+            carrier.close()
+        raise
+    return carriers
 
 
 class connect:
@@ -172,14 +192,23 @@ class Server:
 
     Attributes:
         address: where it listens, with the port that it got.
+        responder: refuses the ports that nobody holds, None for none.
     """
 
-    def __init__(self, node: Node, responder: Responder | None, address: RPTAddress) -> None:
-        self._node = node
-        self._responder = responder
+    def __init__(
+        self, endpoint: Endpoint, carrier: Carrier, handler: Handler, address: RPTAddress
+    ) -> None:
+        self._node = Node(endpoint, carrier, self._accepted)
+        self._handler = handler
+        self.responder: Responder | None = None
         self.address = address
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[RPTConnection] = set()
+        self._over = asyncio.Event()
+
+    async def wait_closed(self) -> None:
+        """Returns when it has stopped."""
+        await self._over.wait()
 
     async def close(self, grace_s: float = 0.0) -> None:
         """Stops: connections get `grace_s` seconds to end by themselves and are aborted then."""
@@ -194,22 +223,29 @@ class Server:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._node.drained()
         finally:
-            if self._responder is not None:
-                self._responder.close()
+            if self.responder is not None:
+                self.responder.close()
             self._node.close()
+            self._over.set()
 
-    def _accepted(self, connection: RPTConnection, handler: Handler) -> None:
+    def _accepted(self, connection: RPTConnection) -> None:
         self._connections.add(connection)
-        task = asyncio.get_running_loop().create_task(self._run(connection, handler))
+        task = asyncio.get_running_loop().create_task(self._run(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, connection: RPTConnection, handler: Handler) -> None:
+    async def _run(self, connection: RPTConnection) -> None:
         try:
-            await handler(connection)
+            await self._handler(connection)
             await connection.close()
         except (RawprotoError, ConnectionError):
             connection.abort()  # it is over; what ended it is in `error`
+        except Exception as error:
+            connection.abort(CloseCode.INTERNAL, "the listener failed")
+            words = f"the handler of {connection.peer_address} failed"
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": words, "exception": error}
+            )
         finally:
             self._connections.discard(connection)
 
@@ -221,7 +257,9 @@ class serve:
         address: `rpt://host:port` or `rpt+udp://host:port`; port 0 takes a free one, host
             0.0.0.0 or [::] all addresses of that family.
         handler: called with each connection, in a task of its own. When it returns, the
-            connection is closed well.
+            connection is closed well; when it fails, the peer is told so.
+        workers: so many processes share the port, each with a copy of what is there now, and
+            connections are served by them alone (docs/many-clients.md); 1 for this process.
         static: the listener's private key, 32 bytes; None makes one.
         psk: a secret of 32 bytes that clients must know, b"" for none.
         authorize: whether the owner of a public key may connect.
@@ -229,7 +267,8 @@ class serve:
         capture: where every packet is written to, None for nowhere; it stays open.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address is none, 1 to 64 workers it cannot be, or a capture was asked of
+            more than one.
         LinkError, PrivilegeError: no socket, or the port is held.
     """
 
@@ -243,7 +282,13 @@ class serve:
         authorize: Callable[[bytes], bool] = lambda key: True,
         config: Config | None = None,
         capture: Writer | None = None,
+        workers: int = 1,
     ) -> None:
+        if not 1 <= workers <= MOST_WORKERS:
+            raise UsageError(f"{workers} workers: 1 to {MOST_WORKERS} can share a port")
+        if workers > 1 and capture is not None:
+            raise UsageError("one capture cannot be written by several workers")
+        self._workers = workers
         self._capture = capture
         self._address = parse_address(address)
         self._handler = handler
@@ -251,16 +296,42 @@ class serve:
         static = static or os.urandom(32)
         # It follows from the key, so that a restarted listener can tell its old clients.
         self._reset_key = hmac.digest(static, b"rpt1 reset", "sha256")
-        self._listener = Listener(static, self._config, psk=psk, authorize=authorize)
-        self._server: Server | None = None
-
-    async def _serve(self) -> Server:
-        address = self._address
-        host = resolve(address.host) if address.host else "0.0.0.0"
-        family = family_of(host)
-        carrier = _open_carrier(
-            address._replace(host=host), family, peer="", listens=True, capture=self._capture
+        self._listener = Listener(
+            static, self._config, psk=psk, authorize=authorize, token_key=os.urandom(32)
         )
+        self._server: Server | WorkerServer | None = None
+
+    async def _serve(self) -> Server | WorkerServer:
+        host = resolve(self._address.host) if self._address.host else "0.0.0.0"
+        family = family_of(host)
+        address = self._address._replace(host=host)
+        if self._workers > 1:
+            self._server = await self._serve_by_workers(address, family)
+            return self._server
+        carrier = _open_carrier(address, family, peer="", listens=True, capture=self._capture)
+        server = self._begin(address, carrier, Share(0, 1))
+        if address.carrier == "rpt":
+            try:
+                server.responder = Responder(6 if family == 6 else 4)
+            except LinkError:
+                await server.close()
+                raise
+        self._server = server
+        return server
+
+    async def _serve_by_workers(self, address: RPTAddress, family: int) -> WorkerServer:
+        carriers = _open_shares(address, family, self._workers)
+        address = address._replace(port=carriers[0].port)
+
+        async def start(number: int) -> Server:
+            return self._begin(address, carriers[number], Share(number, self._workers))
+
+        server = WorkerServer(address, start, carriers)
+        await server.begin(family)
+        return server
+
+    def _begin(self, address: RPTAddress, carrier: Carrier, share: Share) -> Server:
+        """Serves a share of the port, in this process."""
         endpoint = Endpoint(
             carrier.port,
             self._config,
@@ -268,27 +339,14 @@ class serve:
             ceiling=carrier.ceiling,
             listener=self._listener,
             reset_key=self._reset_key,
+            cid_of=share.cid_of,
         )
-        server: Server | None = None
+        return Server(endpoint, carrier, self._handler, address._replace(port=carrier.port))
 
-        def accepted(connection: RPTConnection) -> None:
-            assert server is not None
-            server._accepted(connection, self._handler)
-
-        node = Node(endpoint, carrier, accepted)
-        try:
-            responder = Responder(6 if family == 6 else 4) if address.carrier == "rpt" else None
-        except LinkError:
-            node.close()
-            raise
-        server = Server(node, responder, RPTAddress(address.carrier, host, carrier.port))
-        self._server = server
-        return server
-
-    def __await__(self) -> Generator[Any, None, Server]:
+    def __await__(self) -> Generator[Any, None, Server | WorkerServer]:
         return self._serve().__await__()
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Server | WorkerServer:
         return await self._serve()
 
     async def __aexit__(self, *_: object) -> None:

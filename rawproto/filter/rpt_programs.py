@@ -68,6 +68,11 @@ class Share(NamedTuple):
     worker: int
     workers: int
 
+    def cid_of(self, bits: int) -> int:
+        """A connection ID that brings its packets to this worker, from 64 random bits."""
+        cid = bits - bits % self.workers + self.worker
+        return cid if cid < 1 << 64 else cid - self.workers
+
 
 def _residue(workers: int) -> str:
     return _RESIDUE.format(workers=workers, carry=(1 << 32) % workers)

@@ -1,0 +1,84 @@
+"""What every live test of RPT has to leave as it found it, whatever it did."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rawproto import lab
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_rpt_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test of RPT behind which descriptors, tasks, threads, processes or ports stay."""
+    if not request.path.name.startswith("test_rpt"):
+        yield
+        return
+    hosts = [
+        host
+        for value in request.node.funcargs.values()
+        if isinstance(value, lab.Network)
+        for host in value.hosts.values()
+    ]
+    before = _held(hosts)
+    yield
+    gc.collect()
+    after = _held(hosts)
+    stay = {
+        what: sorted(after[what] - before[what]) for what in after if after[what] - before[what]
+    }
+    assert not stay, f"left behind: {stay}"
+
+
+def _held(hosts: list[lab.LiveHost]) -> dict[str, set[str]]:
+    """What this process has, and what is held on the hosts of its labs."""
+    held = {
+        "descriptors": _descriptors(),
+        "threads": set(os.listdir("/proc/self/task")),
+        "tasks": {
+            str(task)
+            for task in gc.get_objects()
+            if isinstance(task, asyncio.Task) and not task.done()
+        },
+        "processes": {
+            child
+            for thread in os.listdir("/proc/self/task")
+            for child in Path(f"/proc/self/task/{thread}/children").read_text().split()
+        },
+    }
+    for host in hosts:
+        with host.entered():
+            held[f"ports on {host.name}"] = _ports()
+    return held
+
+
+def _descriptors() -> set[str]:
+    """Each with what it is open on; the numbers alone are given out again."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+        except FileNotFoundError:
+            continue  # that of the listing itself
+    return found
+
+
+def _ports() -> set[str]:
+    """RPT's names, raw sockets of its protocol and UDP sockets, of this thread's namespace."""
+    net = Path("/proc/thread-self/net")
+    found = {
+        line.split()[-1]
+        for line in (net / "unix").read_text().splitlines()
+        if line.split()[-1].startswith("@rawproto/rpt/")
+    }
+    for name in ("raw", "raw6", "udp", "udp6"):
+        for line in (net / name).read_text().splitlines()[1:]:
+            local = line.split()[1]
+            if name.startswith("udp") or local.endswith(":00FD"):
+                found.add(f"{name} {local} inode {line.split()[9]}")
+    return found
