@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["Pacer"]
+__all__ = ["Pacer", "burst_packets"]
 
 MIN_BURST, MAX_BURST = 2, 32
 _BURST_NS = 1_000_000
 _SECOND_NS = 1_000_000_000
+
+
+def burst_packets(rate: int, packet: int) -> int:
+    """How many packets of a size leave at once: what 1 ms of the rate holds, 2 to 32."""
+    return min(max(rate * _BURST_NS // _SECOND_NS // packet, MIN_BURST), MAX_BURST)
 
 
 class Pacer:
@@ -30,8 +35,7 @@ class Pacer:
         """What is true from now on: `rate` in bytes a second, `packet` the size of packets."""
         self.rate = max(rate, 1)
         self._packet = packet
-        packets = self.rate * _BURST_NS // _SECOND_NS // packet
-        self.burst = min(max(packets, MIN_BURST), MAX_BURST)
+        self.burst = burst_packets(self.rate, packet)
 
     def allowance(self, now_ns: int) -> int:
         """How many bytes may leave at once; what is below one packet waits."""

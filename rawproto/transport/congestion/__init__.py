@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from rawproto.transport.congestion.bbr import BBR
 from rawproto.transport.congestion.cubic import Cubic
 from rawproto.transport.congestion.newreno import NewReno
 from rawproto.transport.congestion.sample import Acked, Burst, Lost
@@ -59,5 +60,6 @@ Entropy = Callable[[int], bytes]
 CONTROLLERS: dict[str, Callable[[int, Entropy], Controller]] = {
     "newreno": lambda packet, entropy: NewReno(packet),
     "cubic": lambda packet, entropy: Cubic(packet),
+    "bbr": BBR,
 }
 """By name: made with the size of packets, in bytes, and a source of so many random bytes."""
