@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 
 from rawproto.cli.rpt_options import add_server_options, check_combination
-from rawproto.cli.rpt_pipe import read_lines, write_output
+from rawproto.drivers.stdio import read_lines, write_output
 from rawproto.cli.rpt_serve import listening
 from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
 from rawproto.drivers.rpt_connection import RPTConnection

@@ -32,6 +32,7 @@ VERBS = {
     "filter": "what a capture filter compiles to, and what it means",
     "listen": "accept encrypted connections over RPT, and join them to stdin and stdout",
     "connect": "connect stdin and stdout to a listener, encrypted, over RPT",
+    "relay": "join two ends: RPT, TCP, UDP, Unix sockets, TLS, commands, stdio",
     "perf": "measure how fast RPT is between two hosts: bulk data, messages, latency",
     "keys": "make, show and trust the keys of RPT peers",
     "dissector": "show RPT in Wireshark and tshark",

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from contextlib import suppress
 
-from rawproto.cli.rpt_pipe import read_input, read_lines, write_output
+from rawproto.drivers.stdio import read_input, read_lines, write_output
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.transport.config import Config

@@ -1,0 +1,96 @@
+"""What every server's command line has: a ready line, a line a session, a graceful end.
+
+SIGTERM stops taking anybody in, lets sessions end by themselves for `--grace` seconds, and
+exits with 0, as systemd wants it; Ctrl-C ends at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from rawproto.cli.render import json_line
+
+__all__ = ["Log", "add_serving_options", "ready", "until_terminated"]
+
+
+def add_serving_options(parser: argparse.ArgumentParser) -> None:
+    """For whoever serves."""
+    group = parser.add_argument_group("serving")
+    group.add_argument(
+        "--grace",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="on SIGTERM, how long sessions may go on (default: %(default)g)",
+    )
+    group.add_argument(
+        "--log",
+        choices=("text", "json", "none"),
+        default="text",
+        help="a line a session on stderr (default: %(default)s)",
+    )
+
+
+def ready(address: object) -> None:
+    """Says that an address can be connected to now."""
+    sys.stderr.write(f"listening {address}\n")
+    sys.stderr.flush()
+
+
+class Log:
+    """Lines about sessions, on stderr.
+
+    Args:
+        form: `"text"`, `"json"` or `"none"`.
+    """
+
+    def __init__(self, form: str) -> None:
+        self._form = form
+
+    def write(self, kind: str, words: str, fields: dict[str, Any]) -> None:
+        """One line: `words` for people, or `kind` and `fields` for programs."""
+        now = time.time()
+        if self._form == "text":
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+            sys.stderr.write(f"{stamp} {words}\n")
+        elif self._form == "json":
+            sys.stderr.write(json_line(kind, {"time": round(now, 6), **fields}))
+        sys.stderr.flush()
+
+
+async def until_terminated(
+    run: Awaitable[None], close: Callable[[float], Awaitable[None]], grace_s: float
+) -> None:
+    """Runs a server until it ends by itself, or SIGTERM says so; then closes it.
+
+    Args:
+        run: serves.
+        close: stops taking anybody in, and ends sessions after so many seconds.
+        grace_s: how many.
+    """
+    loop = asyncio.get_running_loop()
+    serving = asyncio.ensure_future(run)
+    terminated = False
+
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
+        serving.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    grace = 0.0
+    try:
+        await serving
+    except asyncio.CancelledError:
+        if not terminated:
+            raise
+        grace = grace_s
+    finally:
+        await close(grace)
+        loop.remove_signal_handler(signal.SIGTERM)
