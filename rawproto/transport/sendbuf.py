@@ -120,7 +120,8 @@ class SendBuffer:
             self._acked.add(start, end)
             return 0
         if self._acked.starts and self._acked.starts[0] <= end:
-            end = max(end, self._acked.ends[0])
+            self._acked.add(self.base, end)  # joined with all that it touches
+            end = self._acked.ends[0]
             self._acked.drop_below(end)
         freed = min(end, self.end) - self.base
         del self._data[:freed]

@@ -170,3 +170,14 @@ def test_what_is_sent_twice_and_arrives_once_is_never_mixed_up(seed: int) -> Non
             (buffer.on_lost if rng.random() < 0.5 else buffer.on_acked)(*part)
     assert buffer.done
     assert not buffer.lost
+
+
+def test_run_of_packets_that_reaches_over_earlier_ones_joins_what_lies_behind_it() -> None:
+    buffer = SendBuffer()
+    buffer.write(bytes(50))
+    buffer.finish()
+    buffer.take(50, 50)
+    for start, end in ((10, 20), (30, 40), (0, 30), (45, 51), (40, 45)):
+        buffer.on_acked(start, end)
+    assert buffer.done
+    assert buffer.unacked == 0
