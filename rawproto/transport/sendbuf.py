@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import insort
 
+from rawproto.transport.pieces import Piece, Pieces
 from rawproto.transport.ranges import Ranges
 
 __all__ = ["SendBuffer"]
@@ -33,7 +34,7 @@ class SendBuffer:
     __slots__ = ("_acked", "_data", "base", "end", "ended", "lost", "next")
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._data = Pieces()
         self._acked = Ranges()
         self.base = 0
         self.next = 0
@@ -53,7 +54,7 @@ class SendBuffer:
 
     def write(self, data: bytes | memoryview) -> None:
         """Appends data; none may come after `finish`."""
-        self._data += data
+        self._data.append(data)
         self.end += len(data)
 
     def finish(self) -> None:
@@ -68,7 +69,7 @@ class SendBuffer:
     def _fin_due(self) -> bool:
         return self.ended and self.next == self.end
 
-    def take(self, room: int, limit: int) -> tuple[int, bytes | bytearray, int]:
+    def take(self, room: int, limit: int) -> tuple[int, Piece, int]:
         """The next part to send, what was lost first.
 
         Args:
@@ -92,11 +93,10 @@ class SendBuffer:
             if part_end == self.end and self.ended:
                 part_end += 1
             self.next = part_end
-        at = start - self.base
-        return start, self._data[at : part_end - self.base], part_end
+        return start, self._data.slice(start, min(part_end, self.end)), part_end
 
-    def take_whole(self, share: int, count: int, limit: int) -> bytes | bytearray:
-        """New data for up to `count` parts of exactly `share` bytes, none of them with FIN.
+    def take_whole(self, share: int, count: int, limit: int) -> list[Piece]:
+        """New data: up to `count` parts of exactly `share` bytes, none of them with FIN.
 
         Nothing is taken while something was lost: that goes first. See `take` for `limit`.
         """
@@ -104,9 +104,9 @@ class SendBuffer:
         last = min(self.end - self.ended, limit)  # the last byte goes with FIN
         count = min((last - start) // share, count)
         if self.lost or count <= 0:
-            return b""
+            return []
         self.next = start + count * share
-        return self._data[start - self.base : self.next - self.base]
+        return self._data.cut(start, share, count)
 
     def on_acked(self, start: int, end: int) -> int:
         """A part arrived: how many bytes became free."""
@@ -124,7 +124,7 @@ class SendBuffer:
             end = self._acked.ends[0]
             self._acked.drop_below(end)
         freed = min(end, self.end) - self.base
-        del self._data[:freed]
+        self._data.drop_below(min(end, self.end))
         self.base = end
         return freed
 

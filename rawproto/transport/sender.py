@@ -303,16 +303,16 @@ class Sender:
         found = self._streams.take_whole(share, min(count, self._skip_at - self.number))
         if found is None:
             return packets
-        stream, start, data = found
+        stream, start, shares = found
         stream_id, number, sent = stream.stream_id, self.number, self.recovery.sent
         sealer = self.protection.sealer  # type: ignore[union-attr]
         iv, encrypt, head = sealer.iv, sealer.aead.encrypt, STREAM_HEAD.pack
         tracer = self.recovery.tracer
         flags = KEY_PHASE | VERSION_1 if sealer.phase else VERSION_1
         prefix = SHORT.pack(flags, every, self._peer_port, self._port, self.peer_cid, 0)[:-4]
-        for at in range(0, len(data), share):
+        for data in shares:
             header = prefix + (number & 0xFFFFFFFF).to_bytes(4, "big")
-            frames = head(_STREAM, stream_id, start, share) + data[at : at + share]
+            frames = head(_STREAM, stream_id, start, share) + data
             nonce = (iv ^ number).to_bytes(12, "big")
             packets.append(header + encrypt(nonce, frames, header))
             if tracer is not None:

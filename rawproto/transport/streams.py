@@ -28,6 +28,7 @@ from rawproto.transport.events import (
     StreamWritable,
 )
 from rawproto.transport.parameters import Parameters
+from rawproto.transport.pieces import Piece
 from rawproto.transport.recvbuf import ReceiveBuffer
 from rawproto.transport.sendbuf import SendBuffer
 from rawproto.wire.rpt_frames import (
@@ -444,7 +445,7 @@ class Streams:
 
     # --- what becomes of what was sent ---
 
-    def take(self, room: int) -> tuple[Stream, int, bytes | bytearray, int] | None:
+    def take(self, room: int) -> tuple[Stream, int, Piece, int] | None:
         """The next data to send, `room` bytes at most: (stream, where, bytes, where it ends)."""
         ready = self.ready
         while ready:
@@ -467,11 +468,11 @@ class Streams:
             ready.popleft().queued = False
         return None
 
-    def take_whole(self, share: int, count: int) -> tuple[Stream, int, bytes | bytearray] | None:
+    def take_whole(self, share: int, count: int) -> tuple[Stream, int, list[Piece]] | None:
         """New data for up to `count` packets of `share` bytes, if only one stream has any.
 
         Returns:
-            (stream, where it begins, a whole number of shares), None for nothing.
+            (stream, where it begins, the shares), None for nothing.
         """
         if len(self.ready) != 1:
             return None
@@ -481,11 +482,11 @@ class Streams:
             return None
         start = sending.next
         limit = min(stream.send_limit, start + self.data_limit - self.sent)
-        data = sending.take_whole(share, count, limit)
-        if not data:
+        shares = sending.take_whole(share, count, limit)
+        if not shares:
             return None
-        self.sent += len(data)
-        return stream, start, data
+        self.sent += sending.next - start
+        return stream, start, shares
 
     def has_data(self) -> bool:
         """Whether `take` would find something; forgets those that have nothing."""

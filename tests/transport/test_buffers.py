@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rawproto.transport.pieces import Pieces
 from rawproto.transport.ranges import Ranges
 from rawproto.transport.recvbuf import MAX_PIECES, ReceiveBuffer
 from rawproto.transport.sendbuf import SendBuffer
@@ -138,16 +139,39 @@ def test_whole_shares_are_what_single_parts_would_have_been(
         if ended:
             buffer.finish()
     taken = whole.take_whole(share, count, limit)
-    assert len(taken) % share == 0
-    assert len(taken) <= share * count
-    for at in range(0, len(taken), share):
-        assert single.take(share, limit) == (at, taken[at : at + share], at + share)
+    assert len(taken) <= count
+    for number, part in enumerate(taken):
+        at = number * share
+        assert single.take(share, limit) == (at, part, at + share)
     assert (whole.next, whole.pending(limit)) == (single.next, single.pending(limit))
-    if len(taken) < share * count:  # what is left goes no other way: short, or with FIN
+    if len(taken) < count:  # what is left goes no other way: short, or with FIN
         _, rest, end = whole.take(share, limit)
         assert len(rest) < share or end > size
     whole.on_lost(0, 1)
-    assert whole.take_whole(1, 5, limit) == b""
+    assert whole.take_whole(1, 5, limit) == []
+
+
+@given(st.data())
+def test_pieces_of_any_size_are_the_string_that_was_written(data: st.DataObject) -> None:
+    small, large = st.integers(1, 50), st.integers(16_000, 70_000)
+    sizes = data.draw(st.lists(small | large, min_size=1, max_size=12))
+    whole = random.Random(1).randbytes(sum(sizes))
+    pieces, owner, at = Pieces(), bytearray(whole), 0
+    for number, size in enumerate(sizes):  # every way to hand bytes over
+        source = (whole, memoryview(whole), memoryview(owner))[number % 3]
+        pieces.append(source[at : at + size])
+        at += size
+    owner[:] = bytes(len(owner))  # who writes may use his buffer again
+    assert pieces.end == len(whole)
+    below = data.draw(st.integers(0, len(whole)))
+    pieces.drop_below(below)
+    start = data.draw(st.integers(below, len(whole)))
+    end = data.draw(st.integers(start, len(whole)))
+    assert bytes(pieces.slice(start, end)) == whole[start:end]
+    share = data.draw(st.sampled_from([1, 7, 1431, 9000, 40_000]))
+    parts = pieces.cut(start, share, (end - start) // share) if end - start >= share else []
+    assert [len(part) for part in parts] == [share] * ((end - start) // share)
+    assert b"".join(parts) == whole[start : start + len(parts) * share]
 
 
 @given(st.integers(0, 1 << 32))
