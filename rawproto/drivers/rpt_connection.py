@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
@@ -193,7 +192,7 @@ class RPTConnection:
         self._node = node
         self._bell = _Bell()
         self._streams: dict[int, RPTStream] = {}
-        self._opened: deque[RPTStream] = deque()
+        self._opened: list[RPTStream] = []
         self._established = connection.peer_key != b""
         self._error: Exception | None = None
         self._over = False
@@ -271,7 +270,7 @@ class RPTConnection:
         while not self._opened:
             self.check()
             await self._bell.wait()
-        return self._opened.popleft()
+        return self._opened.pop(0)
 
     async def send_message(self, data: bytes) -> None:
         """Sends a message on stream 0; see `RPTStream.send_message`."""

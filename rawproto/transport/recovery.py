@@ -15,7 +15,6 @@ path it keeps one state; a change of path begins anew.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,7 +69,7 @@ class Recovery:
         self.last_eliciting_ns = 0
         self.lost_packets = 0
         self.spurious_packets = 0
-        self.skipped: deque[int] = deque(maxlen=8)
+        self.skipped: list[int] = []
         self.tracer: Tracer | None = None
         self._delivered_ns = 0
         self._first_sent_ns = 0

@@ -14,7 +14,6 @@ A packet costs one struct, one AEAD and one tuple: there is no object for it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +43,7 @@ _MIN_FRAMES = MIN_SHORT_BYTES - OVERHEAD_BYTES
 _PING = bytes([FrameType.PING])
 _STREAM = int(FrameType.STREAM)  # an enumeration's member costs as much as a struct
 _ACK_ROOM = 600
+_MOST_SKIPPED = 8
 # A second stream's data goes into the same packet if so much room is left.
 _WORTH_IT = 64
 
@@ -95,7 +95,7 @@ class Sender:
         self.protection: Protection | None = None
         self.mtu = MTUSearch(ceiling, now_ns)
         self.recovery = Recovery(CONTROLLERS[config.congestion](self.mtu.size, entropy))
-        self.datagrams: deque[bytes] = deque()
+        self.datagrams: list[bytes] = []
         self.number = 0
         self.packets = 0
         self.active_ns = now_ns
@@ -233,11 +233,11 @@ class Sender:
             eliciting = True
         datagrams = self.datagrams
         while datagrams and 3 + len(datagrams[0]) <= room - len(frames):
-            data = datagrams.popleft()
+            data = datagrams.pop(0)
             frames += DATAGRAM_HEAD.pack(FrameType.DATAGRAM, len(data)) + data
             eliciting = True
         if datagrams and 3 + len(datagrams[0]) > room:
-            datagrams.popleft()  # the packets have become too small for it
+            datagrams.pop(0)  # the packets have become too small for it
         return frames, eliciting
 
     def _seal(
@@ -255,6 +255,7 @@ class Sender:
         number = self.number
         if number == self._skip_at:
             self._skipped.append(number)
+            del self._skipped[:-_MOST_SKIPPED]
             self.number = number = number + 1
             self._draw_skip()
         self.number = number + 1

@@ -11,7 +11,6 @@ account of the whole connection, `Stream` that of each one.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable
 
 from rawproto.errors import LocalProtocolError, RemoteProtocolError
@@ -159,7 +158,7 @@ class Streams:
         self._control = control
         self._emit = emit
         self._streams: dict[int, Stream] = {}
-        self.ready: deque[Stream] = deque()
+        self.ready: list[Stream] = []
         self.sent = 0
         self.resent = 0
         self.data_limit = 0
@@ -463,9 +462,9 @@ class Streams:
                     else:
                         self.resent += 1
                     if len(ready) > 1:
-                        ready.rotate(-1)
+                        ready.append(ready.pop(0))
                     return stream, start, data, end
-            ready.popleft().queued = False
+            ready.pop(0).queued = False
         return None
 
     def take_whole(self, share: int, count: int) -> tuple[Stream, int, list[Piece]] | None:
@@ -498,7 +497,7 @@ class Streams:
                 limit = min(stream.send_limit, sending.next + self.data_limit - self.sent)
                 if sending.pending(limit):
                     return True
-            ready.popleft().queued = False
+            ready.pop(0).queued = False
         return False
 
     def on_acked(self, stream: Stream, start: int, end: int, low_water: int) -> None:
