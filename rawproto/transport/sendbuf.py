@@ -48,6 +48,11 @@ class SendBuffer:
         return self.end - min(self.base, self.end)
 
     @property
+    def unsent(self) -> int:
+        """Bytes written and never sent yet."""
+        return max(self.end - self.next, 0)
+
+    @property
     def done(self) -> bool:
         """Whether all was acknowledged, the end too."""
         return self.ended and self.base > self.end

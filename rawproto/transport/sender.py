@@ -110,8 +110,8 @@ class Sender:
 
     @property
     def high_water(self) -> int:
-        """How much of a stream waits in memory to be sent or acknowledged at most, in bytes."""
-        return max(self._config.send_buffer_bytes, 2 * self.recovery.controller.window)
+        """How much of a stream waits in memory to be sent, in bytes."""
+        return max(self._config.send_buffer_bytes, self.recovery.controller.window)
 
     @property
     def waits(self) -> bool:

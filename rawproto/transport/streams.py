@@ -65,7 +65,8 @@ class Window:
         """Whether the limit goes up, now that `read` bytes were read in all."""
         if self.limit - read > self._size // 2:
             return False
-        if now_ns - self._raised_ns < 2 * max(rtt_ns, _LEAST_RTT_NS):
+        # Twice two: where a packet was lost, nothing behind it is read for a round trip or two.
+        if now_ns - self._raised_ns < 4 * max(rtt_ns, _LEAST_RTT_NS):
             self._size = min(2 * self._size, self._most)
         self._raised_ns = now_ns
         self.limit = read + self._size
@@ -231,7 +232,9 @@ class Streams:
         stream, sending = self._sending(stream_id)
         if sending.ended:
             raise LocalProtocolError(CloseCode.STREAM_STATE, f"stream {stream_id} has ended")
-        room = high_water - sending.unacked
+        # What came behind a hole is kept until the hole is filled, and must not stop the flow.
+        most = self._config.max_window_bytes
+        room = min(high_water - sending.unsent, most - sending.unacked)
         if room < len(data):
             stream.full = True
             data = data[: max(room, 0)]
@@ -506,7 +509,11 @@ class Streams:
         if sending is None or stream.reset_code is not None:
             return
         sending.on_acked(start, end)
-        if stream.full and sending.unacked <= low_water:
+        if (
+            stream.full
+            and sending.unsent <= low_water
+            and sending.unacked + low_water <= self._config.max_window_bytes
+        ):
             stream.full = False
             self._emit(StreamWritable(stream.stream_id))
         if sending.done:
