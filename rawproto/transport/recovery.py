@@ -172,8 +172,12 @@ class Recovery:
 
     def _note_late(self, start: int, end: int) -> list[Sent]:
         """What was thought lost has come: if all of it has, the response to it is taken back."""
-        numbers = [number for number in self._lost if start <= number < end]
-        late = [self._lost.pop(number) for number in numbers]
+        lost = self._lost
+        if end - start < len(lost):  # or a peer that acknowledges in shreds would make this slow
+            numbers = [number for number in range(start, end) if number in lost]
+        else:
+            numbers = [number for number in lost if start <= number < end]
+        late = [lost.pop(number) for number in numbers]
         self.spurious_packets += len(late)
         if late and not self._lost and self._spurious_round:
             self._spurious_round = False
