@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.rpt_port import Port
@@ -53,6 +54,17 @@ class Node:
         for descriptor in carrier.filenos():
             self._loop.add_reader(descriptor, self._readable, descriptor)
         self._loop.add_reader(self._timer.fileno(), self._timed)
+        self._life = self._live()
+        with suppress(StopIteration):
+            self._life.__anext__().send(None)
+
+    async def _live(self) -> AsyncGenerator[None, None]:
+        """An event loop that ends closes its asynchronous generators, and with this one the node:
+        its port is given back even if nobody waited for a connection's last packets."""
+        try:
+            yield
+        finally:
+            self.close()
 
     def adopt(self, connection: Connection) -> RPTConnection:
         """The handle of a connection, for its user."""
@@ -135,6 +147,8 @@ class Node:
             self._loop.remove_reader(descriptor)
         self._timer.close()
         self.carrier.close()
+        with suppress(StopIteration, RuntimeError):  # or it is what closes us
+            self._life.aclose().send(None)
         for handle in list(self._handles.values()):
             handle.abandon()
             handle.forgotten()

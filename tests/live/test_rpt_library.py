@@ -199,6 +199,24 @@ def test_connect_that_is_cancelled_leaves_no_port_behind() -> None:
     run(body())
 
 
+def test_loop_that_ends_gives_ports_back_without_the_garbage_collector() -> None:
+    async def body() -> None:
+        async with serve("rpt://127.0.0.1:0", echo) as server:
+            connection = await connect(str(server.address))
+            await connection.close()
+            await connect(str(server.address))
+
+    asyncio.run(body())  # what is loaded at first use
+    before = os.listdir("/proc/self/fd")
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(body())
+        assert os.listdir("/proc/self/fd") == before
+    finally:
+        gc.enable()
+
+
 async def drain(stream: RPTStream) -> None:
     while await stream.receive():
         pass
