@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from rawproto.errors import (
     ConnectionLostError,
@@ -144,14 +145,23 @@ class RPTStream:
             raise UsageError(f"a message of {len(data)} bytes")
         await self.send(_LENGTH.pack(len(data)) + data)
 
-    async def receive_message(self) -> bytes | None:
-        """The next message; None at the end of the stream. Raises as `receive` does."""
+    async def receive_message(self, most: int | None = None) -> bytes | None:
+        """The next message; None at the end of the stream.
+
+        Args:
+            most: the longest that is taken, in bytes; None for `Config.max_message_bytes`.
+
+        Raises:
+            ConnectionLostError, ProtocolError: as in `receive`; or it was longer.
+        """
         partial = self._partial
+        if most is None:
+            most = self._connection.config.max_message_bytes
         while True:
             if self._wanted is None and len(partial) >= _LENGTH.size:
                 (self._wanted,) = _LENGTH.unpack_from(partial)
                 del partial[: _LENGTH.size]
-                if self._wanted > self._connection.config.max_message_bytes:
+                if self._wanted > most:
                     raise self._break_off("a message longer than allowed")
             if self._wanted is not None and len(partial) >= self._wanted:
                 message = bytes(partial[: self._wanted])
@@ -172,6 +182,11 @@ class RPTStream:
         self.owner.wake()
         return error
 
+    async def broken(self) -> None:
+        """Returns once the peer has given up the stream in either direction, or all is over."""
+        while self.reset_by is None and self.stopped_by is None and not self.owner.closed:
+            await self.bell.wait()
+
     def reset(self, code: int = 0) -> None:
         """Gives up sending; the peer is told `code`."""
         self._connection.streams.reset(self.stream_id, code)
@@ -191,7 +206,9 @@ class RPTConnection:
         self._connection = connection
         self._node = node
         self._bell = _Bell()
-        self._streams: dict[int, RPTStream] = {}
+        # A handle lives as long as somebody holds it: thousands of streams come and go.
+        self._streams: WeakValueDictionary[int, RPTStream] = WeakValueDictionary()
+        self._first = self._handle(0)
         self._opened: list[RPTStream] = []
         self._established = connection.peer_key != b""
         self._error: Exception | None = None
@@ -233,7 +250,7 @@ class RPTConnection:
     @property
     def stream(self) -> RPTStream:
         """Stream 0, which is open on both sides from the start."""
-        return self._handle(0)
+        return self._first
 
     def _handle(self, stream_id: int) -> RPTStream:
         handle = self._streams.get(stream_id)
@@ -382,7 +399,7 @@ class RPTConnection:
     def _end(self, error: Exception | None) -> None:
         self._over = True
         self._error = error
-        for handle in self._streams.values():
+        for handle in list(self._streams.values()):
             handle.bell.ring()
 
     def abandon(self) -> None:

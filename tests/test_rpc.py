@@ -1,0 +1,275 @@
+"""Calls over loopback: results, items both ways, errors by class, deadlines, giving up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from rawproto.drivers.rpt import connect, serve
+from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
+from rawproto.errors import ConnectionLostError, RemoteProtocolError
+from rawproto.rpc import (
+    BadRequestError,
+    Call,
+    DeadlineError,
+    InternalError,
+    Method,
+    RPCError,
+    RPCPeer,
+    UnknownMethodError,
+)
+
+
+class TakenError(RPCError):
+    code = "taken"
+
+
+async def add(params: Any, call: Call) -> Any:
+    return params["a"] + params["b"]
+
+
+async def count(params: Any, call: Call) -> Any:
+    for number in range(params):
+        await call.send(number)
+    return "done"
+
+
+async def echo(params: Any, call: Call) -> Any:
+    size = 0
+    async for item in call:
+        await call.send(item)
+        size += len(item)
+    return size
+
+
+async def taken(params: Any, call: Call) -> Any:
+    raise TakenError("that name is taken", {"name": params})
+
+
+async def broken(params: Any, call: Call) -> Any:
+    raise ZeroDivisionError("a secret")
+
+
+async def ask_back(params: Any, call: Call) -> Any:
+    return await call.peer.call("add", {"a": params, "b": 1})
+
+
+METHODS: dict[str, Method] = {
+    "add": add,
+    "count": count,
+    "echo": echo,
+    "taken": taken,
+    "broken": broken,
+    "ask_back": ask_back,
+}
+
+
+def met(
+    client: Callable[[RPCPeer], Awaitable[Any]],
+    methods: dict[str, Method] | None = None,
+    told: list[str] | None = None,
+) -> Any:
+    """What a client gets from a server with these methods."""
+
+    async def handle(connection: RPTConnection) -> None:
+        peer = RPCPeer(
+            connection,
+            METHODS if methods is None else methods,
+            on_failure=lambda method, error: (told if told is not None else []).append(
+                f"{method}: {error}"
+            ),
+        )
+        await connection.wait_closed()
+        await peer.close()
+
+    async def main() -> Any:
+        before = asyncio.all_tasks()
+        server = await serve("rpt+udp://127.0.0.1:0", handle)
+        try:
+            async with asyncio.timeout(20), connect(str(server.address)) as connection:
+                peer = RPCPeer(connection, {"add": add}, errors=[TakenError])
+                try:
+                    return await client(peer)
+                finally:
+                    await peer.close()
+        finally:
+            await server.close()
+            assert asyncio.all_tasks() == before
+
+    return asyncio.run(main())
+
+
+def test_call_returns_what_the_method_does() -> None:
+    assert met(lambda peer: peer.call("add", {"a": 2, "b": 40})) == 42
+
+
+def test_hundreds_of_calls_run_beside_each_other_and_leave_no_streams() -> None:
+    async def client(peer: RPCPeer) -> Any:
+        answers = await asyncio.gather(
+            *[peer.call("add", {"a": number, "b": 1}) for number in range(500)]
+        )
+        handles = peer.connection._streams
+        assert len(handles) < 200
+        return answers
+
+    assert met(client) == list(range(1, 501))
+
+
+def test_method_streams_items_before_its_result() -> None:
+    async def client(peer: RPCPeer) -> Any:
+        async with peer.open("count", 3) as call:
+            return [item async for item in call], await call.result()
+
+    assert met(client) == ([0, 1, 2], "done")
+
+
+def test_items_go_both_ways_and_bytes_stay_bytes() -> None:
+    async def client(peer: RPCPeer) -> Any:
+        items = [b"", b"\0\xff" * 1000, "text", [1, 2]]
+        async with peer.open("echo") as call:
+            for item in items:
+                await call.send(item)
+            await call.end()
+            assert [item async for item in call] == items
+            return await call.result()
+
+    assert met(client) == 2006
+
+
+def test_callee_calls_back() -> None:
+    assert met(lambda peer: peer.call("ask_back", 4)) == 5
+
+
+def test_error_has_the_class_that_both_name() -> None:
+    async def client(peer: RPCPeer) -> None:
+        with pytest.raises(TakenError, match="that name is taken") as caught:
+            await peer.call("taken", "bob")
+        assert caught.value.details == {"name": "bob"}
+        with pytest.raises(UnknownMethodError):
+            await peer.call("nothing")
+        with pytest.raises(BadRequestError, match="allowed"):
+            await peer.call("add", "x" * 300_000)
+
+    met(client)
+
+
+def test_what_fails_inside_stays_inside() -> None:
+    told: list[str] = []
+
+    async def client(peer: RPCPeer) -> None:
+        with pytest.raises(InternalError, match=r"^broken failed$"):
+            await peer.call("broken")
+        assert await peer.call("add", {"a": 1, "b": 1}) == 2
+
+    met(client, told=told)
+    assert told == ["broken: a secret"]
+
+
+def test_deadline_ends_the_call_on_both_sides() -> None:
+    cancelled: list[str] = []
+
+    async def wait(params: Any, call: Call) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(call.method)
+
+    async def client(peer: RPCPeer) -> None:
+        with pytest.raises(DeadlineError, match=r"0\.05 s"):
+            await peer.call("wait", timeout_s=0.05)
+
+    met(client, {"wait": wait})
+    assert cancelled == ["wait"]
+
+
+def test_giving_up_cancels_the_method() -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def wait(params: Any, call: Call) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def client(peer: RPCPeer) -> None:
+        async with peer.open("wait"):
+            await begun.wait()
+        await cancelled.wait()
+
+    met(client, {"wait": wait})
+
+
+async def send_for_ever(peer: RPCPeer, method: str) -> None:
+    async with peer.open(method) as call:
+        while True:
+            await call.send(bytes(100_000))
+
+
+def test_sender_of_items_that_nobody_wants_hears_why() -> None:
+    async def refuse(params: Any, call: Call) -> None:
+        await call.receive()
+        raise TakenError("no room")
+
+    async def client(peer: RPCPeer) -> None:
+        with pytest.raises(TakenError, match="no room"):
+            await send_for_ever(peer, "refuse")
+
+    met(client, {"refuse": refuse})
+
+
+def test_end_of_the_connection_ends_its_calls() -> None:
+    async def leave(params: Any, call: Call) -> None:
+        call.peer.connection.abort()
+        await asyncio.Event().wait()
+
+    async def client(peer: RPCPeer) -> None:
+        with pytest.raises((ConnectionLostError, RemoteProtocolError)):
+            await peer.call("leave")
+
+    met(client, {"leave": leave})
+
+
+async def to_the_end(stream: RPTStream) -> None:
+    """Reads until it ends or is broken off."""
+    with suppress(RemoteProtocolError):
+        while await stream.receive():
+            pass
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00\x00\x00\x00",
+        b"\x00\x00\x00\x01\x09",
+        b"\x00\x00\x00\x03\x00{]",
+        b"\x00\x00\x00\x03\x00[]",
+        b"\x00\x00\x00\x05\x03null",
+        b"\x00\x00\x00\x21\x00" + b"[" * 32,
+    ],
+)
+def test_garbage_hurts_nobody_else(data: bytes) -> None:
+    async def client(peer: RPCPeer) -> Any:
+        stream = await peer.connection.open_stream()
+        await stream.send(data)
+        await stream.send_eof()
+        await to_the_end(stream)
+        return await peer.call("add", {"a": 1, "b": 2})
+
+    assert met(client) == 3
+
+
+def test_message_longer_than_allowed_ends_the_connection() -> None:
+    async def client(peer: RPCPeer) -> None:
+        stream = await peer.connection.open_stream()
+        await stream.send(b"\x00\x04\x00\x01" + b"x" * 100)
+        with pytest.raises((ConnectionLostError, RemoteProtocolError)):
+            await peer.call("add", {"a": 1, "b": 2})
+
+    with pytest.raises((ConnectionLostError, RemoteProtocolError)):
+        met(client)
