@@ -189,8 +189,10 @@ class ConnectionLostError(RawprotoError, ConnectionError):
 
     Attributes:
         reason: in words.
+        errno: what the kernel would call it, None for nothing that it knows.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, errno: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.errno = errno

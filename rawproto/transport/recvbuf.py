@@ -146,6 +146,16 @@ class ReceiveBuffer:
         self.read += limit - room
         return b"".join(parts)
 
+    def peek(self, limit: int) -> bytes:
+        """What `take` would give, and leaves it there."""
+        parts: list[bytes | memoryview] = []
+        for part in self._ready:
+            if limit <= 0:
+                break
+            parts.append(part[:limit])
+            limit -= len(part)
+        return b"".join(parts)
+
     def skip(self) -> int:
         """Throws away what could be read: how many bytes that was."""
         skipped = self.next - self.read

@@ -1,0 +1,87 @@
+"""Refuses connections to RPT ports that nobody holds (docs/transport-spec.md section 12.7).
+
+Where any process uses RPT on bare IP, the kernel believes that somebody answers for all of
+protocol 253. So one process of each network namespace, whichever has the office, answers
+INITs to unheld ports with RESET(PORT); the others look every second whether it is vacant.
+Who looks, and who waits for the packets, is not known here.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Literal
+
+from rawproto.link.rpt_carrier import RawCarrier
+from rawproto.link.rpt_ports import Lease, hold_responder, is_held
+from rawproto.transport.endpoint import refusal
+
+__all__ = ["LOOK_S", "Office"]
+
+LOOK_S = 1.0
+"""How often who has not got the office looks whether it is vacant."""
+_BATCH = 64
+_MOST_PER_SECOND = 1000
+
+
+class Office:
+    """This process's candidacy, for whoever pumps it.
+
+    Args:
+        family: 4 or 6.
+    """
+
+    def __init__(self, family: Literal[4, 6]) -> None:
+        self._family: Literal[4, 6] = family
+        self._office: Lease | None = None
+        self._carrier: RawCarrier | None = None
+        self._second, self._answered = 0.0, 0
+
+    def stand(self) -> bool:
+        """Takes the office if it is vacant: whether this process has it now.
+
+        Raises:
+            PrivilegeError: raw sockets are not allowed.
+        """
+        if self._office is None:
+            self._office = hold_responder(self._family)
+            if self._office is None:
+                return False
+            try:
+                self._carrier = RawCarrier(self._family, refuses=True)
+            except BaseException:
+                self.close()
+                raise
+        return True
+
+    def filenos(self) -> list[int]:
+        """What becomes readable when there is something to answer; nothing without the office."""
+        return self._carrier.filenos() if self._carrier is not None else []
+
+    def answer(self) -> None:
+        """Refuses what has come for ports that nobody holds."""
+        carrier = self._carrier
+        if carrier is None:
+            return
+        carrier.errors()
+        now = time.monotonic()
+        if now - self._second >= 1:
+            self._second, self._answered = now, 0
+        for data, address, _ in carrier.receive(_BATCH):
+            refused = refusal(data, address[0])
+            if refused is None or self._answered >= _MOST_PER_SECOND:
+                continue
+            port, reset = refused
+            if not is_held(self._family, port):
+                self._answered += 1
+                with suppress(OSError):
+                    carrier.send(reset, address)
+
+    def close(self) -> None:
+        """Leaves the office, and gives every descriptor back."""
+        if self._carrier is not None:
+            self._carrier.close()
+            self._carrier = None
+        if self._office is not None:
+            self._office.close()
+            self._office = None
