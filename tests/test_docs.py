@@ -88,7 +88,7 @@ def test_architecture_page_and_its_test_tell_the_same_rules() -> None:
         for rooms, allowed in re.findall(r"`([a-z, ]+) -> ([a-z,\s]+)`", page)
         for room in rooms.split(",")
     ]
-    there = {path.name for path in (ROOT / "rawproto").iterdir() if path.is_dir()}
+    there = {path.stem for path in (ROOT / "rawproto").iterdir()}
     assert rules
     assert rules == [(room, set(MAY_IMPORT[room]) & there) for room, _ in rules]
 
