@@ -151,8 +151,10 @@ def run(arguments: argparse.Namespace) -> int:
     with session:
         drop_privileges()
         report = _report(arguments, options, session.machine, refused)
-        _pump(session, report)
-        report.end(session.link.dropped)
+        try:
+            _pump(session, report)
+        finally:
+            report.end(session.link.dropped)
         if refused:
             return SOME_REFUSED
         return ALL_ANSWERED if _all_answered(session, arguments.count) else SOME_SILENT

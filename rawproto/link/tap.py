@@ -91,8 +91,10 @@ class TapLink:
 
     def close(self) -> None:
         """Tells what has not been told, and closes the link inside."""
-        self._tell_sent({})
-        self.link.close()
+        try:
+            self._tell_sent({})
+        finally:
+            self.link.close()
 
     def __enter__(self) -> Self:
         return self

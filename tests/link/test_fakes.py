@@ -392,6 +392,21 @@ def test_tap_tells_what_was_never_stamped_when_it_closes(clock: VirtualClock) ->
     assert [each.data for each in heard] == [packet]
 
 
+def test_tap_closes_the_link_inside_whatever_its_listener_makes_of_the_last_packets(
+    clock: VirtualClock,
+) -> None:
+    def full(packet: CapturedPacket) -> None:
+        raise OSError("disk full")
+
+    inside, other = MemoryLink.pair(clock)
+    tap = TapLink(inside, full, monotonic=clock)
+    tap.send(Transmit(data=ipv4_packet(1)[0], dst_addr="10.98.0.2", token=1))
+    with pytest.raises(OSError, match="disk full"):
+        tap.close()
+    other.send(Transmit(data=ipv4_packet(2)[0], dst_addr="10.98.0.1", token=2))
+    assert inside.poll_timeout() is None, "closed, it takes nothing more"
+
+
 def test_tap_rebuilds_the_header_that_the_kernel_kept(clock: VirtualClock) -> None:
     echo = ICMPv6Echo(icmp_type=129, identifier=1).emit(
         b"data", src_addr="fd98::2", dst_addr="fd98::1"

@@ -126,6 +126,20 @@ def test_output_that_cannot_be_written_is_one_line(h1: lab.LiveHost) -> None:
     assert (done.returncode, done.stderr) == (2, "rawproto ping: No space left on device\n")
 
 
+def test_a_capture_that_cannot_be_written_is_named_below_the_summary(
+    h1: lab.LiveHost, tmp_path: Path
+) -> None:
+    full = tmp_path / "full.pcap"
+    full.symlink_to("/dev/full")
+    words = [*PROCESS, "-q", "-i0.0005", "-s1000", "--pcap", str(full), "127.0.0.1"]
+    done = h1.run(words, timeout=TIMEOUT_S)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"rawproto ping: {full}: No space left on device\n",
+    )
+    assert " packets transmitted, " in done.stdout
+
+
 def test_closed_streams_harm_nobody(h1: lab.LiveHost) -> None:
     for closed, code in ((">&-", 0), ("2>&-", 0), (">&- 2>&-", 0)):
         command = f'exec "$@" {closed}'
