@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from ipaddress import ip_address
 from typing import Any
 
 from rawproto.errors import RawprotoError, WireError
@@ -462,9 +461,10 @@ def refusal(data: bytes, addr: str) -> tuple[int, bytes] | None:
 
 
 def _is_unicast(addr: str) -> bool:
-    address = ip_address(addr.partition("%")[0])
-    broadcast = addr == "255.255.255.255"
-    return not (address.is_multicast or address.is_unspecified or broadcast)
+    """Of an address as the kernel writes it: a flood of INITs asks this for each."""
+    if ":" in addr:
+        return not addr.startswith("ff") and addr.partition("%")[0] != "::"
+    return 0 < int(addr.partition(".")[0]) < 224  # what is above is multicast or reserved
 
 
 def _returned(packet: RPTLong) -> dict[str, Any]:
