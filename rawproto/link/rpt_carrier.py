@@ -50,6 +50,7 @@ Family = Literal[4, 6]
 
 _RECEIVE_BYTES, _SEND_BYTES = 8 << 20, 4 << 20
 _INIT_BYTES = 1 << 20
+_INIT_BATCH = 16  # each costs more than a packet of data, which is to have its turn
 _MAX_PEERS = 4096
 _ANCILLARY_BYTES = 256
 _PKTINFO = struct.Struct("@16sI")
@@ -95,7 +96,7 @@ class Carrier(Protocol):
         """At most `limit` packets that have arrived: (data, from where, ECN bits).
 
         Args:
-            limit: for each socket.
+            limit: for each socket; a few at a time of INITs that have a socket of their own.
             descriptor: the only one to read, of `filenos`; None for all.
         """
         ...
@@ -203,7 +204,10 @@ class RawCarrier:
             else:
                 program = rpt_filter(family, port, "other" if listens else "all", share)
             data = self._open(program)
-            grow_buffers(data, _RECEIVE_BYTES, _SEND_BYTES)
+            if refuses:
+                grow_buffers(data, _INIT_BYTES, _INIT_BYTES)
+            else:
+                grow_buffers(data, _RECEIVE_BYTES, _SEND_BYTES)
             if listens:
                 inits = self._open(rpt_filter(family, port, "init", share))
                 grow_buffers(inits, _INIT_BYTES, _INIT_BYTES)
@@ -251,7 +255,7 @@ class RawCarrier:
             if descriptor is not None and sock.fileno() != descriptor:
                 continue
             try:
-                read(sock, limit, packets)
+                read(sock, limit if sock is self._sockets[0] else min(limit, _INIT_BATCH), packets)
             except BlockingIOError:
                 continue
             except OSError:
@@ -297,12 +301,17 @@ class RawCarrier:
 
     def _note_local(self, peer: str, local: str) -> None:
         """The address by which a peer knows us is the one to answer from."""
-        if self._local.get(peer) != local:
-            if len(self._local) >= _MAX_PEERS:
-                self._local.clear()
-            self._local[peer] = local
-            self._headers.pop(peer, None)
-            self._sources.clear()  # what was seen last counts
+        known = self._local.get(peer)
+        if known == local:
+            return
+        if known is not None:
+            self._sources.clear()  # it comes to another address of ours: the last one counts
+        elif len(self._local) >= _MAX_PEERS:
+            # All are noted anew with the next packet that comes from them.
+            self._local.clear()
+            self._sources.clear()
+        self._local[peer] = local
+        self._headers.pop(peer, None)
 
     def send(self, data: bytes, address: Address) -> None:
         found = self._headers.get(address[0]) or self._make_header(address[0])
