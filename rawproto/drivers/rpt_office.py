@@ -22,6 +22,7 @@ LOOK_S = 1.0
 """How often who has not got the office looks whether it is vacant."""
 _BATCH = 64
 _MOST_PER_SECOND = 1000
+"""So many INITs are looked at; ports found to be held are known to be for as long."""
 
 
 class Office:
@@ -35,7 +36,8 @@ class Office:
         self._family: Literal[4, 6] = family
         self._office: Lease | None = None
         self._carrier: RawCarrier | None = None
-        self._second, self._answered = 0.0, 0
+        self._second, self._left = 0.0, 0
+        self._held: set[int] = set()
 
     def stand(self) -> bool:
         """Takes the office if it is vacant: whether this process has it now.
@@ -66,14 +68,20 @@ class Office:
         carrier.errors()
         now = time.monotonic()
         if now - self._second >= 1:
-            self._second, self._answered = now, 0
+            self._second, self._left = now, _MOST_PER_SECOND
+            self._held.clear()
         for data, address, _ in carrier.receive(_BATCH):
+            # INITs for ports that are held come here too, and may be a flood.
+            if not self._left or int.from_bytes(data[2:4], "big") in self._held:
+                continue
+            self._left -= 1
             refused = refusal(data, address[0])
-            if refused is None or self._answered >= _MOST_PER_SECOND:
+            if refused is None:
                 continue
             port, reset = refused
-            if not is_held(self._family, port):
-                self._answered += 1
+            if is_held(self._family, port):
+                self._held.add(port)
+            else:
                 with suppress(OSError):
                     carrier.send(reset, address)
 
