@@ -509,10 +509,11 @@ class Streams:
         if sending is None or stream.reset_code is not None:
             return
         sending.on_acked(start, end)
+        most = self._config.max_window_bytes
         if (
             stream.full
             and sending.unsent <= low_water
-            and sending.unacked + low_water <= self._config.max_window_bytes
+            and sending.unacked + min(low_water, most // 2) <= most
         ):
             stream.full = False
             self._emit(StreamWritable(stream.stream_id))
