@@ -22,7 +22,8 @@ LOOK_S = 1.0
 """How often who has not got the office looks whether it is vacant."""
 _BATCH = 64
 _MOST_PER_SECOND = 1000
-"""So many INITs are looked at; ports found to be held are known to be for as long."""
+"""So many INITs are looked at; ports that are held are left alone for as long."""
+_MOST_SPARED = 64
 
 
 class Office:
@@ -69,10 +70,10 @@ class Office:
         now = time.monotonic()
         if now - self._second >= 1:
             self._second, self._left = now, _MOST_PER_SECOND
-            self._held.clear()
+            self._spare(set())
+        held = set(self._held)
         for data, address, _ in carrier.receive(_BATCH):
-            # INITs for ports that are held come here too, and may be a flood.
-            if not self._left or int.from_bytes(data[2:4], "big") in self._held:
+            if not self._left or int.from_bytes(data[2:4], "big") in held:
                 continue
             self._left -= 1
             refused = refusal(data, address[0])
@@ -80,10 +81,18 @@ class Office:
                 continue
             port, reset = refused
             if is_held(self._family, port):
-                self._held.add(port)
+                held.add(port)
             else:
                 with suppress(OSError):
                     carrier.send(reset, address)
+        if len(held) <= _MOST_SPARED:
+            self._spare(held)
+
+    def _spare(self, held: set[int]) -> None:
+        """Leaves ports alone that are held: INITs for them come here too, and may be a flood."""
+        if held != self._held and self._carrier is not None:
+            self._carrier.spare(held)
+            self._held = held
 
     def close(self) -> None:
         """Leaves the office, and gives every descriptor back."""

@@ -13,6 +13,7 @@ Read docs/transport-spec.md sections 1, 2 and 10.1. MOD is in classic BPF since 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from rawproto.filter.assembler import assemble
@@ -26,6 +27,7 @@ _PORT = """
         ldh [x + 2]             ; dst_port
         jne #{port}, drop
 """
+_NEXT = "\n"
 _TYPES = {
     "init": "ldb [x + 0]\n and #0xf0\n jne #0x80, drop",
     "other": "ldb [x + 0]\n and #0xf0\n jeq #0x80, drop",
@@ -83,6 +85,7 @@ def rpt_filter(
     port: int | None,
     kinds: Literal["init", "other", "all"],
     share: Share | None = None,
+    but: Collection[int] = (),
 ) -> Program:
     """For a raw socket of protocol 253.
 
@@ -91,10 +94,13 @@ def rpt_filter(
         port: the destination port, None for any.
         kinds: INITs alone, everything but INITs, or both.
         share: of the port, None for all of it.
+        but: ports that are not wanted, where `port` is None; 200 at most.
     """
+    ports = [_PORT.format(port=port)] if port is not None else ["ldh [x + 2]"]
+    ports += [f"jeq #{each}, drop" for each in but]
     text = f"""
         {_START[family]}
-        {_PORT.format(port=port) if port is not None else ""}
+        {_NEXT.join(ports)}
         {_TYPES[kinds]}
         {f"{_residue(share.workers)} jne #{share.worker}, drop" if share is not None else ""}
         ret #-1

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
@@ -242,6 +243,11 @@ class RawCarrier:
         except OSError as error:
             raise LinkError("bind", self._addr, error.errno) from None
         return sock
+
+    def spare(self, ports: Collection[int]) -> None:
+        """Of the INITs for all ports, those for these are dropped by the kernel from now on."""
+        program = rpt_filter(self._family, None, "init", but=ports)
+        attach_filter(self._sockets[0], program.to_bytes())
 
     def filenos(self) -> list[int]:
         return [sock.fileno() for sock in self._sockets]

@@ -59,6 +59,18 @@ def test_inits_come_apart_from_all_else_and_other_ports_not_at_all(family: Liter
     assert run(rpt_filter(family, PORT, "all"), seen(family, short(1, PORT + 1))) == 0
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_inits_for_all_ports_but_some_are_taken(family: Literal[4, 6]) -> None:
+    program = rpt_filter(family, None, "init", but=[4000, 4001])
+    taken = [
+        port
+        for port in (1, 3999, 4000, 4001, 4002, 65_535)
+        if run(program, seen(family, RPTInit(dst_port=port, src_port=9).emit()))
+    ]
+    assert taken == [1, 3999, 4002, 65_535]
+    assert run(program, seen(family, short(1, 1))) == 0
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3, 7, 64])
 @pytest.mark.parametrize("family", [4, 6])
 def test_each_packet_is_for_the_one_worker_whose_number_its_connection_id_leaves(
