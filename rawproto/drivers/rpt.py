@@ -210,8 +210,13 @@ class Server:
         """Returns when it has stopped."""
         await self._over.wait()
 
+    def refuse(self) -> None:
+        """Accepts no more clients, as a port that nobody holds; connections go on."""
+        self._node.endpoint.refuse()
+
     async def close(self, grace_s: float = 0.0) -> None:
         """Stops: connections get `grace_s` seconds to end by themselves and are aborted then."""
+        self.refuse()
         if self._tasks and grace_s:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for connection in list(self._connections):

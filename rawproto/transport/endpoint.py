@@ -168,6 +168,10 @@ class Endpoint:
         """A command was given to a connection: it gets its turn."""
         self._touched[connection.cid] = connection
 
+    def refuse(self) -> None:
+        """Accepts no more clients, as a port that nobody holds; connections go on."""
+        self._listener = None
+
     def accept(self) -> Connection | None:
         """The next connection that a client made, None for none."""
         return self._accepted.popleft() if self._accepted else None
