@@ -47,7 +47,7 @@ class Port:
     def __init__(self, endpoint: Endpoint, carrier: Carrier) -> None:
         self.endpoint = endpoint
         self.carrier = carrier
-        self._unsent: deque[tuple[bytes, Address]] = deque()
+        self._unsent: deque[tuple[bytes, Address, int]] = deque()
         self._blocked = False
 
     def receive(self, descriptor: int, limit: int = _BATCH) -> int:
@@ -76,7 +76,7 @@ class Port:
                 self.endpoint.on_unreachable(error.data, RefusedError("nobody listens there"))
             else:
                 words = os.strerror(error.errno).lower()
-                self.endpoint.on_unreachable(error.data, ConnectionLostError(words))
+                self.endpoint.on_unreachable(error.data, ConnectionLostError(words, error.errno))
 
     def turn(self, now_ns: int) -> None:
         """Lets timers run, and sends what is to be sent; events may have to be handed out."""
@@ -101,9 +101,9 @@ class Port:
         """Sends what waits: False if the kernel takes no more for now."""
         unsent, send = self._unsent, self.carrier.send
         while unsent:
-            data, address = unsent[0]
+            data, address, ecn = unsent[0]
             try:
-                send(data, address)
+                send(data, address, ecn)
             except (OSError, LinkError) as error:
                 if error.errno in _BUSY:
                     return False

@@ -48,9 +48,9 @@ class TappedCarrier:
             self._write("in", data, address, ecn)
         return packets
 
-    def send(self, data: bytes, address: Address) -> None:
-        self._carrier.send(data, address)
-        self._write("out", data, address, 0)
+    def send(self, data: bytes, address: Address, ecn: int = 0) -> None:
+        self._carrier.send(data, address, ecn)
+        self._write("out", data, address, ecn)
 
     def largest_to(self, addr: str) -> int:
         return self._carrier.largest_to(addr)

@@ -57,6 +57,10 @@ _ANCILLARY_BYTES = 256
 _PKTINFO = struct.Struct("@16sI")
 _MOST_ERRORS = 64
 _ORIGIN_LOCAL = 1
+_ECN_OPTION = {
+    4: (socket.IPPROTO_IP, socket.IP_TOS),
+    6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,8 +106,12 @@ class Carrier(Protocol):
         """
         ...
 
-    def send(self, data: bytes, address: Address) -> None:
-        """Sends a packet. Raises OSError as the kernel does (EAGAIN, EMSGSIZE, ...)."""
+    def send(self, data: bytes, address: Address, ecn: int = 0) -> None:
+        """Sends a packet with these ECN bits, 0 to 3.
+
+        Raises:
+            OSError: as the kernel has it (EAGAIN, EMSGSIZE, ...).
+        """
         ...
 
     def largest_to(self, addr: str) -> int:
@@ -148,6 +156,14 @@ def _read_errors(sock: socket.socket, family: Family, skip: int) -> list[Carrier
         mtu = info - (20 if family == 4 else 40) if number == errno.EMSGSIZE else None
         found.append(CarrierError(data=data[skip:], errno=number, mtu=mtu))
     return found
+
+
+_Header = tuple[bytes, bytes, tuple[str, int]]
+
+
+def _new_headers() -> list[dict[str, _Header]]:
+    """By ECN bits and peer."""
+    return [{}, {}, {}, {}]
 
 
 class RawCarrier:
@@ -196,7 +212,7 @@ class RawCarrier:
         self.port = port
         self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._sockets: list[socket.socket] = []
-        self._headers: dict[str, tuple[bytes, bytes, tuple[str, int]]] = {}
+        self._headers = _new_headers()
         self._local: dict[str, str] = {}
         self._sources: dict[bytes, Address] = {}
         try:
@@ -317,17 +333,18 @@ class RawCarrier:
             self._local.clear()
             self._sources.clear()
         self._local[peer] = local
-        self._headers.pop(peer, None)
+        for headers in self._headers:
+            headers.pop(peer, None)
 
-    def send(self, data: bytes, address: Address) -> None:
-        found = self._headers.get(address[0]) or self._make_header(address[0])
+    def send(self, data: bytes, address: Address, ecn: int = 0) -> None:
+        found = self._headers[ecn].get(address[0]) or self._make_header(address[0], ecn)
         head, tail, target = found
         if tail:  # IPv6: we fill in the length ourselves
             self._send_to(b"%b%b%b%b" % (head, len(data).to_bytes(2, "big"), tail, data), target)
         else:
             self._send_to(head + data, target)
 
-    def _make_header(self, peer: str) -> tuple[bytes, bytes, tuple[str, int]]:
+    def _make_header(self, peer: str, ecn: int) -> _Header:
         """The header for a peer: (in front of the length, behind it, whereto)."""
         bare, _ = split_scope(peer)
         source = split_scope(self.local_to(peer))[0]
@@ -337,18 +354,24 @@ class RawCarrier:
                 dst_addr=bare,
                 protocol=IP_PROTOCOL,
                 flags=DF,
+                ecn=ecn,
                 total_length=20,
                 checksum=0,
             ).emit()
             found = head, b"", (bare, 0)
         else:
             whole = IPv6Header(
-                src_addr=source, dst_addr=bare, next_header=IP_PROTOCOL, payload_length=0
+                src_addr=source,
+                dst_addr=bare,
+                next_header=IP_PROTOCOL,
+                traffic_class=ecn,
+                payload_length=0,
             ).emit()
             found = whole[:4], whole[6:], cast("tuple[str, int]", _target_6(peer))
-        if len(self._headers) >= _MAX_PEERS:
-            self._headers.clear()
-        self._headers[peer] = found
+        headers = self._headers[ecn]
+        if len(headers) >= _MAX_PEERS:
+            headers.clear()
+        headers[peer] = found
         return found
 
     def largest_to(self, addr: str) -> int:
@@ -409,6 +432,8 @@ class UDPCarrier:
         self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._size = 65_535 if mtu > 9216 else mtu + 64
         self._socket = sock = socket.socket(_family(family), socket.SOCK_DGRAM)
+        self._ecn = 0  # of what leaves; it seldom changes
+        self._ecn_option = _ECN_OPTION[family]
         sock.setblocking(False)
         worker, workers = share or Share(0, 1)
         try:
@@ -454,7 +479,10 @@ class UDPCarrier:
             packets.append((data, (addr, source[1]), 0))
         return packets
 
-    def send(self, data: bytes, address: Address) -> None:
+    def send(self, data: bytes, address: Address, ecn: int = 0) -> None:
+        if ecn != self._ecn:
+            self._socket.setsockopt(*self._ecn_option, ecn)
+            self._ecn = ecn
         if self._family == 4:
             self._socket.sendto(data, address)
         else:

@@ -98,7 +98,7 @@ class Network:
         self.tap: Callable[[int, bool, bytes], None] | None = None
         self.turns = 0
         self._seats: list[_Seat] = []
-        self._heads: dict[tuple[str, int, str], tuple[bytes, bytes]] = {}
+        self._heads: dict[tuple[str, int, str, int], tuple[bytes, bytes]] = {}
         self._sources: dict[bytes, tuple[str, Address]] = {}
 
     def entropy(self, size: int) -> bytes:
@@ -163,8 +163,8 @@ class Network:
         endpoint.handle_timeout(now_ns)
         for _ in range(_MAX_TURNS):
             while packets := endpoint.transmit(now_ns):
-                for data, address in packets:
-                    self._send(seat, data, address[0])
+                for data, address, ecn in packets:
+                    self._send(seat, data, address, ecn)
             if app is None or not app(now_ns):
                 break
         else:
@@ -172,9 +172,12 @@ class Network:
         timeout = endpoint.poll_timeout()
         seat.wake_ns = _NEVER if timeout is None else timeout - host.ahead_ns
 
-    def _send(self, seat: _Seat, data: bytes, dst_addr: str) -> None:
-        host = seat.host
-        key = host.address, host.carrier_port, dst_addr
+    def _send(self, seat: _Seat, data: bytes, address: Address, ecn: int) -> None:
+        host, other = seat.host, self.right if seat.from_left else self.left
+        dst_addr, dst_port = address
+        if dst_addr == other.address and dst_port != other.carrier_port:
+            return  # the NAT over there has another port by now, and knows no such one
+        key = host.address, host.carrier_port, dst_addr, ecn
         head = self._heads.get(key)
         if head is None:
             head = self._heads[key] = _head(*key)
@@ -202,11 +205,12 @@ class Network:
             for seat in self._seats:
                 if seat.host is host and seat.endpoint.port == port:
                     now_ns = self.now_ns + host.ahead_ns
-                    seat.endpoint.receive([(packet[_HEADER_BYTES:], source, 0)], now_ns)
+                    ecn = packet[1] & 3
+                    seat.endpoint.receive([(packet[_HEADER_BYTES:], source, ecn)], now_ns)
                     seat.wake_ns = 0
 
 
-def _head(src_addr: str, carrier_port: int, dst_addr: str) -> tuple[bytes, bytes]:
+def _head(src_addr: str, carrier_port: int, dst_addr: str, ecn: int) -> tuple[bytes, bytes]:
     """An IP header before and behind its length; the carrier's port is in `identification`.
 
     Who writes packets to a file computes the checksum; nobody in here looks at it.
@@ -214,6 +218,7 @@ def _head(src_addr: str, carrier_port: int, dst_addr: str) -> tuple[bytes, bytes
     header = IPv4Header(
         src_addr=src_addr,
         dst_addr=dst_addr,
+        ecn=ecn,
         protocol=IP_PROTOCOL,
         identification=carrier_port,
         flags=DF,  # section 1.2

@@ -3,7 +3,7 @@
 It only orchestrates. What has a state of its own lives beside it: `sender` (what leaves,
 with recovery, pace, packet size, and what the peer says of it), `acks` (what came),
 `streams`, `control` (frames that wait), `protection` (keys), `attempt` (a client's
-handshake).
+handshake), `paths` (where the peer is), `cids`, `silence` (how long to wait).
 
 Calling order, one turn of a driver, times monotonic in ns:
 
@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from hmac import compare_digest
-from typing import Any
 
 from cryptography.exceptions import InvalidTag
 
@@ -35,8 +33,9 @@ from rawproto.errors import (
 )
 from rawproto.transport.acks import Acks
 from rawproto.transport.attempt import Attempt
+from rawproto.transport.cids import LocalCIDs, PeerCIDs
 from rawproto.transport.config import Config
-from rawproto.transport.constants import MAX_CIDS, MAX_FORGERIES, CloseCode
+from rawproto.transport.constants import MAX_FORGERIES, CloseCode
 from rawproto.transport.control import Control
 from rawproto.transport.events import (
     ConnectionClosed,
@@ -48,45 +47,24 @@ from rawproto.transport.farewell import Farewell, error_of
 from rawproto.transport.handshake import Agreement
 from rawproto.transport.lifecycle import TRANSITIONS, State
 from rawproto.transport.lifecycle import Event as On
+from rawproto.transport.paths import Address, Paths
 from rawproto.transport.protection import Protection
+from rawproto.transport.reading import read_frames
 from rawproto.transport.sender import OVERHEAD_BYTES, Sender
+from rawproto.transport.silence import Silence
 from rawproto.transport.streams import Streams
 from rawproto.wire.rpt import SHORT
 from rawproto.wire.rpt_frames import (
     DATAGRAM_HEAD,
-    STREAM_HEAD,
-    BlockedFrame,
     CloseFrame,
-    DatagramFrame,
-    Frame,
-    FrameType,
     HandshakeDoneFrame,
-    MaxDataFrame,
-    MaxStreamDataFrame,
-    MaxStreamsFrame,
     NewConnectionIDFrame,
-    PathChallengeFrame,
-    PathResponseFrame,
     PingFrame,
-    ResetStreamFrame,
-    RetireConnectionIDFrame,
-    StopSendingFrame,
-    parse_frame,
 )
 
 __all__ = ["Address", "Connection", "State"]
 
-Address = tuple[str, int]
-"""A peer's IP address and the carrier's port, 0 on raw IP."""
-
 _WINDOW = 1 << 31
-# Numbers, because each packet is compared with them and an enumeration's member costs a call.
-_PADDING = int(FrameType.PADDING)
-_STREAM_FIN = int(FrameType.STREAM_FIN)
-_STREAMS = int(FrameType.STREAM), _STREAM_FIN
-_ACKS = int(FrameType.ACK), int(FrameType.ACK_ECN)
-
-
 _ESTABLISHED, _CLOSING = State.ESTABLISHED, State.CLOSING
 _OPEN = (State.HANDSHAKE, State.ESTABLISHED)
 _DEAF = (State.DRAINING, State.CLOSED)
@@ -101,7 +79,9 @@ class Connection:
         port: this side's RPT port.
         peer_port: the other side's.
         cid: this side's connection ID.
-        address: where packets go.
+        draw_cid: makes another one that leads packets here: it and its reset token.
+        forget_cid: one of them leads nowhere any more.
+        address: where the peer is.
         ceiling: the largest packet that the carrier takes, in bytes of RPT.
         entropy: gives so many random bytes.
         now_ns: by now.
@@ -112,7 +92,10 @@ class Connection:
         sender: the half that sends.
         acks: what came.
         attempt: a client's handshake until it is confirmed.
-        address: as given.
+        cids: this side's connection IDs.
+        peer_cids: the peer's.
+        paths: where the peer is.
+        strays: packets that leave by another way than the rest, (data, address, ECN bits).
         peer_key: the peer's static public key, b"" before it is known.
         log_cid: `src_cid` of the INIT, by which key logs know the connection.
         secrets: of the first phase, for sending and for receiving.
@@ -128,6 +111,8 @@ class Connection:
         port: int,
         peer_port: int,
         cid: int,
+        draw_cid: Callable[[], tuple[int, bytes]],
+        forget_cid: Callable[[int], None],
         address: Address,
         ceiling: int,
         entropy: Callable[[int], bytes],
@@ -138,7 +123,6 @@ class Connection:
         self.port = port
         self.peer_port = peer_port
         self.cid = cid
-        self.address = address
         self.state = State.HANDSHAKE
         self.attempt: Attempt | None = None
         self.peer_key = b""
@@ -148,7 +132,7 @@ class Connection:
         # Lists, here and below: they are short, and an empty deque takes 700 bytes.
         self._events: list[Event] = []
         self._control = Control()
-        self.streams = Streams(
+        self.streams: Streams = Streams(
             config, client=client, control=self._control, emit=self._events.append
         )
         self.acks = Acks()
@@ -163,10 +147,13 @@ class Connection:
             control=self._control,
             now_ns=now_ns,
         )
+        self.cids: LocalCIDs = LocalCIDs(cid, draw_cid, forget_cid, self._control)
+        self.sender.feedback.cids = self.cids
+        self.peer_cids = PeerCIDs(self._control)
+        self.paths: Paths = Paths(address, mobile=not client, entropy=entropy)
+        self.strays: list[tuple[bytes, Address, int]] = []
+        self._silence = Silence(config, self.sender, now_ns)
         self._protection: Protection | None = None
-        self._heard_ns = now_ns
-        self._idle_ns = 0
-        self._peer_cids: dict[int, tuple[int, bytes]] = {}
         self._peer_max_datagram = 0
         self._datagrams: list[bytes] = []
         self._linger_until_ns: int | None = None
@@ -182,20 +169,24 @@ class Connection:
         self.secrets = (agreement.send_secret, agreement.receive_secret)
         self._protection = Protection(*self.secrets, agreement.cipher)
         self.peer_key = agreement.peer_key
-        self._peer_cids[0] = (peer.connection_id, peer.reset_token)
+        self.peer_cids.begin(peer.connection_id, peer.reset_token)
         self._peer_max_datagram = peer.max_datagram_bytes
         self.sender.peer_cid = peer.connection_id
         self.sender.protection = self._protection
-        self.sender.feedback.on_refused(peer.max_packet_bytes, now_ns)
-        idle = [ms for ms in (peer.idle_timeout_ms, self.config.idle_timeout_ns // 10**6) if ms]
-        self._idle_ns = min(idle, default=0) * 10**6
-        self._heard_ns = self.sender.active_ns = now_ns
+        self.sender.mtu.limit(peer.max_packet_bytes, now_ns)
+        self.sender.active_ns = now_ns
+        self._silence.begin(peer.idle_timeout_ms, now_ns)
         self.streams.start(peer)
         self._events.append(ConnectionEstablished(agreement.peer_key))
         if not self.client:
             self._control.put("done", HandshakeDoneFrame())
         if peer.kind != self.config.kind:
             self._fail(RemoteProtocolError(CloseCode.KIND, "the peer speaks another kind"), now_ns)
+
+    def on_confirmed(self) -> None:
+        """Each side knows that the other has all it needs."""
+        self.cids.supply()
+        self.sender.recovery.ecn.begin()
 
     def fail_handshake(self, error: RawprotoError) -> None:
         """No connection comes of it."""
@@ -220,19 +211,20 @@ class Connection:
 
     # --- what arrives ---
 
-    def handle_short(self, data: bytes, ecn: int, now_ns: int) -> bool:
+    def handle_short(self, data: bytes, address: Address, ecn: int, now_ns: int) -> bool:
         """A short packet for this connection came.
 
         Args:
             data: all of it, its version and reserved bits checked.
+            address: where from.
             ecn: its ECN bits, 0 where unknown.
             now_ns: when it came.
 
         Returns:
             Whether it opened and was new.
         """
-        protection, acks = self._protection, self.acks
-        if protection is None or self.state in _DEAF:
+        protection, acks, state = self._protection, self.acks, self.state
+        if protection is None or (state is not _ESTABLISHED and state in _DEAF):
             return False
         flags, every, _, _, _, low = SHORT.unpack_from(data)
         expected = acks.largest + 1
@@ -260,12 +252,14 @@ class Connection:
         self.packets_received += 1
         if sender.recovery.tracer is not None:
             sender.recovery.tracer.packet_received(now_ns, number, len(data), frames)
-        if self.state is _CLOSING:
+        if state is _CLOSING:
             if self._farewell is not None:
                 self._move(On.CLOSE if self._farewell.on_packet(frames) else On.PACKET)
             return True
         try:
-            eliciting = self._read_frames(frames, now_ns)
+            eliciting = read_frames(self, frames, now_ns)
+            if address != self.paths.usual and eliciting is not None:
+                self._look(address, frames, len(data), number >= expected, now_ns)
         except (WireError, struct.error) as wire_error:
             self._fail(RemoteProtocolError(CloseCode.FRAME, str(wire_error)), now_ns)
             return True
@@ -275,85 +269,33 @@ class Connection:
         if eliciting is None:
             return False
         acks.on_packet(number, eliciting, every, ecn, now_ns)
-        self._heard_ns = sender.active_ns = now_ns
+        self._silence.heard_ns = sender.active_ns = now_ns
         if self.attempt is not None:
             self.attempt.on_short_packet()
             self.attempt = None
+            self.on_confirmed()
         return True
 
-    def _read_frames(self, data: bytes, now_ns: int) -> bool | None:
-        """Hands the frames out: whether they want an ACK; None if the packet must count as lost.
+    def on_datagram(self, data: bytes) -> None:
+        """A datagram came; it is lost if too many wait.
 
         Raises:
-            WireError, struct.error: a frame cannot be read.
-            RemoteProtocolError: the peer broke a rule.
+            RemoteProtocolError: it is larger than allowed.
         """
-        at, end = 0, len(data)
-        eliciting = False
-        on_data = self.streams.on_data
-        if not end:
-            raise RemoteProtocolError(CloseCode.FRAME, "a packet without a frame")
-        while at < end:
-            kind = data[at]
-            if kind in _STREAMS:
-                _, stream_id, offset, length = STREAM_HEAD.unpack_from(data, at)
-                start = at + 15
-                at = start + length
-                if at > end:
-                    raise RemoteProtocolError(CloseCode.FRAME, "STREAM is cut short")
-                if not on_data(stream_id, offset, data[start:at], kind == _STREAM_FIN):
-                    return None
-                eliciting = True
-            elif kind in _ACKS:
-                at = self.sender.on_ack(data, at, now_ns)
-            elif kind == _PADDING:
-                at = end - len(data[at:].lstrip(b"\0"))
-            else:
-                frame, at = parse_frame(data, at)
-                self._on_frame(frame, now_ns)
-                if kind == FrameType.CLOSE:
-                    break  # nothing comes after the end
-                eliciting = True
-        return eliciting
-
-    def _on_frame(self, frame: Frame, now_ns: int) -> None:
-        handler = _HANDLERS.get(type(frame))
-        if handler is not None:
-            handler(self, frame, now_ns)
-
-    def _on_datagram(self, frame: DatagramFrame, now_ns: int) -> None:
-        if len(frame.data) > self.config.max_datagram_bytes:
+        if len(data) > self.config.max_datagram_bytes:
             raise RemoteProtocolError(CloseCode.PROTOCOL, "a datagram larger than allowed")
         if not self._datagrams:
             self._events.append(DatagramReadable())
         if len(self._datagrams) < self.config.datagram_queue:
-            self._datagrams.append(frame.data)
+            self._datagrams.append(data)
 
-    def _on_new_cid(self, frame: NewConnectionIDFrame, now_ns: int) -> None:
-        if frame.retire_prior_to > frame.sequence:
-            raise RemoteProtocolError(CloseCode.FRAME, "a connection ID that retires itself")
-        known = self._peer_cids.get(frame.sequence)
-        if known is not None and known != (frame.cid, frame.reset_token):
-            raise RemoteProtocolError(CloseCode.PROTOCOL, "two connection IDs of one number")
-        self._peer_cids[frame.sequence] = (frame.cid, frame.reset_token)
-        for sequence in [each for each in self._peer_cids if each < frame.retire_prior_to]:
-            del self._peer_cids[sequence]
-            self._control.put(("retire", sequence), RetireConnectionIDFrame(sequence))
-        if len(self._peer_cids) > MAX_CIDS:
-            raise RemoteProtocolError(CloseCode.CID_LIMIT, "more connection IDs than allowed")
-        self.sender.peer_cid = self._peer_cids[min(self._peer_cids)][0]
+    def on_new_cid(self, frame: NewConnectionIDFrame) -> None:
+        """The peer gives another connection ID. Raises as `PeerCIDs.on_new` does."""
+        self.peer_cids.on_new(frame)
+        self.sender.peer_cid = self.peer_cids.current
 
-    def _on_retire(self, frame: RetireConnectionIDFrame, now_ns: int) -> None:
-        raise RemoteProtocolError(CloseCode.PROTOCOL, "the only connection ID is retired")
-
-    def _on_challenge(self, frame: PathChallengeFrame, now_ns: int) -> None:
-        self._control.put("path_response", PathResponseFrame(frame.data))
-
-    def _on_done(self, frame: HandshakeDoneFrame, now_ns: int) -> None:
-        if not self.client:
-            raise RemoteProtocolError(CloseCode.PROTOCOL, "HANDSHAKE_DONE from a client")
-
-    def _on_close(self, frame: CloseFrame, now_ns: int) -> None:
+    def on_close(self, frame: CloseFrame, now_ns: int) -> None:
+        """The peer ends the connection."""
         error = error_of(frame)
         if error is None and not self.streams.all_acked:
             error = ConnectionLostError("the peer closed before it had all that was sent")
@@ -361,17 +303,46 @@ class Connection:
         self._say_farewell(CloseCode.NONE, "", now_ns)
         self._end(On.CLOSE, error)
 
+    # --- where the peer is ---
+
+    @property
+    def address(self) -> Address:
+        """Where packets go."""
+        return self.paths.address
+
+    def _look(self, address: Address, frames: bytes, size: int, newest: bool, now_ns: int) -> None:
+        """A packet did not come from where they used to come from, or asks who is there."""
+        pto_ns = self.sender.recovery.rtt.pto
+        left = self.paths.on_packet(address, frames, size, newest, now_ns, pto_ns)
+        if left is not None:
+            if left[0] != address[0]:
+                self._begin_path(now_ns)
+            self.sender.resume(now_ns)
+
+    def on_moved(self, now_ns: int) -> None:
+        """This host has another address by now: the peer is to hear of it from there."""
+        if self.state is State.ESTABLISHED:
+            self._begin_path(now_ns)
+            self.ping()
+
+    def _begin_path(self, now_ns: int) -> None:
+        self.peer_cids.next()
+        self.sender.peer_cid = self.peer_cids.current
+        self.sender.begin_path(now_ns)
+
     # --- what leaves ---
 
     def transmit(self, now_ns: int, limit: int) -> list[bytes]:
         """The packets that leave now, to `address`; fewer than `limit` if that is all for now.
+
+        Those for other addresses are put into `strays`.
 
         Args:
             now_ns: by now.
             limit: at most so many, but for those of the handshake.
         """
         if self.state is _ESTABLISHED and self.attempt is None and self._linger_until_ns is None:
-            return self.sender.transmit(now_ns, limit, probing=True)  # nearly always
+            return self._transmit_data(now_ns, limit)  # nearly always
         if self._linger_until_ns is not None and self._all_arrived():
             self.abort(CloseCode.NONE, "", now_ns)
         farewell = self._farewell
@@ -381,7 +352,20 @@ class Connection:
             return [*self._transmit_attempt(now_ns), self.sender.close(farewell.frame, now_ns)]
         packets = self._transmit_attempt(now_ns) if self.attempt is not None else []
         if self.state is State.ESTABLISHED:
-            packets += self.sender.transmit(now_ns, limit, probing=self.attempt is None)
+            packets += self._transmit_data(now_ns, limit)
+        return packets
+
+    def _transmit_data(self, now_ns: int, limit: int) -> list[bytes]:
+        sender, paths = self.sender, self.paths
+        if paths.usual is not None:
+            return sender.transmit(now_ns, limit, probing=self.attempt is None)
+        for frames, size, address in paths.probes(now_ns):
+            self.strays.append((sender.stray(frames, size, now_ns), address, 0))
+        if paths.budget is None:
+            return sender.transmit(now_ns, limit, probing=self.attempt is None)
+        limit = min(limit, paths.budget // sender.mtu.size)
+        packets = sender.transmit(now_ns, limit, probing=False) if limit > 0 else []
+        paths.on_sent(sum([len(packet) for packet in packets]))
         return packets
 
     def _transmit_attempt(self, now_ns: int) -> list[bytes]:
@@ -402,17 +386,12 @@ class Connection:
             return self.attempt.timeout_ns if self.attempt else None
         if self._farewell is not None:
             return 0 if self._farewell.due else self._farewell.until_ns
-        sender = self.sender
-        times = sender.timeouts(probing=self.attempt is None)
-        times.append(self._linger_until_ns)
+        budget = self.paths.budget
+        times = [self._linger_until_ns, self.paths.timeout_ns, *self._silence.timeouts()]
+        if budget is None or budget >= self.sender.mtu.size:
+            times += self.sender.timeouts(probing=self.attempt is None and budget is None)
         if self._protection is not None:
             times.append(self._protection.forget_ns)
-        if self._idle_ns:
-            times.append(sender.active_ns + self._idle_ns)
-        if sender.recovery.in_flight:
-            times.append(self._dead_ns())
-        elif self.config.keep_alive_ns:
-            times.append(sender.active_ns + self.config.keep_alive_ns)
         if self.attempt is not None:
             times.append(self.attempt.timeout_ns)
         return min([each for each in times if each is not None], default=None)
@@ -429,26 +408,19 @@ class Connection:
         if self.state is not State.ESTABLISHED:
             return
         sender, protection = self.sender, self._protection
+        if self.paths.handle_timeout(now_ns):
+            sender.resume(now_ns)
         sender.handle_timeout(now_ns)
         if protection is not None and protection.forget_ns and now_ns >= protection.forget_ns:
             protection.forget_previous()
-        if self._idle_ns and now_ns >= sender.active_ns + self._idle_ns:
-            self._lose(On.SILENCE, "nothing was heard for the idle time")
-        elif sender.recovery.in_flight:
-            if now_ns >= self._dead_ns():
-                self._lose(On.SILENCE, "the peer does not answer any more")
-        elif self.config.keep_alive_ns and now_ns >= sender.active_ns + self.config.keep_alive_ns:
+        if verdict := self._silence.verdict(now_ns):
+            self._lose(On.SILENCE, verdict)
+        elif self._silence.wants_ping(now_ns):
             self.ping()
         if self._linger_until_ns is not None and now_ns >= self._linger_until_ns:
             words = "closed before the peer had acknowledged all that was sent"
             error = None if self._all_arrived() else ConnectionLostError(words)
             self._close(On.ENDED, error, CloseCode.NONE, "", now_ns)
-
-    def _dead_ns(self) -> int:
-        """When the path counts as dead: silence counts from when there was something to answer."""
-        oldest = self.sender.recovery.oldest()
-        asked_ns = oldest[0].sent_ns if oldest else 0
-        return max(self._heard_ns, asked_ns) + self.config.dead_path_ns
 
     # --- the user ---
 
@@ -540,31 +512,12 @@ class Connection:
     def _lose(self, event: On, reason: str) -> None:
         self._end(event, ConnectionLostError(reason))
 
-    def on_stateless_reset(self, token: bytes) -> bool:
-        """Whether the peer has forgotten this connection, as its token proves."""
-        if any(compare_digest(token, known) for _, known in self._peer_cids.values()):
+    def on_stateless_reset(self, cid: int, token: bytes) -> bool:
+        """Whether the peer has forgotten this connection, as the token of its CID proves."""
+        if self.peer_cids.knows(cid, token):
             self._lose(On.RESET, "the peer has forgotten the connection: was it restarted?")
             return True
         return False
 
     def _say_farewell(self, code: int, reason: str, now_ns: int) -> None:
         self._farewell = Farewell(code, reason, now_ns + 3 * self.sender.recovery.rtt.pto)
-
-
-_HANDLERS: dict[type[Frame], Callable[[Connection, Any, int], None]] = {
-    DatagramFrame: Connection._on_datagram,
-    NewConnectionIDFrame: Connection._on_new_cid,
-    RetireConnectionIDFrame: Connection._on_retire,
-    PathChallengeFrame: Connection._on_challenge,
-    HandshakeDoneFrame: Connection._on_done,
-    CloseFrame: Connection._on_close,
-    ResetStreamFrame: lambda self, frame, now: self.streams.on_reset(frame),
-    StopSendingFrame: lambda self, frame, now: self.streams.on_stop(frame),
-    MaxDataFrame: lambda self, frame, now: self.streams.on_max_data(frame.maximum),
-    MaxStreamDataFrame: lambda self, frame, now: self.streams.on_max_stream_data(frame),
-    MaxStreamsFrame: lambda self, frame, now: self.streams.on_max_streams(frame),
-    # A peer that is blocked knows why; that there is nothing to do for it is in 6.2.2.
-    BlockedFrame: lambda self, frame, now: None,
-    PathResponseFrame: lambda self, frame, now: None,
-    PingFrame: lambda self, frame, now: None,
-}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any
 
@@ -64,7 +65,7 @@ class Endpoint:
         cid_of: makes connection IDs from 64 random bits, for workers.
 
     Attributes:
-        connections: connection ID -> connection.
+        connections: a connection's first ID -> connection.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Endpoint:
     ) -> None:
         self.port = port
         self.connections: dict[int, Connection] = {}
+        self._routes: dict[int, Connection] = {}  # by each ID that leads to one
         self._config = config
         self._entropy = entropy
         self._ceiling = ceiling
@@ -89,7 +91,7 @@ class Endpoint:
         if listener is not None:
             listener.attach(self._new_parameters, entropy)
         self._accepted: deque[Connection] = deque()
-        self._answers: deque[tuple[bytes, Address]] = deque()
+        self._answers: deque[tuple[bytes, Address, int]] = deque()
         self._refusals = Budget(_REFUSALS_PER_SECOND)
         self._retries = Budget(_RETRIES_PER_SECOND)
         self._touched: dict[int, Connection] = {}
@@ -101,8 +103,17 @@ class Endpoint:
         while True:
             cid = self._cid_of(int.from_bytes(self._entropy(8), "big"))
             known = self._listener is not None and cid in self._listener.by_cid
-            if cid and cid not in self.connections and not known:
+            if cid and cid not in self._routes and not known:
                 return cid
+
+    def _give_cid(self, first: int) -> tuple[int, bytes]:
+        """Another connection ID for the connection whose first one is `first`, and its token."""
+        cid = self._draw_cid()
+        self._routes[cid] = self.connections[first]
+        return cid, reset_token(self._reset_key, self.port, cid)
+
+    def _forget_cid(self, cid: int) -> None:
+        self._routes.pop(cid, None)
 
     def _new_parameters(self, original_cid: int | None, config: Config) -> Parameters:
         cid = self._draw_cid()
@@ -154,6 +165,8 @@ class Endpoint:
             port=self.port,
             peer_port=peer_port,
             cid=cid,
+            draw_cid=partial(self._give_cid, cid),
+            forget_cid=self._forget_cid,
             address=address,
             ceiling=min(self._ceiling, config.max_packet_bytes),
             entropy=self._entropy,
@@ -161,7 +174,7 @@ class Endpoint:
         )
 
     def _add(self, connection: Connection) -> None:
-        self.connections[connection.cid] = connection
+        self.connections[connection.cid] = self._routes[connection.cid] = connection
         self.touch(connection)
 
     def touch(self, connection: Connection) -> None:
@@ -186,7 +199,7 @@ class Endpoint:
 
     def receive(self, packets: Iterable[tuple[bytes, Address, int]], now_ns: int) -> None:
         """Packets came, whatever is in them; each as (data, from where, ECN bits)."""
-        connections, touched = self.connections, self._touched
+        routes, touched = self._routes, self._touched
         unpack = SHORT.unpack_from
         for data, address, ecn in packets:
             if data and data[0] & LONG_FORM:
@@ -197,11 +210,11 @@ class Endpoint:
             flags, _, dst_port, src_port, cid, _ = unpack(data)
             if flags & 0x3F != VERSION_1 or dst_port != self.port:
                 continue
-            connection = connections.get(cid)
+            connection = routes.get(cid)
             if connection is not None:
                 if connection.peer_port == src_port:
-                    connection.handle_short(data, ecn, now_ns)
-                    touched[cid] = connection
+                    connection.handle_short(data, address, ecn, now_ns)
+                    touched[connection.cid] = connection
             else:
                 self._receive_unknown(data, address, ecn, cid, now_ns)
 
@@ -226,8 +239,7 @@ class Endpoint:
             half_open.hold(data)
             return
         connection = self._establish(half_open, now_ns)
-        if connection.handle_short(data, ecn, now_ns):
-            connection.address = address
+        if connection.handle_short(data, address, ecn, now_ns):
             self._keep(half_open, Event.SHORT, connection, now_ns)
 
     def _receive_long(self, data: bytes, address: Address, now_ns: int) -> None:
@@ -280,11 +292,10 @@ class Endpoint:
         """Somebody says that he knows nothing of a connection: true if he has its token."""
         for connection in self.connections.values():
             if (
-                connection.sender.peer_cid == packet.src_cid
-                and connection.peer_port == packet.src_port
+                connection.peer_port == packet.src_port
                 and connection.state is not State.HANDSHAKE
+                and connection.on_stateless_reset(packet.src_cid, packet.token)
             ):
-                connection.on_stateless_reset(packet.token)
                 self.touch(connection)
                 return
 
@@ -315,11 +326,12 @@ class Endpoint:
             self._refuse(packet, ResetCode.KEY, address, len(data), now_ns)
             return
         held = half_open.held
-        half_open.address = address
         connection = self._establish(half_open, now_ns)
+        if address != half_open.address:  # whoever saw it pass may have sent it on
+            connection.paths.claim(address, len(data), now_ns, connection.sender.recovery.rtt.pto)
         self._keep(half_open, Event.MESSAGE_3, connection, now_ns)
         for each in held:
-            connection.handle_short(each, 0, now_ns)
+            connection.handle_short(each, address, 0, now_ns)
 
     def _establish(self, half_open: HalfOpen, now_ns: int) -> Connection:
         agreement = half_open.handshake.agreement
@@ -338,6 +350,7 @@ class Endpoint:
         self._add(connection)
         if listener.authorize(connection.peer_key):
             self._accepted.append(connection)
+            connection.on_confirmed()
         else:
             connection.abort(CloseCode.NOT_AUTHORIZED, "this key is not authorized", now_ns)
 
@@ -382,18 +395,25 @@ class Endpoint:
 
     def _push(self, data: bytes, address: Address) -> None:
         if len(self._answers) < _MAX_PENDING:
-            self._answers.append((data, address))
+            self._answers.append((data, address, 0))
 
     # --- what leaves, and time ---
 
-    def transmit(self, now_ns: int) -> list[tuple[bytes, Address]]:
-        """The packets that leave now, each with where to; nothing for none."""
+    def transmit(self, now_ns: int) -> list[tuple[bytes, Address, int]]:
+        """The packets that leave now, each with where to and its ECN bits; nothing for none."""
         packets = list(self._answers)
         self._answers.clear()
         for cid, connection in list(self._touched.items()):
+            ecn = connection.sender.recovery.ecn
+            mark = ecn.mark
             sent = connection.transmit(now_ns, _BATCH)
-            address = connection.address
-            packets += [(packet, address) for packet in sent]
+            address = connection.paths.address
+            packets += [(packet, address, mark) for packet in sent]
+            if mark:
+                ecn.on_sent(len(sent))
+            if connection.strays:
+                packets += connection.strays
+                connection.strays.clear()
             if len(sent) < _BATCH:  # it has no more for now
                 del self._touched[cid]
                 self._rest(connection)
@@ -406,6 +426,8 @@ class Endpoint:
         timeout = connection.poll_timeout()
         if connection.state is State.CLOSED:
             self.connections.pop(cid, None)
+            for known in connection.cids.known:
+                self._forget_cid(known)
             self._timer_of.pop(cid, None)
         elif timeout is not None:
             # Most turns put a time-out off: it is let come, and does nothing, or the heap would

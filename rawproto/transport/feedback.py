@@ -15,9 +15,10 @@ from typing import Any
 
 from rawproto.errors import RemoteProtocolError
 from rawproto.transport.acks import Acks
-from rawproto.transport.congestion import Burst
+from rawproto.transport.cids import LocalCIDs
 from rawproto.transport.constants import BASE_PACKET_BYTES, CloseCode
 from rawproto.transport.control import Control
+from rawproto.transport.ecn import Counts
 from rawproto.transport.pmtu import MTUSearch
 from rawproto.transport.recovery import Recovery, Sent
 from rawproto.transport.streams import Streams
@@ -47,6 +48,7 @@ class Feedback:
 
     Attributes:
         limited: the window is what keeps this side from sending.
+        cids: those of this side, of which the peer is told.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Feedback:
         self.mtu = mtu
         self._streams, self._acks, self._control = streams, acks, control
         self.limited = False
-        self._ecn_counts = (0, 0, 0)
+        self.cids: LocalCIDs | None = None
 
     def on_ack(
         self, data: bytes, at: int, now_ns: int, number: int, low_water: int
@@ -95,23 +97,26 @@ class Feedback:
         for skipped in self.recovery.skipped:
             if any(start <= skipped < end for start, end in ranges):
                 raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
+        counts: Counts | None = None
         if kind == FrameType.ACK_ECN:
-            self._on_ecn(ECN_COUNTS.unpack_from(data, at), now_ns)
+            counts = ECN_COUNTS.unpack_from(data, at)
             at += ECN_COUNTS.size
+        newest = largest > self.recovery.largest_acked
         acked, lost = self.recovery.on_acked(ranges, delay_us * 1000, now_ns, self.limited)
         if acked:
             self._on_acked(acked, now_ns, low_water)
+            if newest:
+                self._on_ecn(acked, counts, now_ns)
         if lost:
             self.on_lost(lost, now_ns)
         if self.recovery.tracer is not None:
             self.recovery.tracer.metrics_updated(now_ns, self.recovery)
         return at, largest
 
-    def _on_ecn(self, counts: tuple[int, int, int], now_ns: int) -> None:
-        more = counts[2] > self._ecn_counts[2]
-        self._ecn_counts = counts
-        if more:
-            self.recovery.on_ce(now_ns, Burst(now_ns, 0, now_ns, now_ns, False))
+    def _on_ecn(self, acked: list[Sent], counts: Counts | None, now_ns: int) -> None:
+        marked = sum([packet[0].marked for packet in acked])
+        if self.recovery.ecn.on_ack(marked, counts):
+            self.recovery.on_ce(now_ns, acked)
 
     def _on_acked(self, acked: list[Sent], now_ns: int, low_water: int) -> None:
         """Packets arrived: their parts are told."""
@@ -157,6 +162,7 @@ class Feedback:
                 large += packet[1] > BASE_PACKET_BYTES
         if large:
             self.mtu.on_large_lost(large)
+        self.recovery.ecn.on_lost(sum([packet[0].marked for packet in lost]))
 
     def send_again(self, packet: Sent) -> None:
         _, _, stream, start, end, rest = packet
@@ -170,11 +176,16 @@ class Feedback:
 
     def _ask_again(self, key: Hashable) -> None:
         """A control frame was lost: it is sent as it should be by now, if at all."""
-        frame: Frame | None = self._streams.again(key)
-        if key == "done":
-            frame = HandshakeDoneFrame()
-        elif isinstance(key, tuple) and key[0] == "retire":
-            frame = RetireConnectionIDFrame(key[1])
+        frame: Frame | None
+        match key:
+            case "done":
+                frame = HandshakeDoneFrame()
+            case "retire", int(sequence):
+                frame = RetireConnectionIDFrame(sequence)
+            case "cid", int(sequence) if self.cids is not None:
+                frame = self.cids.frame(sequence)
+            case _:
+                frame = self._streams.again(key)
         if frame is not None:
             self._control.put(key, frame)
 

@@ -6,7 +6,8 @@
               known to pass    bisected between            the interface, the peer
 
 The ceiling itself is tried first, because it mostly passes. Only acknowledged probes
-raise the size. What the interface or a router says lowers the ceiling and nothing else.
+raise the size. What the interface or a router says lowers the ceiling and nothing else, until
+all is tried again ten minutes later: paths grow too.
 """
 
 from __future__ import annotations
@@ -35,15 +36,23 @@ class MTUSearch:
     def __init__(self, ceiling: int, now_ns: int) -> None:
         self.size = BASE_PACKET_BYTES
         self.next_ns: int | None = None
-        self._ceiling = max(ceiling, BASE_PACKET_BYTES)
+        self._most = self._ceiling = max(ceiling, BASE_PACKET_BYTES)
         self._large_lost = 0
         self._begin(now_ns)
 
     def _begin(self, now_ns: int) -> None:
-        self._high = self._ceiling  # the least that is still hoped for
+        if self._ceiling <= self.size:
+            self._rest(now_ns)
+            return
+        self._high = self._target = self._ceiling  # `_high` is the most still hoped for
         self._tries = 0
-        self._target = self._high
-        self.next_ns = now_ns if self._high > self.size else None
+        self.next_ns = now_ns
+
+    def _rest(self, now_ns: int) -> None:
+        """Nothing is left to try for now."""
+        self._high = self._target = self._ceiling = self._most
+        self._tries = 0
+        self.next_ns = now_ns + _RAISE_NS if self._most > self.size else None
 
     def probe(self) -> int:
         """The size of the probe that leaves now."""
@@ -70,11 +79,10 @@ class MTUSearch:
         self._aim(now_ns)
 
     def _aim(self, now_ns: int) -> None:
-        self._tries = 0
         if self._high - self.size < _CLOSE_ENOUGH:
-            self._target, self._high = self._ceiling, self._ceiling
-            self.next_ns = now_ns + _RAISE_NS if self._ceiling > self.size else None
+            self._rest(now_ns)
             return
+        self._tries = 0
         self._target = (self.size + self._high + 1) // 2
         self.next_ns = now_ns
 
@@ -103,8 +111,14 @@ class MTUSearch:
         """Whether so many large packets were lost, and no large one came, that they cannot pass."""
         return self._large_lost >= _SUSPICIOUS and self.size > BASE_PACKET_BYTES
 
+    def limit(self, most: int, now_ns: int) -> None:
+        """The peer takes no larger packets, ever."""
+        self._most = self._ceiling = min(self._most, max(most, BASE_PACKET_BYTES))
+        self._begin(now_ns)
+
     def fall_back(self, now_ns: int) -> None:
-        """Large packets vanish: back to what every path carries, and look again."""
+        """Large packets vanish, or the path is new: what every path carries, and look again."""
         self.size = BASE_PACKET_BYTES
+        self._ceiling = self._most
         self._large_lost = 0
         self._begin(now_ns)

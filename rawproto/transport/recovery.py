@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rawproto.transport.congestion import Acked, Burst, Controller, Lost
+from rawproto.transport.ecn import ECN
 from rawproto.transport.rtt import GRANULARITY_NS, MAX_PTO_NS, RTT
 from rawproto.transport.trace import Tracer
 
@@ -53,6 +54,7 @@ class Recovery:
         spurious_packets: how many of those came after all.
         skipped: the packet numbers that were last left out on purpose.
         tracer: told of what happens to packets, on this half of the connection and the other.
+        ecn: whether the path takes marked packets.
     """
 
     def __init__(self, controller: Controller) -> None:
@@ -71,6 +73,7 @@ class Recovery:
         self.spurious_packets = 0
         self.skipped: list[int] = []
         self.tracer: Tracer | None = None
+        self.ecn = ECN()
         self._delivered_ns = 0
         self._first_sent_ns = 0
         self._first_sample_ns: int | None = None
@@ -92,7 +95,26 @@ class Recovery:
             app_limited,
             self.lost,
             self.in_flight,
+            self.ecn.mark > 0,
         )
+
+    def begin_path(self, controller: Controller) -> None:
+        """Packets go by another path from now on (RFC 9000 section 9.4).
+
+        Those under way may still be acknowledged, and are found lost by what the new path
+        acknowledges; they say nothing of it, and take no room in its window.
+        """
+        self.rtt = RTT()
+        self.controller = controller
+        self.ecn.begin()
+        self.in_flight = 0
+        self.pto_count = 0
+        self.loss_ns = self._first_sample_ns = None
+        self._lost.clear()
+        self._spurious_round = False
+        for number, packet in self.sent.items():
+            burst, _, stream, start, end, rest = packet
+            self.sent[number] = burst, 0, stream, start, end, None if _is_probe(packet) else rest
 
     def on_sent(self, burst: Burst | None, app_limited: bool) -> None:
         """A turn of sending is over: what left, and whether it ended for want of data."""
@@ -257,8 +279,9 @@ class Recovery:
                 return True
         return False
 
-    def on_ce(self, now_ns: int, burst: Burst) -> None:
-        """The peer says that packets were marked on their way."""
+    def on_ce(self, now_ns: int, acked: Sequence[Sent]) -> None:
+        """Some of these packets were marked CE on their way, as the peer says."""
+        burst = max([packet[0] for packet in acked], key=lambda burst: burst.sent_ns)
         lost = Lost(now_ns, 0, burst, self.in_flight, self.rtt.min_rtt, self.lost)
         self.controller.on_lost(lost)
 

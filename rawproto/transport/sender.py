@@ -19,7 +19,7 @@ from typing import Any
 
 from rawproto.transport.acks import Acks
 from rawproto.transport.config import Config
-from rawproto.transport.congestion import CONTROLLERS, Burst
+from rawproto.transport.congestion import CONTROLLERS, Burst, Controller
 from rawproto.transport.constants import (
     BASE_PACKET_BYTES,
     MAX_PHASE_PACKETS,
@@ -94,7 +94,7 @@ class Sender:
         self.peer_cid = 0
         self.protection: Protection | None = None
         self.mtu = MTUSearch(ceiling, now_ns)
-        self.recovery = Recovery(CONTROLLERS[config.congestion](self.mtu.size, entropy))
+        self.recovery = Recovery(self._controller())
         self.datagrams: list[bytes] = []
         self.number = 0
         self.packets = 0
@@ -104,6 +104,9 @@ class Sender:
         self._draw_skip()
         self._probes_due = 0
         self.feedback = Feedback(self.recovery, self.mtu, streams, acks, control)
+
+    def _controller(self) -> Controller:
+        return CONTROLLERS[self._config.congestion](self.mtu.size, self._entropy)
 
     def _draw_skip(self) -> None:
         self._skip_at = self.number + 64 + int.from_bytes(self._entropy(2), "big") % 960
@@ -344,6 +347,23 @@ class Sender:
             frame = self._acks.frame(now_ns, _ACK_ROOM) + frame
         burst = self.recovery.burst(self.active_ns, False)
         return self._seal(frame.ljust(_MIN_FRAMES, b"\0"), burst, 1, None, 0, 0, None, False)
+
+    def stray(self, frames: bytes, size: int, now_ns: int) -> bytes:
+        """A packet, padded to `size` bytes, for another way than the usual: not remembered."""
+        frames = frames.ljust(max(size - OVERHEAD_BYTES, _MIN_FRAMES), b"\0")
+        burst = self.recovery.burst(now_ns, False)
+        return self._seal(frames, burst, 1, None, 0, 0, None, False)
+
+    def begin_path(self, now_ns: int) -> None:
+        """Packets go by another path from now on: RTT, window, size and marks begin anew."""
+        self.mtu.fall_back(now_ns)
+        self.recovery.begin_path(self._controller())
+        self._pacer = Pacer(self.mtu.size)
+
+    def resume(self, now_ns: int) -> None:
+        """The peer can be reached again: what waited for a time-out leaves now."""
+        self.recovery.pto_count = 0
+        self._on_pto(now_ns)
 
     def change_keys(self, now_ns: int) -> bool:
         """Goes to the next phase of keys, if that is allowed now: whether it did."""

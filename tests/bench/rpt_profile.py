@@ -41,7 +41,7 @@ SIDES = {
     "receiving": (
         ("RawCarrier._receive", "kernel: recv, and the copy behind the IP header"),
         ("Connection.handle_short", "number, nonce, AES-GCM"),
-        ("Connection._read_frames", "frames and streams"),
+        ("read_frames", "frames and streams"),
         ("^Streams.on_data ", "frames and streams"),
         ("transport/acks.py", "ACKs: what came, when to say so, sealing"),
         ("Sender._seal", "ACKs: what came, when to say so, sealing"),

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
+from itertools import count, repeat
 from zlib import crc32
 
 from rawproto.errors import LocalProtocolError, WireError
@@ -39,6 +40,7 @@ RPT_TARGETS: dict[str, Callable[[bytes], None]] = {}
 _CLIENT, _LISTENER, _EPHEMERAL, _OTHER = (bytes([each]) * 32 for each in (1, 2, 3, 4))
 _PSK = bytes(range(32))
 _PEER = ("10.0.0.1", 0)
+_ELSEWHERE = ("10.0.0.9", 0)
 _SECOND = 1_000_000_000
 _PATTERNS = sorted(PATTERNS)
 
@@ -195,7 +197,7 @@ def rpt_endpoint(data: bytes) -> None:
         endpoint.receive([(packet, _PEER, packet[0] & 3 if packet else 0)], now_ns)
         endpoint.on_refused(packet, 1300, now_ns)
         endpoint.handle_timeout(now_ns)
-        for answer, _ in endpoint.transmit(now_ns):
+        for answer, _, _ in endpoint.transmit(now_ns):
             sent += len(answer)
             assert not answer[0] & 0x80 or RPTLong.verify(answer)
         assert sent <= 3 * got or endpoint.connections
@@ -215,6 +217,8 @@ class _Hostile:
             port=4000,
             peer_port=50_000,
             cid=3,
+            draw_cid=partial(next, zip(count(4), repeat(bytes(16)))),
+            forget_cid=lambda cid: None,
             address=_PEER,
             ceiling=1480,
             entropy=random.Random(1).randbytes,
@@ -260,6 +264,8 @@ class _Hostile:
         for _ in range(40):
             packets = connection.transmit(self.now_ns, 32)
             assert all(46 <= len(packet) <= 1480 for packet in packets)
+            assert len(connection.strays) <= 8
+            connection.strays.clear()
             if not packets:
                 break
         else:
@@ -277,8 +283,11 @@ def rpt_connection(data: bytes) -> None:
     """The first byte picks our side; then packets, each what happens before it, and its frames."""
     hostile = _Hostile(client=bool((data or b"\0")[0] & 1))
     for packet in _packets(data[1:]):
-        hostile.act((packet or b"\0")[0])
-        hostile.connection.handle_short(hostile.seal(packet[1:]), 0, hostile.now_ns)
+        what = (packet or b"\0")[0]
+        hostile.act(what)
+        address = _ELSEWHERE if what & 128 else _PEER
+        sealed = hostile.seal(packet[1:])
+        hostile.connection.handle_short(sealed, address, what & 3, hostile.now_ns)
         hostile.turn()
     hostile.now_ns += 60 * _SECOND
     for _ in range(20):

@@ -85,7 +85,7 @@ class Pair:
                 (self.client, self.server, CLIENT),
                 (self.server, self.client, SERVER),
             ):
-                for data, _ in endpoint.transmit(self.now_ns):
+                for data, _, _ in endpoint.transmit(self.now_ns):
                     busy = True
                     changed = self.change(endpoint is self.client, data)
                     self.seen.append((endpoint is self.client, data))
@@ -204,7 +204,7 @@ def test_port_without_a_listener_refuses() -> None:
 def test_who_refuses_for_all_ports_names_the_port_and_echoes_both_cids() -> None:
     pair = Pair()
     pair.connect()
-    ((init, _),) = pair.client.transmit(pair.now_ns)
+    ((init, _, _),) = pair.client.transmit(pair.now_ns)
     refused = refusal(init, "10.0.0.1")
     assert refused is not None
     port, reset = refused
@@ -299,7 +299,7 @@ def test_honest_client_connects_during_a_flood_of_forged_sources() -> None:
         for number in range(3000)
     ]
     pair.server.receive(flood[:1500], pair.now_ns)
-    answered = sum(len(data) for data, _ in pair.server.transmit(pair.now_ns))
+    answered = sum(len(data) for data, _, _ in pair.server.transmit(pair.now_ns))
     assert answered <= 3 * sum(len(data) for data, _, _ in flood[:1500])
     listener = pair.server._listener
     assert listener is not None
@@ -325,7 +325,7 @@ def test_flood_of_inits_or_of_strangers_packets_leaves_honest_clients_their_retr
         forged = replace(packet, src_cid=1 + number, checksum=None).emit()
         source = (f"10.9.{number >> 8}.{number & 255}", 0)
         pair.server.receive([(forged, source, 0), (stranger, source, 0)], pair.now_ns)
-    answers = [parse_rpt(data)[0] for data, _ in pair.server.transmit(pair.now_ns)]
+    answers = [parse_rpt(data)[0] for data, _, _ in pair.server.transmit(pair.now_ns)]
     kinds = Counter(type(answer) for answer in answers)
     assert kinds[RPTReset] == 1000
     assert kinds[RPTRetry] == 3000 - UNDER_LOAD
@@ -363,15 +363,15 @@ def test_token_is_good_for_one_address_and_fifteen_seconds() -> None:
         pair.server.receive([(init_from(pair, number), CLIENT, 0)], pair.now_ns)
     pair.server.transmit(pair.now_ns)
     connection = pair.connect()
-    ((init, _),) = pair.client.transmit(pair.now_ns)
+    ((init, _, _),) = pair.client.transmit(pair.now_ns)
     pair.server.receive([(init, CLIENT, 0)], pair.now_ns)
-    ((retry, _),) = pair.server.transmit(pair.now_ns)
+    ((retry, _, _),) = pair.server.transmit(pair.now_ns)
     pair.client.receive([(retry, SERVER, 0)], pair.now_ns)
-    ((proved, _),) = pair.client.transmit(pair.now_ns)
+    ((proved, _, _),) = pair.client.transmit(pair.now_ns)
     assert proved[24 + 1 :] != init[24 + 1 :]
     for source, later in ((("10.0.0.77", 0), 0), (CLIENT, 16 * SECOND)):
         pair.server.receive([(proved, source, 0)], pair.now_ns + later)
-        ((answer, _),) = pair.server.transmit(pair.now_ns + later)
+        ((answer, _, _),) = pair.server.transmit(pair.now_ns + later)
         assert isinstance(parse_rpt(answer)[0], RPTRetry)
     pair.server.receive([(proved, CLIENT, 0)], pair.now_ns)
     pair.exchange()
@@ -400,7 +400,7 @@ def test_listener_of_another_version_says_which_it_speaks() -> None:
     init = parse_rpt(init_from(pair, 1))[0]
     assert isinstance(init, RPTInit)
     pair.server.receive([(replace(init, version=2, checksum=None).emit(), CLIENT, 0)], pair.now_ns)
-    ((answer, address),) = pair.server.transmit(pair.now_ns)
+    ((answer, address, _),) = pair.server.transmit(pair.now_ns)
     packet = parse_rpt(answer)[0]
     assert type(packet).__name__ == "RPTVersion"
     assert address == CLIENT

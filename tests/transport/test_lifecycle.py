@@ -39,10 +39,10 @@ def test_refusal_that_comes_twice_is_told_once() -> None:
 def test_connection_given_up_during_the_handshake_does_not_rise_again() -> None:
     pair = Pair()
     connection = pair.connect()
-    ((init, _),) = pair.client.transmit(pair.now_ns)
+    ((init, _, _),) = pair.client.transmit(pair.now_ns)
     assert isinstance(parse_rpt(init)[0], RPTInit)
     pair.server.receive([(init, CLIENT, 0)], pair.now_ns)
-    ((answer, _),) = pair.server.transmit(pair.now_ns)
+    ((answer, _, _),) = pair.server.transmit(pair.now_ns)
     connection.close(pair.now_ns)
     pair.client.receive([(answer, SERVER, 0)], pair.now_ns)
     pair.exchange()
@@ -61,7 +61,7 @@ def test_connection_that_is_closing_is_ended_by_a_reset_without_another_word() -
     pair.exchange()
     assert connection.state is State.CLOSING
     told = len(pair.events[connection])
-    ((_, token),) = connection._peer_cids.values()
+    _, token = connection.peer_cids._known[0]
     reset = RPTReset(
         dst_port=50_000, src_port=4000, dst_cid=0, src_cid=accepted.cid, code=2, token=token
     )
@@ -111,12 +111,12 @@ class Scene:
         self.pair.server.receive([(packet, CLIENT, 0) for packet in packets], self.pair.now_ns)
         while (accepted := self.pair.server.accept()) is not None:
             self.pair.accepted.append(accepted)
-        return [data for data, _ in self.pair.server.transmit(self.pair.now_ns)]
+        return [data for data, _, _ in self.pair.server.transmit(self.pair.now_ns)]
 
     def to_client(self, *packets: bytes) -> list[bytes]:
         """What the client answers."""
         self.pair.client.receive([(packet, SERVER, 0) for packet in packets], self.pair.now_ns)
-        return [data for data, _ in self.pair.client.transmit(self.pair.now_ns)]
+        return [data for data, _, _ in self.pair.client.transmit(self.pair.now_ns)]
 
     def message_2(self) -> list[bytes]:
         """The listener's answer reaches the client: what it says then."""
@@ -137,7 +137,7 @@ class Scene:
 
     def reset(self) -> None:
         """A RESET with the listener's token."""
-        ((cid, token),) = self.connection._peer_cids.values()
+        cid, token = self.connection.peer_cids._known[0]
         reset = RPTReset(dst_port=50_000, src_port=4000, src_cid=cid, code=2, token=token)
         self.to_client(reset.emit())
 
@@ -273,7 +273,7 @@ def held(scene: Scene) -> None:
     scene.message_2()
     scene.connection.ping()
     scene.pair.client.touch(scene.connection)
-    packets = [data for data, _ in scene.pair.client.transmit(scene.pair.now_ns)]
+    packets = [data for data, _, _ in scene.pair.client.transmit(scene.pair.now_ns)]
     assert scene.to_server(*packets) == []
     (half_open,) = scene.listener.by_cid.values()
     assert half_open.held == packets
@@ -283,7 +283,7 @@ def short(scene: Scene) -> None:
     scene.message_2()
     scene.connection.ping()
     scene.pair.client.touch(scene.connection)
-    assert scene.to_server(*[data for data, _ in scene.pair.client.transmit(scene.pair.now_ns)])
+    assert scene.to_server(*[data for data, _, _ in scene.pair.client.transmit(scene.pair.now_ns)])
 
 
 HALF_OPEN: dict[tuple[halfopen.State, halfopen.Event], Script] = {
@@ -327,7 +327,7 @@ def test_each_row_of_a_listener_s_table_happens(
 
 def broken(scene: Scene) -> None:
     (answer,) = scene.say(StreamFrame(1 << 20 | 1, 0, b"x"))
-    assert scene.accepted.handle_short(answer, 0, scene.pair.now_ns)
+    assert scene.accepted.handle_short(answer, CLIENT, 0, scene.pair.now_ns)
     event = list(iter(scene.accepted.poll_event, None))[-1]
     assert isinstance(event, ConnectionClosed)
     assert isinstance(event.error, RemoteProtocolError)

@@ -19,6 +19,7 @@ class Burst:
         app_limited: the sender had run out of data before, and what it lacked still shows.
         lost: bytes lost on this path by then.
         in_flight: bytes that were once all of them had left.
+        marked: they left as ECT(0).
     """
 
     sent_ns: int
@@ -28,6 +29,7 @@ class Burst:
     app_limited: bool
     lost: int = 0
     in_flight: int = 0
+    marked: bool = False
 
 
 @dataclass(slots=True)
