@@ -385,7 +385,7 @@ class Connection:
         if self.state is State.HANDSHAKE:
             return self.attempt.timeout_ns if self.attempt else None
         if self._farewell is not None:
-            return 0 if self._farewell.due else self._farewell.until_ns
+            return self._farewell.timeout_ns
         budget = self.paths.budget
         times = [self._linger_until_ns, self.paths.timeout_ns, *self._silence.timeouts()]
         if budget is None or budget >= self.sender.mtu.size:
@@ -403,7 +403,7 @@ class Connection:
             if self.attempt.error is not None:
                 self.fail_handshake(self.attempt.error)
                 return
-        if self._farewell is not None and now_ns >= self._farewell.until_ns:
+        if self._farewell is not None and self._farewell.handle_timeout(now_ns):
             self._move(On.TIME)
         if self.state is not State.ESTABLISHED:
             return
@@ -520,4 +520,5 @@ class Connection:
         return False
 
     def _say_farewell(self, code: int, reason: str, now_ns: int) -> None:
-        self._farewell = Farewell(code, reason, now_ns + 3 * self.sender.recovery.rtt.pto)
+        pto_ns = self.sender.recovery.rtt.pto
+        self._farewell = Farewell(code, reason, now_ns, pto_ns, answer=self.state is not _CLOSING)

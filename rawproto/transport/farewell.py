@@ -2,8 +2,8 @@
 
 ::
 
-    CLOSE ------------>        who closes says it again for the 1st, 2nd, 4th, 8th packet
-      <------------ CLOSE      that still comes; who hears it answers once and is silent
+    CLOSE ------------>        who closes says it again each PTO, and for the 1st, 2nd, 4th,
+      <------------ CLOSE      8th packet that still comes; who hears it answers once
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rawproto.wire.rpt_frames import CloseFrame, parse_frames
 __all__ = ["Farewell", "error_of"]
 
 _MAX_REASON = 255
+_CLOSING_PTOS, _DRAINING_PTOS = 6, 3
 
 
 class Farewell:
@@ -25,22 +26,37 @@ class Farewell:
     Args:
         code: of the CLOSE to be sent.
         reason: in words, cut to 255 bytes.
-        until_ns: when all is forgotten.
+        now_ns: by now.
+        pto_ns: of the path.
+        answer: it answers the peer's CLOSE, and is said once.
 
     Attributes:
         frame: the CLOSE, its bytes.
         due: whether it is to be sent now.
-        until_ns: as given.
     """
 
-    __slots__ = ("_came", "due", "frame", "until_ns")
+    __slots__ = ("_again_ns", "_came", "_pto_ns", "_until_ns", "due", "frame")
 
-    def __init__(self, code: int, reason: str, until_ns: int) -> None:
+    def __init__(self, code: int, reason: str, now_ns: int, pto_ns: int, *, answer: bool) -> None:
         reason = reason.encode()[:_MAX_REASON].decode(errors="ignore")
         self.frame = CloseFrame(code, reason).emit()
         self.due = True
-        self.until_ns = until_ns
+        self._pto_ns = pto_ns
+        self._until_ns = now_ns + (_DRAINING_PTOS if answer else _CLOSING_PTOS) * pto_ns
+        self._again_ns = self._until_ns if answer else now_ns + pto_ns
         self._came = 0
+
+    @property
+    def timeout_ns(self) -> int:
+        """When there is something to do, ns; 0: at once."""
+        return 0 if self.due else min(self._again_ns, self._until_ns)
+
+    def handle_timeout(self, now_ns: int) -> bool:
+        """Time has passed: whether all may be forgotten."""
+        if now_ns >= self._again_ns:
+            self.due = True
+            self._again_ns = now_ns + self._pto_ns
+        return now_ns >= self._until_ns
 
     def on_packet(self, frames: bytes) -> bool:
         """A packet came although CLOSE was sent: whether it was the peer's own CLOSE."""

@@ -33,7 +33,7 @@ class Event(Enum):
     CLOSE = "a packet with CLOSE opens"
     SILENCE = "silence for too long (7.5, 11.1)"
     RESET = "RESET with a token of the peer's (11.5)"
-    TIME = "3 PTO have passed"
+    TIME = "its time is up (11.3)"
 
 
 TRANSITIONS: Table[State, Event] = Table(

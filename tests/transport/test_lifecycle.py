@@ -354,7 +354,7 @@ LIVES: dict[tuple[State, Event], Script] = {
     (State.CLOSING, Event.PACKET): said_again,
     (State.CLOSING, Event.CLOSE): lambda scene: scene.say(CloseFrame(0)),
     (State.CLOSING, Event.RESET): lambda scene: scene.reset(),
-    (State.CLOSING, Event.TIME): pass_(3),
+    (State.CLOSING, Event.TIME): pass_(6),
     (State.DRAINING, Event.RESET): lambda scene: scene.reset(),
     (State.DRAINING, Event.TIME): pass_(3),
 }
