@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from inspect import cleandoc
 from typing import Any
 
 from rawproto.packets.shapes import Field, Form, Items, Kind, Row, Scalar, Shape, Struct
@@ -415,12 +416,13 @@ def _meanings(kind: type) -> dict[str, str]:
     """What the docstrings of a class and of its bases say of their fields."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        _, _, section = (base.__doc__ or "").partition("Attributes:\n")
+        # From Python 3.13 on the compiler itself takes the indentation away.
+        _, _, section = cleandoc(base.__doc__ or "").partition("Attributes:\n")
         name = ""
         for line in section.split("\n\n")[0].splitlines():
             indent = len(line) - len(line.lstrip())
             entry = _ATTRIBUTE.match(line.strip())
-            if entry and indent == 8:
+            if entry and indent == 4:
                 name = entry[1]
                 found[name] = entry[2]
             elif name:
