@@ -70,8 +70,8 @@ class MTUSearch:
 
     def on_lost(self, size: int, now_ns: int) -> None:
         """A probe was lost, or refused."""
-        if size != self._target:
-            return
+        if size != self._target or not self._tries:
+            return  # another search's
         if self._tries < MAX_PROBES:
             self.next_ns = now_ns
             return

@@ -93,3 +93,14 @@ def test_small_packets_that_die_are_no_black_hole() -> None:
     search = MTUSearch(1480, 0)
     search.on_large_lost(50)
     assert not search.black_hole, "it is at the least size already"
+
+
+def test_probe_that_was_refused_and_counts_as_lost_when_all_is_found_begins_no_search() -> None:
+    search = MTUSearch(65_507, 0)
+    assert search.probe() == 65_507
+    search.on_refused(1480, 0)
+    assert search.probe() == 1480
+    search.on_acked(1480, 1)
+    found_ns = search.next_ns
+    search.on_lost(65_507, 2)
+    assert (search.size, search.next_ns) == (1480, found_ns)
