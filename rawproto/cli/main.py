@@ -33,6 +33,7 @@ VERBS = {
     "listen": "accept encrypted connections over RPT, and join them to stdin and stdout",
     "connect": "connect stdin and stdout to a listener, encrypted, over RPT",
     "relay": "join two ends: RPT, TCP, UDP, Unix sockets, TLS, commands, stdio",
+    "files": "serve, list, fetch, send, keep in step and remove files, over RPT",
     "perf": "measure how fast RPT is between two hosts: bulk data, messages, latency",
     "keys": "make, show and trust the keys of RPT peers",
     "dissector": "show RPT in Wireshark and tshark",

@@ -33,6 +33,7 @@ def dial(
     arguments: argparse.Namespace,
     config: Config,
     use: Callable[[RPTConnection], Awaitable[None]],
+    again: Callable[[ConnectionLostError], bool] = lambda error: False,
 ) -> int:
     """Connects to `arguments.address`, hands the connection to `use`, and ends it well.
 
@@ -41,19 +42,24 @@ def dial(
         arguments: with those of `add_client_options`.
         config: of the connection.
         use: does what the connection is for.
+        again: whether to connect once more after it was lost.
 
     Returns:
         The exit code: 0, or 1 for refused, lost, not trusted.
     """
     trust = Trust(arguments.address, accept_new=arguments.accept_new)
     try:
-        try:
-            asyncio.run(_connect(arguments, config, trust, use))
-        except UnknownPeerError as error:
-            # The attempt is over by now: a person may take as long as it needs.
-            if not trust.ask(error.public_key):
-                raise
-            asyncio.run(_connect(arguments, config, trust, use))
+        while True:
+            try:
+                asyncio.run(_connect(arguments, config, trust, use))
+                return 0
+            except UnknownPeerError as error:
+                # The attempt is over by now: a person may take as long as it needs.
+                if not trust.ask(error.public_key):
+                    raise
+            except ConnectionLostError as error:
+                if not again(error):
+                    raise
     except PeerMismatchError as error:
         if arguments.debug:
             raise
@@ -65,7 +71,6 @@ def dial(
             raise
         sys.stderr.write(f"rawproto {verb}: {arguments.address}: {error}\n")
         return 1
-    return 0
 
 
 async def _connect(

@@ -155,6 +155,7 @@ class Trust:
         """For `connect`: why a key on first contact is not taken, None if it is."""
         if self._accept_new:
             self._known.trust(self.name, PublicKey(key))
+            self.peer_key = key
             sys.stderr.write(f"{self.name} is new: {fingerprint(key)}, remembered\n")
             return None
         command = f"rawproto keys trust {self.name} '{PublicKey(key)}'"

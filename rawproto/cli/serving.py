@@ -15,8 +15,33 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rawproto.cli.render import json_line
+from rawproto.cli.rpt_serve import listening
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.errors import ConnectionLostError, ProtocolError
+from rawproto.identity.keys import fingerprint
+from rawproto.transport.config import Config
 
-__all__ = ["Log", "add_serving_options", "ready", "until_terminated"]
+__all__ = ["Log", "add_listen_option", "add_serving_options", "ready", "serve_sessions"]
+__all__ += ["until_terminated"]
+
+
+def add_listen_option(parser: argparse.ArgumentParser, *, workers: bool = True) -> None:
+    """Where a server of RPT connections listens, and by how many processes."""
+    parser.add_argument(
+        "--listen",
+        dest="address",
+        required=True,
+        metavar="ADDRESS",
+        help="rpt://ADDR:PORT or rpt+udp://ADDR:PORT; port 0: any",
+    )
+    if workers:
+        parser.add_argument(
+            "--workers",
+            type=int,
+            default=1,
+            metavar="N",
+            help="processes that serve (default: %(default)s)",
+        )
 
 
 def add_serving_options(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +89,43 @@ class Log:
         sys.stderr.flush()
 
 
+async def serve_sessions(
+    arguments: argparse.Namespace,
+    config: Config,
+    use: Callable[[RPTConnection, str], Awaitable[None]],
+) -> None:
+    """Serves `--listen` until SIGTERM, with a line in the log for each session that ended.
+
+    Args:
+        arguments: with those of `add_listen_option`, `add_serving_options`, `add_server_options`.
+        config: of the connections.
+        use: does what a connection is for; is given whose it is, too.
+    """
+    log = Log(arguments.log)
+
+    async def session(connection: RPTConnection) -> None:
+        name = "{}:{}".format(*connection.peer_address)
+        key = fingerprint(connection.peer_key)
+        began = time.monotonic()
+        error: Exception | None = None
+        try:
+            await use(connection, name)
+        except (ConnectionLostError, ProtocolError) as lost:
+            error = lost
+            raise
+        finally:
+            duration = time.monotonic() - began
+            words = f"{name} {key} {duration:.3f} s" + (f": {error}" if error else "")
+            fields = {"peer": name, "key": key, "duration_s": round(duration, 6)}
+            log.write("session", words, {**fields, "error": str(error) if error else None})
+
+    workers = getattr(arguments, "workers", 1)
+    async with listening(arguments, config, session, workers) as server:
+        await until_terminated(asyncio.Event().wait(), server.close, arguments.grace)
+
+
 async def until_terminated(
-    run: Awaitable[None], close: Callable[[float], Awaitable[None]], grace_s: float
+    run: Awaitable[Any], close: Callable[[float], Awaitable[None]], grace_s: float
 ) -> None:
     """Runs a server until it ends by itself, or SIGTERM says so; then closes it.
 

@@ -1,0 +1,68 @@
+"""What can be wrong with a file, as it crosses the wire and as a user reads it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rawproto.rpc import RPCError
+
+__all__ = ["ERRORS", "FileError", "QuotaError", "ReadOnlyError", "VersionError", "as_file_errors"]
+
+_WORDS = {
+    errno.EXDEV: "it leads out of what is served",
+    errno.ELOOP: "too many symbolic links",
+    errno.EDQUOT: "the user's quota is used up",
+}
+
+
+class FileError(RPCError):
+    """A file that cannot be read, written or made; the message is `path: why`.
+
+    Attributes:
+        details: `{"errno": name}` where the kernel gave one.
+    """
+
+    code = "file"
+
+
+class ReadOnlyError(RPCError):
+    """The server takes nothing."""
+
+    code = "read_only"
+
+
+class QuotaError(RPCError):
+    """There is no room left for as much."""
+
+    code = "quota"
+
+
+class VersionError(RPCError):
+    """The other side speaks another version of this protocol."""
+
+    code = "version"
+
+
+ERRORS = (FileError, ReadOnlyError, QuotaError, VersionError)
+"""What either side may answer with."""
+
+
+def file_error(error: OSError, path: str) -> FileError:
+    """The kernel's words on a path."""
+    number = error.errno or 0
+    words = _WORDS.get(number) or (error.strerror or str(error)).lower()
+    return FileError(f"{path or '.'}: {words}", {"errno": errno.errorcode.get(number)})
+
+
+@contextmanager
+def as_file_errors(path: str) -> Iterator[None]:
+    """Turns OSErrors within into `FileError`, about `path` unless they name another."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename if isinstance(error.filename, str | bytes) else None
+        where = os.fsdecode(named) if named and not os.path.isabs(named) else path
+        raise file_error(error, where or path) from None

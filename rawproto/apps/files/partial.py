@@ -1,0 +1,185 @@
+"""A file that is received: built under another name, verified block by block, renamed at last.
+
+::
+
+    .rpt-HASH.part    the file in the making, locked by whoever makes it
+    .rpt-HASH.leaves  the hashes of its blocks that are written and verified, in order
+
+HASH is of the final name, so that whoever is broken off finds them again. The hashes are
+written behind the blocks that they are of, and blocks are brought to the disk first: what the
+one file says of the other is true after a crash, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from contextlib import suppress
+
+from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, block_count, leaf, root_of
+from rawproto.apps.files.entries import PREFIX, Entry
+
+__all__ = ["DamagedError", "Partial"]
+
+# So much may have to be sent again after a crash of the machine; a broken connection costs none.
+_SYNC_BYTES = 64 << 20
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class DamagedError(OSError):
+    """What arrived is not what was sent."""
+
+
+class Partial:
+    """A file in the making.
+
+    Args:
+        root: beneath which.
+        entry: what it is to be; missing directories above it are made.
+        old: go on from the blocks of the file that has the name now, as far as they serve.
+
+    Raises:
+        OSError: it cannot be made; EBUSY: somebody makes it already.
+
+    Attributes:
+        leaves: of the blocks that stand, from the first one on.
+    """
+
+    def __init__(self, root: Root, entry: Entry, *, old: bool = False) -> None:
+        self._entry = entry
+        with root.parent(entry.path, make=True) as (fd, self._name):
+            self._directory = os.dup(fd)
+        digest = hashlib.blake2b(os.fsencode(self._name), digest_size=12).hexdigest()
+        self._part, self._list = f"{PREFIX}{digest}.part", f"{PREFIX}{digest}.leaves"
+        self._fds = [self._directory]
+        try:
+            self._check_target()
+            self._file = self._open(self._part)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError(errno.EBUSY, "somebody is sending it already", entry.path) from None
+            self._journal = self._open(self._list)
+            self.leaves = bytearray(self._stood())
+            if old and not self.leaves:
+                self._take_old()
+        except BaseException:
+            self.close()
+            raise
+        self._unsynced = 0
+
+    def _open(self, name: str) -> int:
+        fd = os.open(name, _FLAGS, 0o600, dir_fd=self._directory)
+        self._fds.append(fd)
+        return fd
+
+    def _check_target(self) -> None:
+        with suppress(FileNotFoundError):
+            mode = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False).st_mode
+            if mode & 0o170000 == 0o040000:
+                raise OSError(errno.EISDIR, "there is a directory of that name", self._entry.path)
+
+    def _stood(self) -> bytes:
+        """The leaves of blocks that are written: whole ones, and no more than the file has."""
+        size = os.fstat(self._file).st_size
+        known = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
+        count = min(len(known) // LEAF_BYTES, size // BLOCK_BYTES, self._entry.size // BLOCK_BYTES)
+        # The last one is looked at again: a disk that was full may have cut it.
+        if (
+            count
+            and leaf(os.pread(self._file, BLOCK_BYTES, (count - 1) * BLOCK_BYTES))
+            != (known[(count - 1) * LEAF_BYTES : count * LEAF_BYTES])
+        ):
+            count = 0
+        return known[: count * LEAF_BYTES]
+
+    def _take_old(self) -> None:
+        """Copies the file that has the name now, and hashes it: what differs is sent."""
+        try:
+            old = os.open(
+                self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._directory
+            )
+        except OSError:
+            return
+        try:
+            status = os.fstat(old)
+            if status.st_mode & 0o170000 != 0o100000:
+                return
+            for index in range(min(status.st_size, self._entry.size) // BLOCK_BYTES):
+                block = os.pread(old, BLOCK_BYTES, index * BLOCK_BYTES)
+                if len(block) < BLOCK_BYTES:
+                    return
+                self.leaves += leaf(block)
+                if block.count(0) < BLOCK_BYTES:
+                    _write(self._file, block, index * BLOCK_BYTES)
+        finally:
+            os.close(old)
+
+    def keep(self, count: int) -> None:
+        """Only the first `count` blocks serve; the rest comes anew. Raises OSError."""
+        del self.leaves[count * LEAF_BYTES :]
+        os.ftruncate(self._file, count * BLOCK_BYTES)
+        os.ftruncate(self._journal, 0)
+        _write(self._journal, bytes(self.leaves), 0)
+
+    def write(self, blocks: list[tuple[bytes, bytes]]) -> None:
+        """Verifies and writes the next blocks, each (leaf, data); data is b"" for zeros.
+
+        Raises:
+            DamagedError: a block is not what its hash says, or there are too many.
+            OSError: the disk is full, or otherwise.
+        """
+        size, begun = self._entry.size, len(self.leaves)
+        for its_leaf, data in blocks:
+            index = len(self.leaves) // LEAF_BYTES
+            room = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
+            if room <= 0 or (data and len(data) != room):
+                raise DamagedError(0, "a block of another size arrived", self._entry.path)
+            if leaf(data or bytes(room)) != its_leaf:
+                raise DamagedError(0, "a damaged block arrived", self._entry.path)
+            if data:
+                _write(self._file, data, index * BLOCK_BYTES)
+                self._unsynced += room
+            self.leaves += its_leaf
+        if self._unsynced >= _SYNC_BYTES:
+            os.fdatasync(self._file)
+            self._unsynced = 0
+        _write(self._journal, bytes(self.leaves[begun:]), begun)
+
+    def finish(self, root_hash: bytes) -> None:
+        """Gives the file its time, its permissions and its name, if it is whole.
+
+        Raises:
+            DamagedError: it is not what its sender says.
+            OSError: otherwise.
+        """
+        entry = self._entry
+        count = len(self.leaves) // LEAF_BYTES
+        if count != block_count(entry.size) or root_of(entry.size, self.leaves) != root_hash:
+            raise DamagedError(0, "what arrived is not what was sent", entry.path)
+        os.ftruncate(self._file, entry.size)
+        os.fchmod(self._file, entry.mode)
+        os.utime(self._file, ns=(entry.mtime_ns, entry.mtime_ns))
+        os.rename(self._part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        os.unlink(self._list, dir_fd=self._directory)
+
+    def discard(self) -> None:
+        """It will not be gone on with."""
+        for name in (self._part, self._list):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._directory)
+
+    def close(self) -> None:
+        """Gives the descriptors back; what stands is found again."""
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def _write(fd: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, at)
+        view, at = view[written:], at + written

@@ -1,0 +1,191 @@
+"""What a file server answers: the methods of docs/files.md, over one root."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.entries import Entry, entry_of, is_inner, scan
+from rawproto.apps.files.faults import FileError, QuotaError, ReadOnlyError, as_file_errors
+from rawproto.apps.files.partial import Partial
+from rawproto.apps.files.source import Source
+from rawproto.apps.files.transfer import receive_file, receive_pack, send_file, send_pack
+from rawproto.rpc import BadRequestError, Call, Method
+
+__all__ = ["VERSION", "FileService"]
+
+VERSION = 1
+_LISTED = 500
+
+
+class FileService:
+    """Serves a directory.
+
+    Args:
+        root: what is served.
+        writable: whether clients may change it.
+        quota_bytes: what all files in it may hold, None for what the disk has.
+        tell: hears of each file that was sent or received: (verb, path, bytes).
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        *,
+        writable: bool = False,
+        quota_bytes: int | None = None,
+        tell: Callable[[str, str, int], None] = lambda verb, path, size: None,
+    ) -> None:
+        self._root = root
+        self._writable = writable
+        self._quota = quota_bytes
+        self._tell = tell
+        self._used = 0
+        if quota_bytes is not None:
+            self._used = sum(each.size for each in scan(root, "", recursive=True))
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """For `RPCPeer`."""
+        return {
+            "hello": self._hello,
+            "list": self._list,
+            "get": self._get,
+            "get_pack": self._get_pack,
+            "put": self._put,
+            "put_pack": self._put_pack,
+            "remove": self._remove,
+        }
+
+    async def _hello(self, params: Any, call: Call) -> Any:
+        return {"version": VERSION, "writable": self._writable}
+
+    async def _list(self, params: Any, call: Call) -> None:
+        path = _path(params)
+        recursive = bool(params.get("recursive"))
+        with as_file_errors(path):
+            found = scan(self._root, path, recursive=recursive)
+            while some := await asyncio.to_thread(_take, found):
+                await call.send([each.to_json() for each in some])
+
+    async def _get(self, params: Any, call: Call) -> None:
+        path = _path(params)
+        with as_file_errors(path):
+            source = Source(self._root.open_file(path), path)
+            try:
+                await call.send(source.entry.to_json())
+                await send_file(call, source, lambda size: None)
+                self._tell("sent", path, source.size)
+            finally:
+                source.close()
+
+    async def _get_pack(self, params: Any, call: Call) -> Any:
+        path = _path(params)
+        names = params.get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise BadRequestError("names were expected")
+        faults: list[FileError] = []
+
+        def entries() -> Any:
+            for name in names:
+                where = f"{path}/{name}".strip("/")
+                try:
+                    with as_file_errors(where):
+                        status = self._root.stat(where)
+                        link = stat.S_ISLNK(status.st_mode)
+                        yield entry_of(name, status, self._root.read_link(where) if link else "")
+                except FileError as fault:
+                    faults.append(fault)
+
+        faults += await send_pack(call, self._root, path, entries(), lambda size: None)
+        self._tell("sent", path, len(names))
+        return [str(fault) for fault in faults]
+
+    def _check_writable(self) -> None:
+        if not self._writable:
+            raise ReadOnlyError("the server takes nothing: it was started without --write")
+
+    def _reserve(self, entry: Entry) -> int:
+        """Makes room for a file: how many bytes it takes more than what it replaces."""
+        if is_inner(entry.path.rpartition("/")[2]):
+            raise FileError(f"{entry.path}: such names are not for clients")
+        more = entry.size
+        with suppress(OSError):
+            more -= entry_of("", self._root.stat(entry.path)).size
+        if self._quota is not None and self._used + more > self._quota:
+            left = max(self._quota - self._used, 0)
+            raise QuotaError(f"{entry.path}: {entry.size} bytes, and the quota has {left} left")
+        self._used += more
+        return more
+
+    async def _put(self, params: Any, call: Call) -> None:
+        self._check_writable()
+        try:
+            entry = Entry.from_json(params.get("entry") if isinstance(params, dict) else None)
+        except ValueError:
+            raise BadRequestError("an entry was expected") from None
+        if entry.kind != "file":
+            raise BadRequestError("put is for files")
+        reserved = self._reserve(entry)
+        done = False
+        try:
+            with as_file_errors(entry.path):
+                partial = await asyncio.to_thread(
+                    Partial, self._root, entry, old=bool(params.get("old"))
+                )
+                try:
+                    await receive_file(call, partial, entry.size, lambda size: None)
+                finally:
+                    partial.close()
+            done = True
+            self._tell("received", entry.path, entry.size)
+        finally:
+            if not done:
+                self._used -= reserved
+
+    async def _put_pack(self, params: Any, call: Call) -> Any:
+        self._check_writable()
+        path = _path(params)
+        count = 0
+
+        def admit(entry: Entry) -> None:
+            nonlocal count
+            self._reserve(entry)
+            count += 1
+
+        faults = await receive_pack(call, self._root, path, admit, lambda size: None)
+        self._tell("received", path, count)
+        return [str(fault) for fault in faults]
+
+    async def _remove(self, params: Any, call: Call) -> int:
+        self._check_writable()
+        path, recursive = _path(params), bool(params.get("recursive"))
+        with as_file_errors(path):
+            count = await asyncio.to_thread(self._root.remove, path, recursive=recursive)
+        if self._quota is not None:
+            self._used = await asyncio.to_thread(
+                lambda: sum(each.size for each in scan(self._root, "", recursive=True))
+            )
+        self._tell("removed", path, count)
+        return count
+
+
+def _path(params: Any) -> str:
+    path = params.get("path") if isinstance(params, dict) else None
+    if not isinstance(path, str) or len(os.fsencode(path)) > 4096:
+        raise BadRequestError("a path was expected")
+    return path.strip("/")
+
+
+def _take(found: Any) -> list[Entry]:
+    some: list[Entry] = []
+    for entry in found:
+        some.append(entry)
+        if len(some) >= _LISTED:
+            break
+    return some

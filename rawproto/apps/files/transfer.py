@@ -1,0 +1,329 @@
+"""Files crossing a call: one large one in blocks, or many small ones in packs.
+
+One file, between whoever sends (S) and receives (R) it::
+
+    R  {"have": count}, leaves as DATA      the blocks that stand already
+    S  {"from": first}                      so many of them are the same
+    S  DATA: leaf (32), block ...           nothing behind the leaf where it is all zeros
+    S  {"root": hex}                        R compares, and gives the file its name
+
+Many files::
+
+    S  {"entries": [...], "leaf": hex}, DATA: what is in the files, one behind the other
+    S  {"directories": [...]}               their times, when all that is in them stands
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, block_count, leaf
+from rawproto.apps.files.entries import PREFIX, Entry
+from rawproto.apps.files.faults import FileError, as_file_errors, file_error
+from rawproto.apps.files.partial import DamagedError, Partial
+from rawproto.apps.files.source import Source
+from rawproto.rpc import MOST_DATA_BYTES, BadRequestError, Call
+
+__all__ = ["PACKED_BYTES", "cut", "receive_file", "receive_pack", "send_directories", "send_file"]
+__all__ += ["send_pack", "set_directories"]
+
+PACKED_BYTES = 1 << 16
+"""Files of up to so many bytes travel in packs."""
+
+_AT_ONCE = 8
+_PACK_BYTES = MOST_DATA_BYTES // 2
+_PACK_ENTRIES = 256
+_NAMES_BYTES = 1 << 16
+
+Tell = Callable[[int], None]
+
+
+def _field(item: Any, name: str, kind: type) -> Any:
+    """A field of a message. Raises BadRequestError."""
+    value = item.get(name) if isinstance(item, dict) else None
+    if type(value) is not kind:
+        raise BadRequestError(f"a message with {name} was expected")
+    return value
+
+
+async def send_file(call: Call, source: Source, tell: Tell) -> None:
+    """S's part of one file.
+
+    Args:
+        call: the call that carries it.
+        source: the file.
+        tell: hears of bytes that stand at the other side, as they are sent or were there.
+    """
+    count = _field(await anext(call, None), "have", int)
+    if not 0 <= count <= block_count(source.size):
+        raise BadRequestError("more blocks than the file has")
+    theirs = b""
+    while len(theirs) < count * LEAF_BYTES:
+        piece = await anext(call, None)
+        if not isinstance(piece, bytes) or not piece:
+            raise BadRequestError("leaves were expected")
+        theirs += piece
+    first = await asyncio.to_thread(source.common, theirs)
+    await call.send({"from": first})
+    tell(min(first * BLOCK_BYTES, source.size))
+    reading = asyncio.ensure_future(asyncio.to_thread(source.blocks, first, _AT_ONCE))
+    try:
+        for index in range(first, block_count(source.size), _AT_ONCE):
+            blocks = await reading
+            reading = asyncio.ensure_future(
+                asyncio.to_thread(source.blocks, index + _AT_ONCE, _AT_ONCE)
+            )
+            for number, (its_leaf, data) in enumerate(blocks, index):
+                await call.send(its_leaf + data)
+                tell(min(BLOCK_BYTES, source.size - number * BLOCK_BYTES))
+    except BaseException:
+        source.keep()
+        raise
+    finally:
+        with suppress(OSError):
+            await reading
+    source.check()
+    await call.send({"root": source.root.hex()})
+
+
+async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> None:
+    """R's part of one file, up to its name.
+
+    Args:
+        call: the call that carries it.
+        partial: where it is built.
+        size: what it will have, in bytes.
+        tell: as in `send_file`.
+    """
+    leaves = bytes(partial.leaves)
+    await call.send({"have": len(leaves) // LEAF_BYTES})
+    for at in range(0, len(leaves), MOST_DATA_BYTES // LEAF_BYTES * LEAF_BYTES):
+        await call.send(leaves[at : at + MOST_DATA_BYTES // LEAF_BYTES * LEAF_BYTES])
+    first = _field(await anext(call, None), "from", int)
+    if not 0 <= first <= len(leaves) // LEAF_BYTES:
+        raise BadRequestError("more blocks than there are")
+    partial.keep(first)
+    tell(min(first * BLOCK_BYTES, size))
+    writing: asyncio.Future[None] | None = None
+    waiting: list[tuple[bytes, bytes]] = []
+    index = first
+    try:
+        while isinstance(item := await anext(call, None), bytes):
+            waiting.append((item[:LEAF_BYTES], item[LEAF_BYTES:]))
+            tell(max(min(BLOCK_BYTES, size - index * BLOCK_BYTES), 0))
+            index += 1
+            if len(waiting) >= _AT_ONCE:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(asyncio.to_thread(partial.write, waiting))
+                waiting = []
+    finally:
+        if writing is not None:
+            await writing
+        # What has come stands, also where the rest does not come any more.
+        await asyncio.to_thread(partial.write, waiting)
+    root = _field(item, "root", str)
+    try:
+        await asyncio.to_thread(partial.finish, bytes.fromhex(root))
+    except DamagedError:
+        partial.discard()
+        raise
+    except ValueError:
+        raise BadRequestError("a hash was expected") from None
+
+
+async def send_pack(
+    call: Call, root: Root, above: str, entries: Iterable[Entry], tell: Tell
+) -> list[FileError]:
+    """S's part of many files, directories and links.
+
+    Args:
+        call: the call that carries them.
+        root: beneath which they are read.
+        above: what stands before their paths there.
+        entries: parents first; directories get their times by `send_directories`, afterwards.
+        tell: hears of bytes sent.
+
+    Returns:
+        What could not be read, and was left out.
+    """
+    faults: list[FileError] = []
+    for batch in cut(entries, _PACK_ENTRIES, _NAMES_BYTES, _PACK_BYTES):
+        await _send_batch(call, root, above, batch, faults, tell)
+    return faults
+
+
+def cut(
+    entries: Iterable[Entry], most: int, name_bytes: int, size: int = 1 << 62
+) -> Iterator[list[Entry]]:
+    """Cuts a row of entries where it gets too many, their names too long or their files too large.
+
+    Args:
+        entries: in order.
+        most: so many in one part.
+        name_bytes: what their names take in JSON.
+        size: what is in the files.
+    """
+    part: list[Entry] = []
+    names = held = 0
+    for entry in entries:
+        name = 100 + 6 * (len(entry.path) + len(entry.target))  # as escaped as can be
+        if part and (len(part) >= most or names + name > name_bytes or held + entry.size > size):
+            yield part
+            part, names, held = [], 0, 0
+        part.append(entry)
+        names, held = names + name, held + entry.size
+    if part:
+        yield part
+
+
+async def send_directories(call: Call, directories: Iterable[Entry]) -> None:
+    """Their permissions and times, once all that is in them stands; those within first."""
+    for some in cut(directories, _PACK_ENTRIES, _NAMES_BYTES):
+        await call.send({"directories": [each.to_json() for each in some]})
+
+
+async def _send_batch(
+    call: Call, root: Root, above: str, batch: list[Entry], faults: list[FileError], tell: Tell
+) -> None:
+    entries, data, failed = await asyncio.to_thread(_read_batch, root, above, batch)
+    faults += failed
+    await call.send({"entries": [each.to_json() for each in entries], "leaf": leaf(data).hex()})
+    await call.send(data)
+    tell(len(data))
+
+
+def _read_batch(
+    root: Root, above: str, batch: list[Entry]
+) -> tuple[list[Entry], bytes, list[FileError]]:
+    entries, pieces, faults = [], [], []
+    for entry in batch:
+        if entry.kind == "file":
+            path = f"{above}/{entry.path}".strip("/")
+            try:
+                fd = root.open_file(path)
+                try:
+                    piece = os.read(fd, PACKED_BYTES + 1)
+                finally:
+                    os.close(fd)
+                if len(piece) > PACKED_BYTES:
+                    raise OSError(0, "it grew while it was sent", path)
+            except OSError as error:
+                faults.append(file_error(error, path))
+                continue
+            entry = replace(entry, size=len(piece))
+            pieces.append(piece)
+        entries.append(entry)
+    return entries, b"".join(pieces), faults
+
+
+async def receive_pack(
+    call: Call, root: Root, above: str, admit: Callable[[Entry], None], tell: Tell
+) -> list[FileError]:
+    """R's part of many files: what could not be made.
+
+    Args:
+        call: the call that carries them.
+        root: beneath which they are made.
+        above: what is put before their paths there.
+        admit: raises a FileError, or another RPCError, about one that is not wanted.
+        tell: hears of bytes received.
+    """
+    faults: list[FileError] = []
+    async for item in call:
+        if isinstance(item, dict) and "directories" in item:
+            entries = _entries(_field(item, "directories", list))
+            await asyncio.to_thread(set_directories, root, above, entries)
+            continue
+        entries = _entries(_field(item, "entries", list))
+        expected = _field(item, "leaf", str)
+        data = await anext(call, None)
+        if not isinstance(data, bytes) or len(data) != sum(
+            each.size for each in entries if each.kind == "file"
+        ):
+            raise BadRequestError("the contents of a pack were expected")
+        if leaf(data).hex() != expected:
+            raise FileError("a damaged pack arrived")
+        faults += await asyncio.to_thread(_write_batch, root, above, entries, data, admit)
+        tell(len(data))
+    return faults
+
+
+def _entries(told: list[Any]) -> list[Entry]:
+    try:
+        return [Entry.from_json(each) for each in told]
+    except ValueError:
+        raise BadRequestError("entries were expected") from None
+
+
+def _write_batch(
+    root: Root, above: str, entries: list[Entry], data: bytes, admit: Callable[[Entry], None]
+) -> list[FileError]:
+    faults, at = [], 0
+    for entry in entries:
+        content = b""
+        if entry.kind == "file":
+            content, at = data[at : at + entry.size], at + entry.size
+        path = f"{above}/{entry.path}".strip("/")
+        try:
+            admit(replace(entry, path=path))
+            with as_file_errors(path):
+                _make(root, path, entry, content)
+        except FileError as fault:
+            faults.append(fault)
+    return faults
+
+
+def _make(root: Root, path: str, entry: Entry, content: bytes) -> None:
+    if entry.kind == "directory":
+        root.make_directories(path)
+        return
+    if entry.kind not in ("file", "link"):
+        raise OSError(0, "neither file nor directory nor link", path)
+    with root.parent(path, make=True) as (directory, name):
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+                raise OSError(0, "there is a directory of that name", path)
+        inner = PREFIX + os.urandom(12).hex()
+        try:
+            if entry.kind == "link":
+                os.symlink(entry.target, inner, dir_fd=directory)
+                times = (entry.mtime_ns, entry.mtime_ns)
+                os.utime(inner, ns=times, dir_fd=directory, follow_symlinks=False)
+            else:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                fd = os.open(inner, flags, 0o600, dir_fd=directory)
+                try:
+                    if os.write(fd, content) != len(content):
+                        raise OSError(28, os.strerror(28), path)
+                    os.fchmod(fd, entry.mode)
+                    os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+                finally:
+                    os.close(fd)
+            os.rename(inner, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(inner, dir_fd=directory)
+            raise
+
+
+def set_directories(root: Root, above: str, entries: Iterable[Entry]) -> None:
+    """Gives directories their permissions and times, those within first."""
+    for entry in entries:
+        path = f"{above}/{entry.path}".strip("/")
+        with suppress(OSError):  # what could not be made was told
+            if not path or entry.kind != "directory":
+                continue
+            fd = root.open_directory(path)
+            try:
+                os.fchmod(fd, entry.mode)
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            finally:
+                os.close(fd)

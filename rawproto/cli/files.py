@@ -1,0 +1,331 @@
+"""Serve files over RPT; list, fetch, send, keep in step and remove them.
+
+examples:
+  rawproto files serve /srv/pub --listen rpt://0.0.0.0:4000            others may read
+  rawproto files serve . --listen rpt://[::]:4000 --write --authorized keys
+  rawproto files ls -l rpt://10.0.0.2:4000/dir
+  rawproto files get rpt://10.0.0.2:4000/dir/big.iso                   into this directory
+  rawproto files put *.log rpt://10.0.0.2:4000/logs/
+  rawproto files sync ./site rpt://10.0.0.2:4000/site --delete         only what differs
+  rawproto files rm -r rpt://10.0.0.2:4000/logs/old
+
+What was broken off goes on where it was. A file has its name only once it is whole.
+
+exit status: 0 all done, 1 something could not be, or no connection, 2 usage, 130 Ctrl-C
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import NamedTuple
+
+from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.client import FileClient, Progress, local
+from rawproto.apps.files.faults import ERRORS, FileError
+from rawproto.apps.files.service import FileService
+from rawproto.cli.files_text import Meter, listed, listed_json, summary, summary_json
+from rawproto.cli.perf import size_of
+from rawproto.cli.rpt_dial import dial
+from rawproto.cli.rpt_options import add_client_options, add_server_options
+from rawproto.cli.serving import add_listen_option, add_serving_options, serve_sessions
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.errors import ConnectionLostError, UsageError
+from rawproto.identity.keys import state_directory
+from rawproto.rpc import RPCError, RPCPeer
+from rawproto.transport.config import Config
+
+__all__ = ["add_arguments", "run"]
+
+_KEEP_ALIVE_NS = 10_000_000_000
+_REMOTE = re.compile(
+    r"((?:rpt(?:\+udp)?://)(?:\[[^\]]+\]|[^/:\[\]]*):\d{1,5})(?:/(.*))?", re.DOTALL
+)
+
+
+class Remote(NamedTuple):
+    """A place on a server: where it is, the path there, and whether it must be a directory."""
+
+    address: str
+    path: str
+    inside: bool
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `files`."""
+    verbs = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    server = verbs.add_parser("serve", help="let others have a directory's files")
+    server.add_argument("root", help="the directory; nothing outside of it can be reached")
+    add_listen_option(server)
+    server.add_argument("--write", action="store_true", help="let them change it, too")
+    server.add_argument(
+        "--quota", type=size_of, metavar="SIZE", help="what all files in it may hold, such as 10G"
+    )
+    add_serving_options(server)
+    add_server_options(server)
+
+    lister = verbs.add_parser("ls", help="what is there")
+    lister.add_argument("place", metavar="ADDRESS/PATH")
+    lister.add_argument("-l", dest="long", action="store_true", help="with size, time, permissions")
+    lister.add_argument("-R", "--recursive", action="store_true", help="and what is in directories")
+    getter = verbs.add_parser("get", help="fetch files and directories")
+    getter.add_argument("places", nargs="+", metavar="ADDRESS/PATH", help="and where to, at last")
+    putter = verbs.add_parser("put", help="send files and directories")
+    putter.add_argument("places", nargs="+", metavar="PATH", help="and ADDRESS/PATH, at last")
+    syncer = verbs.add_parser("sync", help="send only what differs, one of the two being remote")
+    syncer.add_argument("source", metavar="FROM")
+    syncer.add_argument("target", metavar="TO")
+    syncer.add_argument("--delete", action="store_true", help="remove in TO what is not in FROM")
+    remover = verbs.add_parser("rm", help="remove files")
+    remover.add_argument("place", metavar="ADDRESS/PATH")
+    remover.add_argument("-r", "--recursive", action="store_true", help="directories, too")
+    for each in (getter, putter, syncer):
+        each.add_argument(
+            "--at-once",
+            type=int,
+            default=4,
+            metavar="N",
+            help="large files in flight (default: %(default)s)",
+        )
+        each.add_argument(
+            "--tries",
+            type=int,
+            default=5,
+            metavar="N",
+            help="connections made before giving up (default: %(default)s)",
+        )
+        each.add_argument("-q", "--quiet", action="store_true", help="only say what goes wrong")
+    for each in (lister, getter, putter, syncer, remover):
+        each.add_argument("--json", action="store_true", help="print JSON Lines")
+        each.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
+        each.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
+        add_client_options(each)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does what is asked for."""
+    if arguments.what == "serve":
+        asyncio.run(_serve(arguments))
+        return 0
+    for name in ("at_once", "tries"):
+        if not 1 <= getattr(arguments, name, 1) <= 100:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 to 100")
+    return {"ls": _ls, "rm": _rm, "get": _get, "put": _put, "sync": _sync}[arguments.what](
+        arguments
+    )
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    root = Root(arguments.root)
+    service = FileService(root, writable=arguments.write, quota_bytes=arguments.quota)
+
+    async def use(connection: RPTConnection, name: str) -> None:
+        peer = RPCPeer(connection, service.methods, errors=ERRORS)
+        try:
+            await connection.wait_closed()
+        finally:
+            await peer.close()
+        if connection.error is not None:
+            raise connection.error
+
+    try:
+        await serve_sessions(arguments, _config(arguments), use)
+    finally:
+        root.close()
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    return Config(congestion=arguments.congestion, keep_alive_ns=_KEEP_ALIVE_NS)
+
+
+def _remote(text: str) -> Remote | None:
+    """A place on a server, None for one here."""
+    found = _REMOTE.fullmatch(text)
+    if found is None:
+        return None
+    path = found[2] or ""
+    return Remote(found[1], path.strip("/"), path.endswith("/") or not path)
+
+
+def _there(text: str) -> Remote:
+    remote = _remote(text)
+    if remote is None:
+        raise UsageError(f"{text}: not ADDRESS/PATH, such as rpt://10.0.0.2:4000/dir")
+    return remote
+
+
+def _with(
+    arguments: argparse.Namespace,
+    address: str,
+    work: Callable[[FileClient], Awaitable[None]],
+    again: Callable[[ConnectionLostError], bool] = lambda error: False,
+) -> int:
+    """Connects to a server and works with it: the exit code."""
+    arguments.address = address
+    wrong: list[RPCError] = []
+
+    async def use(connection: RPTConnection) -> None:
+        client = FileClient(
+            connection,
+            memory=state_directory() / "sending",
+            at_once=getattr(arguments, "at_once", 1),
+        )
+        try:
+            async with client:
+                await work(client)
+        except RPCError as error:
+            if arguments.debug:
+                raise
+            wrong.append(error)
+
+    code = dial("files", arguments, _config(arguments), use, again)
+    for error in wrong:
+        sys.stderr.write(f"rawproto files: {error}\n")
+    return 1 if wrong else code
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    place = _there(arguments.place)
+
+    async def work(client: FileClient) -> None:
+        async for entry in client.entries(place.path, recursive=arguments.recursive):
+            if entry.kind == "directory" and not entry.path:
+                continue
+            write = listed_json if arguments.json else listed
+            sys.stdout.write(write(entry, place.path, long=arguments.long))
+
+    return _with(arguments, place.address, work)
+
+
+def _rm(arguments: argparse.Namespace) -> int:
+    place = _there(arguments.place)
+    if not place.path:
+        raise UsageError(f"{arguments.place}: name what is to be removed")
+
+    async def work(client: FileClient) -> None:
+        count = await client.remove(place.path, recursive=arguments.recursive)
+        if arguments.json:
+            sys.stdout.write(summary_json(Progress(removed=count), 0.0))
+
+    return _with(arguments, place.address, work)
+
+
+def _transfer(
+    arguments: argparse.Namespace,
+    address: str,
+    work: Callable[[FileClient, Progress, bool], Awaitable[None]],
+) -> int:
+    """Runs a transfer, again and again where the connection is lost, and tells how it went.
+
+    Args:
+        arguments: those of the verb.
+        address: of the server.
+        work: does it; at further tries it is to leave out what stands already.
+    """
+    began = time.monotonic()
+    progress = Progress()
+    tries = 0
+
+    async def once(client: FileClient) -> None:
+        nonlocal progress
+        progress = Progress()
+        with Meter(progress, wanted=not (arguments.quiet or arguments.json)):
+            await work(client, progress, tries > 0)
+
+    def again(error: ConnectionLostError) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries >= arguments.tries:
+            return False
+        sys.stderr.write(f"rawproto files: {error}; trying again\n")
+        time.sleep(min(2 ** (tries - 1), 10))
+        return True
+
+    code = _with(arguments, address, once, again)
+    for fault in progress.faults:
+        sys.stderr.write(f"rawproto files: {fault}\n")
+    elapsed = time.monotonic() - began
+    if arguments.json:
+        sys.stdout.write(summary_json(progress, elapsed))
+    elif not arguments.quiet and code == 0:
+        sys.stdout.write(summary(progress, elapsed))
+    return code or bool(progress.faults)
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    target = arguments.places.pop() if _remote(arguments.places[-1]) is None else "."
+    if not arguments.places:
+        raise UsageError(f"{target}: not ADDRESS/PATH, such as rpt://10.0.0.2:4000/dir")
+    places = [_there(place) for place in arguments.places]
+    if len({place.address for place in places}) > 1:
+        raise UsageError("get: all from one server")
+    if target.endswith("/"):
+        os.makedirs(target, exist_ok=True)
+    inside = os.path.isdir(target)
+    if len(places) > 1 and not inside:
+        raise UsageError(f"{target}: no directory, and several things to put there")
+
+    async def work(client: FileClient, progress: Progress, again: bool) -> None:
+        for place in places:
+            name = place.path.rpartition("/")[2]
+            root, here = local(os.path.join(target, name) if inside else target)
+            with closing(root):
+                await client.get(place.path, root, here, progress, sync=again)
+
+    return _transfer(arguments, places[0].address, work)
+
+
+def _put(arguments: argparse.Namespace) -> int:
+    if len(arguments.places) < 2:
+        raise UsageError("put: what to send, and ADDRESS/PATH where to")
+    place = _there(arguments.places.pop())
+    for path in arguments.places:
+        if not os.path.lexists(path):
+            raise UsageError(f"{path}: no such file or directory")
+
+    async def work(client: FileClient, progress: Progress, again: bool) -> None:
+        inside = place.inside or len(arguments.places) > 1 or await _is_directory(client, place)
+        for path in arguments.places:
+            root, name = local(path)
+            there = f"{place.path}/{name}".strip("/") if inside else place.path
+            with closing(root):
+                await client.put(root, name, there, progress, sync=again)
+
+    return _transfer(arguments, place.address, work)
+
+
+async def _is_directory(client: FileClient, place: Remote) -> bool:
+    try:
+        async for entry in client.entries(place.path):
+            return entry.kind == "directory"
+    except FileError:
+        pass
+    return False
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    source, target = _remote(arguments.source), _remote(arguments.target)
+    if (source is None) == (target is None):
+        raise UsageError("sync: one of FROM and TO is ADDRESS/PATH, and the other is here")
+    here = arguments.target if source is not None else arguments.source
+    if source is None and not os.path.lexists(here):
+        raise UsageError(f"{here}: no such file or directory")
+
+    async def work(client: FileClient, progress: Progress, again: bool) -> None:
+        root, name = local(here)
+        options = {"sync": True, "delete": arguments.delete}
+        with closing(root):
+            if source is not None:
+                await client.get(source.path, root, name, progress, **options)
+            elif target is not None:
+                await client.put(root, name, target.path, progress, **options)
+
+    remote = source or target
+    assert remote is not None
+    return _transfer(arguments, remote.address, work)
