@@ -39,7 +39,8 @@ def test_frame_says_what_it_is(frame: frames.Frame, words: str) -> None:
 
 
 def test_every_type_has_words_of_its_own() -> None:
-    assert {type(frame) for frame, _ in WORDS} == set(frames.Frame.__subclasses__())
+    types = {one for one in vars(frames).values() if getattr(one, "frame_type", -1) >= 0}
+    assert {type(frame) for frame, _ in WORDS} == types
 
 
 def test_ack_of_many_ranges_shows_the_latest() -> None:
