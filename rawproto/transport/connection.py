@@ -297,7 +297,8 @@ class Connection:
     def on_close(self, frame: CloseFrame, now_ns: int) -> None:
         """The peer ends the connection."""
         error = error_of(frame)
-        if error is None and not self.streams.all_acked:
+        # Who ends his side as the peer goes may have lost that end, which nobody waits for.
+        if error is None and not self.streams.bytes_acked:
             error = ConnectionLostError("the peer closed before it had all that was sent")
         # One CLOSE in return lets the peer forget us at once.
         self._say_farewell(CloseCode.NONE, "", now_ns)

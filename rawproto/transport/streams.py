@@ -11,7 +11,7 @@ account of the whole connection, `Stream` that of each one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 from rawproto.errors import LocalProtocolError, RemoteProtocolError
 from rawproto.transport.config import Config
@@ -563,12 +563,18 @@ class Streams:
             frame = MaxStreamsFrame(direction, self._peer_may[direction])
             self._control.put(("max_streams", direction), frame)
 
+    def _sendings(self) -> Iterator[SendBuffer]:
+        """What is to be sent, on all streams."""
+        for stream in self._streams.values():
+            if stream.sending is not None and stream.reset_code is None:
+                yield stream.sending
+
     @property
     def all_acked(self) -> bool:
-        """Whether everything that was to be sent arrived."""
-        return not any(
-            stream.sending is not None
-            and stream.reset_code is None
-            and (stream.sending.unacked or (stream.sending.ended and not stream.sending.done))
-            for stream in self._streams.values()
-        )
+        """Whether everything that was to be sent arrived, the ends of streams too."""
+        return not any(each.unacked or (each.ended and not each.done) for each in self._sendings())
+
+    @property
+    def bytes_acked(self) -> bool:
+        """Whether every byte that was to be sent arrived."""
+        return not any(each.unacked for each in self._sendings())

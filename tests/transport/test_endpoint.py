@@ -496,6 +496,23 @@ def test_close_with_nothing_left_to_send_is_a_clean_end_whatever_comes_first() -
     assert pair.error_of(connection) is None
 
 
+@pytest.mark.parametrize("words", [b"", b"not heard any more"])
+def test_close_of_the_peer_is_an_error_only_to_who_has_bytes_left(words: bytes) -> None:
+    pair = Pair()
+    connection = pair.connect()
+    pair.run(0.1)
+    (accepted,) = pair.accepted
+    accepted.close(pair.now_ns)
+    pair.server.touch(accepted)
+    pair.change = lambda from_client, data: None if from_client else data
+    connection.write(0, words)
+    connection.finish(0)
+    pair.client.touch(connection)
+    pair.run(1)
+    error = pair.error_of(connection)
+    assert isinstance(error, ConnectionLostError) if words else error is None
+
+
 def test_close_that_nobody_hears_tells_that_data_may_be_lost() -> None:
     pair = Pair()
     connection = pair.connect()
