@@ -29,7 +29,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rawproto.drivers.rpt_connection import RPTStream
-from rawproto.errors import LinkError, ProtocolError, UsageError
+from rawproto.errors import ConnectionLostError, LinkError, ProtocolError, UsageError
 
 __all__ = ["RESET_CODE", "RPTTransport"]
 
@@ -93,6 +93,7 @@ class RPTTransport(_FlowControlMixin):
         self._eof_received = False
         self._closing = False
         self._lost = False
+        self._patience: asyncio.TimerHandle | None = None
         self.set_protocol(protocol)
 
     def begin(self) -> None:
@@ -285,13 +286,23 @@ class RPTTransport(_FlowControlMixin):
     def close(self) -> None:
         """Stops reading, sends what waits and the end of it, then closes.
 
-        With a connection of its own it waits for `linger_ns` of the connection's config at
-        most until the peer has everything; what it has not then is `connection_lost`'s error.
+        A peer that takes nothing for `linger_ns` of the connection's config, or with a
+        connection of its own has not got the rest by then, makes an error of `connection_lost`.
         """
         if not self._closing:
             self._closing = True
             if not self._unsent or self._connection.closed:
                 self._end()
+            else:
+                self._lose_patience(-1)
+
+    def _lose_patience(self, left: int) -> None:
+        """Gives up if no more is sent than when `left` bytes were left."""
+        if self._unsent_bytes == left:
+            self._force_close(ConnectionLostError("closed before the peer took all that was sent"))
+        elif self._unsent and not self._lost:
+            delay_s = self._machine.config.linger_ns / 1e9
+            self._patience = self._loop.call_later(delay_s, self._lose_patience, self._unsent_bytes)
 
     def abort(self) -> None:
         """Closes at once; what waits is dropped, and the peer told that something is missing."""
@@ -388,6 +399,8 @@ class RPTTransport(_FlowControlMixin):
         if not self._lost:
             self._lost = self._closing = True
             self._drop_unsent()
+            if self._patience is not None:
+                self._patience.cancel()
             self._stream.bell.watcher = None
             self._loop.call_soon(self._tell, "connection_lost", error)
 
