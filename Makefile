@@ -75,8 +75,8 @@ fuzz: $(FUZZ)  ## the readers of hostile bytes against a fuzzer; SECONDS=10 each
 		$(PY) -m tests.fuzz.run $$target $(or $(SECONDS),10) || exit 1; \
 	done
 
-soak: $(DEV)  ## every simulated scenario with many seeds: SEEDS=1000 of each
-	@SEEDS=$(or $(SEEDS),1000) $(PYTEST) -n $(CORES) --timeout 3600 tests/sim
+soak: $(DEV)  ## every simulated scenario, SEEDS=1000 of each; WRITE=1 puts the table into docs/
+	@$(PY) -m tests.sim.soak --seeds $(or $(SEEDS),1000) --jobs $(CORES) $(if $(WRITE),--write)
 
 bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
 	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay

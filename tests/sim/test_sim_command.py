@@ -63,7 +63,7 @@ def test_json_adds_up(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
 
 
 def test_flow_that_cannot_end_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sim", "--loss", "100%"]) == 1
+    assert main(["sim", "--loss", "100%", "--limit", "60"]) == 1
     assert "flow 4000: " in capsys.readouterr().out
 
 
