@@ -19,7 +19,7 @@ from rawproto.drivers.rpt_transport_api import (
 )
 from rawproto.transport.config import Config
 
-__all__ = ["BufferedRecorder", "Joined", "Recorder", "joined", "run"]
+__all__ = ["ADDRESS", "BufferedRecorder", "Joined", "Recorder", "joined", "run"]
 
 ADDRESS = "rpt+udp://127.0.0.1:0"
 _BUFFER_BYTES = 5000
