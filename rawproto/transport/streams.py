@@ -223,8 +223,8 @@ class Streams:
             raise LocalProtocolError(CloseCode.STREAM_STATE, f"stream {stream_id} takes no data")
         return stream, stream.sending
 
-    def write(self, stream_id: int, data: bytes | memoryview, high_water: int) -> int:
-        """Takes in data to send: how many bytes of it, 0 if the stream is full.
+    def room(self, stream_id: int, high_water: int) -> int:
+        """How many bytes `write` would take now; where that is none, `StreamWritable` follows.
 
         Raises:
             LocalProtocolError: the stream does not send, or no more.
@@ -235,9 +235,26 @@ class Streams:
         # What came behind a hole is kept until the hole is filled, and must not stop the flow.
         most = self._config.max_window_bytes
         room = min(high_water - sending.unsent, most - sending.unacked)
-        if room < len(data):
+        if room <= 0:
             stream.full = True
-            data = data[: max(room, 0)]
+        return max(room, 0)
+
+    def write(self, stream_id: int, data: bytes | memoryview, high_water: int | None) -> int:
+        """Takes in data to send: how many bytes of it, 0 if the stream is full.
+
+        Args:
+            stream_id: of the stream.
+            data: what is to be sent.
+            high_water: so many bytes wait at most; None takes all of `data`, whatever waits.
+
+        Raises:
+            LocalProtocolError: the stream does not send, or no more.
+        """
+        room = self.room(stream_id, len(data) if high_water is None else high_water)
+        stream, sending = self._sending(stream_id)
+        if high_water is not None and room < len(data):
+            stream.full = True
+            data = data[:room]
         if data:
             sending.write(data)
             self._wake(stream)

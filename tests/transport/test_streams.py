@@ -238,6 +238,19 @@ def test_full_stream_takes_no_more_and_tells_when_it_does() -> None:
     assert side.streams.write(0, bytes(300), 200) == 200
 
 
+def test_room_is_what_a_write_would_take_and_a_message_is_taken_whole_above_it() -> None:
+    side = Side()
+    assert side.streams.room(0, 200) == 200
+    assert side.streams.write(0, bytes(150), 200) == 150
+    assert side.streams.room(0, 200) == 50
+    assert side.streams.write(0, bytes(600), None) == 600
+    assert side.streams.room(0, 200) == 0
+    stream, start, _, end = side.streams.take(10_000)
+    side.events.clear()
+    side.streams.on_acked(stream, start, end, 100)
+    assert side.events == [StreamWritable(0)]
+
+
 def test_hole_stops_nobody_from_writing_until_the_largest_window_is_full_behind_it() -> None:
     side = Side(window=125)  # eight times that at most
     side.streams.on_max_data(HIGH)
