@@ -245,6 +245,9 @@ class Server:
             await connection.close()
         except (RawprotoError, ConnectionError):
             connection.abort()  # it is over; what ended it is in `error`
+        except asyncio.CancelledError:
+            connection.abort()  # nobody else would end it
+            raise
         except Exception as error:
             connection.abort(CloseCode.INTERNAL, "the listener failed")
             words = f"the handler of {connection.peer_address} failed"
