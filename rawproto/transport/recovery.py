@@ -50,6 +50,7 @@ class Recovery:
         pto_count: probe time-outs since something was acknowledged.
         loss_ns: when a packet will count as lost, None for never.
         last_eliciting_ns: when the last packet that wants an ACK was sent.
+        asked_ns: since when something is in flight, if there is.
         lost_packets: how many were lost so far.
         spurious_packets: how many of those came after all.
         skipped: the packet numbers that were last left out on purpose.
@@ -69,6 +70,7 @@ class Recovery:
         self.pto_count = 0
         self.loss_ns: int | None = None
         self.last_eliciting_ns = 0
+        self.asked_ns = 0
         self.lost_packets = 0
         self.spurious_packets = 0
         self.skipped: list[int] = []
@@ -84,7 +86,7 @@ class Recovery:
         """What the packets that are sent now have in common."""
         app_limited = app_limited or self.app_limited_until >= self.delivered
         if not self.in_flight:
-            self._delivered_ns = self._first_sent_ns = now_ns
+            self._delivered_ns = self._first_sent_ns = self.asked_ns = now_ns
             if app_limited:
                 self.controller.on_restart(now_ns)
         return Burst(
@@ -236,7 +238,10 @@ class Recovery:
         self.lost_packets += len(lost)
         if self.tracer is not None:
             for number, packet in lost:
-                self.tracer.packet_lost(now_ns, number, packet[1])
+                overtaken = number <= self.largest_acked - PACKET_THRESHOLD
+                self.tracer.packet_lost(
+                    now_ns, number, packet[1], overtaken=overtaken, probe=_is_probe(packet)
+                )
         counted = [packet for _, packet in lost if packet[1] and not _is_probe(packet)]
         if not counted:
             return
@@ -287,7 +292,14 @@ class Recovery:
 
     def on_loss_timeout(self, now_ns: int) -> list[Sent]:
         """The time of `loss_ns` has come: the packets that are lost now."""
-        return self._find_lost(now_ns)
+        lost = self._find_lost(now_ns)
+        self.tell(now_ns)
+        return lost
+
+    def tell(self, now_ns: int) -> None:
+        """Whoever traces sees what has become of RTT, window and what is in flight."""
+        if self.tracer is not None:
+            self.tracer.metrics_updated(now_ns, self)
 
     def pto_ns(self) -> int | None:
         """When to send a probe because no ACK came; None with nothing in flight."""

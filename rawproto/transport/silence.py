@@ -68,6 +68,4 @@ class Silence:
 
     def _dead_ns(self) -> int:
         """When the path counts as dead: silence counts from when there was something to answer."""
-        oldest = self._sender.recovery.oldest()
-        asked_ns = oldest[0].sent_ns if oldest else 0
-        return max(self.heard_ns, asked_ns) + self._config.dead_path_ns
+        return max(self.heard_ns, self._sender.recovery.asked_ns) + self._config.dead_path_ns
