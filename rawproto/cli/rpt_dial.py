@@ -7,6 +7,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 
+from rawproto.capture import Writer
 from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of, trace
 from rawproto.drivers.rpt import connect
 from rawproto.drivers.rpt_connection import RPTConnection
@@ -21,7 +22,7 @@ from rawproto.errors import (
 from rawproto.identity.keys import fingerprint
 from rawproto.transport.config import Config
 
-__all__ = ["dial"]
+__all__ = ["FAILURES", "complain", "connect_once", "dial"]
 
 _LOUD = """rawproto {verb}: THE KEY OF {address} HAS CHANGED: it shows {key} now.
 Somebody may be in between. If the change is known to be right: rawproto keys forget {address}
@@ -60,17 +61,24 @@ def dial(
             except ConnectionLostError as error:
                 if not again(error):
                     raise
-    except PeerMismatchError as error:
+    except FAILURES as error:
         if arguments.debug:
             raise
+        complain(verb, trust.name, error)
+        return 1
+
+
+FAILURES = (ConnectionLostError, HandshakeError, ProtocolError, RefusedError)
+"""What a connection ends with when it is neither our fault nor a local error."""
+
+
+def complain(verb: str, address: str, error: Exception) -> None:
+    """Says what is wrong with a connection, loudly where the peer's key has changed."""
+    if isinstance(error, PeerMismatchError):
         key = fingerprint(error.public_key)
-        sys.stderr.write(_LOUD.format(verb=verb, address=trust.name, key=key))
-        return 1
-    except (ConnectionLostError, HandshakeError, ProtocolError, RefusedError) as error:
-        if arguments.debug:
-            raise
-        sys.stderr.write(f"rawproto {verb}: {arguments.address}: {error}\n")
-        return 1
+        sys.stderr.write(_LOUD.format(verb=verb, address=address, key=key))
+    else:
+        sys.stderr.write(f"rawproto {verb}: {address}: {error}\n")
 
 
 async def _connect(
@@ -80,17 +88,39 @@ async def _connect(
     use: Callable[[RPTConnection], Awaitable[None]],
 ) -> None:
     with capture_of(arguments) as capture:
-        attempt = connect(
-            arguments.address,
-            static=private_key(arguments),
-            peer_key=trust.peer_key,
-            trust=trust.judge,
-            psk=psk_of(arguments),
-            config=config,
-            family=arguments.family,
-            capture=capture,
-        )
-        async with attempt as connection:
-            log_secrets(arguments, connection, capture)
-            trace(arguments, connection)
-            await use(connection)
+        await connect_once(arguments, config, trust, capture, use)
+
+
+async def connect_once(
+    arguments: argparse.Namespace,
+    config: Config,
+    trust: Trust,
+    capture: Writer | None,
+    use: Callable[[RPTConnection], Awaitable[None]],
+) -> None:
+    """One connection to `arguments.address`, from beginning to end.
+
+    Args:
+        arguments: with those of `add_client_options`.
+        config: of the connection.
+        trust: whose key is taken for whose.
+        capture: where its packets are written, None for nowhere.
+        use: does what it is for.
+
+    Raises:
+        One of `FAILURES`.
+    """
+    attempt = connect(
+        arguments.address,
+        static=private_key(arguments),
+        peer_key=trust.peer_key,
+        trust=trust.judge,
+        psk=psk_of(arguments),
+        config=config,
+        family=arguments.family,
+        capture=capture,
+    )
+    async with attempt as connection:
+        log_secrets(arguments, connection, capture)
+        trace(arguments, connection)
+        await use(connection)

@@ -1,0 +1,7 @@
+"""Chat: rooms that outlive their connections; docs/chat.md.
+
+::
+
+    client --- RPC ---> service --> hub --> members' calls, an event an item
+                                     `----> store: events in order, names and whose they are
+"""

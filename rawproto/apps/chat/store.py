@@ -1,0 +1,176 @@
+"""What a chat server remembers: events in one order, and whose a name is (SQLite).
+
+Every event has a sequence number, counted over all rooms. Who comes back says the last one it
+has seen, and misses nothing; who says something gives it an ID of its own choice, and saying it
+again with the same ID says it once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import unicodedata
+from dataclasses import dataclass, replace
+
+from rawproto.errors import UsageError
+
+__all__ = ["Event", "Store", "folded"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL, room TEXT NOT NULL, nick TEXT NOT NULL, key BLOB NOT NULL,
+    to_nick TEXT NOT NULL, to_key BLOB NOT NULL,
+    text TEXT NOT NULL, time_ns INTEGER NOT NULL, id TEXT
+);
+CREATE UNIQUE INDEX IF NOT EXISTS said ON events (key, id);
+CREATE INDEX IF NOT EXISTS in_room ON events (room, sequence);
+CREATE TABLE IF NOT EXISTS names (folded TEXT PRIMARY KEY, nick TEXT NOT NULL, key BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS of_key ON names (key);
+"""
+_VERSION = 1
+_MOST_IN_MEMORY = 500
+_MOST_NAMES = 16
+_COLUMNS = "sequence, kind, room, nick, key, to_nick, to_key, text, time_ns"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened.
+
+    Attributes:
+        sequence: its number, 0 for one that is not kept.
+        kind: `"message"`, `"private"`, `"join"` or `"leave"`.
+        room: where; of a private message, where its sender was.
+        nick: who.
+        key: the public key of whoever it is.
+        to_nick: for whom a private message is, else "".
+        to_key: likewise, b"".
+        text: what was said.
+        time_ns: when, by the server's clock.
+    """
+
+    sequence: int
+    kind: str
+    room: str
+    nick: str
+    key: bytes
+    to_nick: str
+    to_key: bytes
+    text: str
+    time_ns: int
+
+
+def folded(name: str) -> str:
+    """What two names have in common that people would take for one another."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+class Store:
+    """A file of events.
+
+    Args:
+        path: of the file, made where it is missing; None keeps in memory what was last.
+
+    Raises:
+        UsageError: it cannot be opened, or is something else.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._most = 0 if path else _MOST_IN_MEMORY
+        try:
+            self._base = sqlite3.connect(path or ":memory:", isolation_level=None)
+            self._base.execute("PRAGMA journal_mode=WAL")
+            self._base.execute("PRAGMA synchronous=NORMAL")
+            (version,) = self._base.execute("PRAGMA user_version").fetchone()
+            if version not in (0, _VERSION):
+                raise UsageError(f"{path}: a history of version {version}, and we know {_VERSION}")
+            self._base.executescript(_SCHEMA)
+            self._base.execute(f"PRAGMA user_version={_VERSION}")
+        except sqlite3.Error as error:
+            raise UsageError(f"{path}: no chat history: {error}") from None
+
+    def add(self, event: Event, message_id: str | None) -> tuple[Event, bool]:
+        """Keeps an event, and gives it its number; one that is known by its ID is given back.
+
+        Args:
+            event: what happened; its number counts for nothing.
+            message_id: chosen by who said it, None for none.
+
+        Returns:
+            The event as it is kept, and whether it is new.
+
+        Raises:
+            sqlite3.Error: the disk is full, or otherwise.
+        """
+        try:
+            added = self._base.execute(
+                "INSERT INTO events (kind, room, nick, key, to_nick, to_key, text, time_ns, id)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    event.kind, event.room, event.nick, event.key, event.to_nick, event.to_key,
+                    event.text, event.time_ns, message_id,
+                ),
+            )  # fmt: skip
+        except sqlite3.IntegrityError:
+            found = self._base.execute(
+                f"SELECT {_COLUMNS} FROM events WHERE key = ? AND id = ?", (event.key, message_id)
+            )
+            return Event(*found.fetchone()), False
+        sequence = added.lastrowid or 0
+        if self._most and not sequence % self._most:
+            self._base.execute("DELETE FROM events WHERE sequence <= ?", (sequence - self._most,))
+        return replace(event, sequence=sequence), True
+
+    def since(self, room: str, key: bytes, sequence: int, most: int) -> list[Event]:
+        """What happened in a room after an event, and what was told to a key in private.
+
+        Args:
+            room: which.
+            key: whose private messages, sent or received.
+            sequence: the last event that is known.
+            most: so many at once; ask again from the last of them.
+        """
+        return [
+            Event(*row)
+            for row in self._base.execute(
+                f"SELECT {_COLUMNS} FROM events WHERE sequence > ? AND"
+                " (kind != 'private' AND room = ? OR kind = 'private' AND (key = ? OR to_key = ?))"
+                " ORDER BY sequence LIMIT ?",
+                (sequence, room, key, key, most),
+            )
+        ]
+
+    def before(self, room: str, most: int) -> int:
+        """The number behind which a room's last messages are, so many of them."""
+        found = self._base.execute(
+            "SELECT sequence FROM events WHERE room = ? AND kind = 'message'"
+            " ORDER BY sequence DESC LIMIT 1 OFFSET ?",
+            (room, most),
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+    @property
+    def last(self) -> int:
+        """The last number that was given."""
+        (found,) = self._base.execute("SELECT MAX(sequence) FROM events").fetchone()
+        return found or 0
+
+    def claim(self, nick: str, key: bytes) -> bool:
+        """Takes a name for a key: whether it has it now, or had it. A key has 16 at most."""
+        owner = self.owner(nick)
+        if owner is not None:
+            return owner == key
+        (count,) = self._base.execute("SELECT COUNT(*) FROM names WHERE key = ?", (key,)).fetchone()
+        if count >= _MOST_NAMES:
+            return False
+        self._base.execute("INSERT INTO names VALUES (?, ?, ?)", (folded(nick), nick, key))
+        return True
+
+    def owner(self, nick: str) -> bytes | None:
+        """Whose a name is."""
+        found = self._base.execute("SELECT key FROM names WHERE folded = ?", (folded(nick),))
+        return next((key for (key,) in found), None)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._base.close()
