@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from rawproto.drivers.ping_session import PingOptions
     from rawproto.drivers.rpt import Server, connect, serve
     from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
+    from rawproto.drivers.rpt_create import create_connection, create_server
+    from rawproto.drivers.rpt_options import (
+        RPT_CONGESTION,
+        RPT_IDENTITY,
+        RPT_MAXSEG,
+        RPT_NODELAY,
+        RPT_PEER_KEY,
+        RPT_PSK,
+        SOL_RPT,
+    )
+    from rawproto.drivers.rpt_servers import ForkingRPTServer, RPTServer, ThreadingRPTServer
+    from rawproto.drivers.rpt_socket import RPTSocket, socket
     from rawproto.drivers.rpt_workers import WorkerServer
     from rawproto.drivers.send import SendResult, send, send_async
     from rawproto.drivers.sniff import AsyncSniffer, Sniffer, sniff, sniff_async
@@ -141,6 +153,28 @@ _HOMES = {
         "RPTStream",
     ),
     "drivers.rpt_workers": ("WorkerServer",),
+    "drivers.rpt_create": (
+        "create_connection",
+        "create_server",
+    ),
+    "drivers.rpt_options": (
+        "RPT_CONGESTION",
+        "RPT_IDENTITY",
+        "RPT_MAXSEG",
+        "RPT_NODELAY",
+        "RPT_PEER_KEY",
+        "RPT_PSK",
+        "SOL_RPT",
+    ),
+    "drivers.rpt_servers": (
+        "ForkingRPTServer",
+        "RPTServer",
+        "ThreadingRPTServer",
+    ),
+    "drivers.rpt_socket": (
+        "RPTSocket",
+        "socket",
+    ),
     "drivers.send": (
         "SendResult",
         "send",
@@ -286,6 +320,13 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "RPT_CONGESTION",
+    "RPT_IDENTITY",
+    "RPT_MAXSEG",
+    "RPT_NODELAY",
+    "RPT_PEER_KEY",
+    "RPT_PSK",
+    "SOL_RPT",
     "ARPMessage",
     "Answer",
     "AsyncSniffer",
@@ -300,6 +341,7 @@ __all__ = [
     "EmitError",
     "EthernetHeader",
     "FilterError",
+    "ForkingRPTServer",
     "FragmentHeader",
     "HandshakeError",
     "HopByHopOptions",
@@ -349,7 +391,9 @@ __all__ = [
     "RPTInit",
     "RPTReset",
     "RPTRetry",
+    "RPTServer",
     "RPTShort",
+    "RPTSocket",
     "RPTStream",
     "RPTVersion",
     "RawprotoError",
@@ -363,6 +407,7 @@ __all__ = [
     "Server",
     "Sniffer",
     "TCPHeader",
+    "ThreadingRPTServer",
     "TraceAnswer",
     "TraceHop",
     "TraceOptions",
@@ -383,6 +428,8 @@ __all__ = [
     "compile_filter",
     "connect",
     "craft",
+    "create_connection",
+    "create_server",
     "diagram",
     "dissect",
     "fields",
@@ -400,6 +447,7 @@ __all__ = [
     "serve",
     "sniff",
     "sniff_async",
+    "socket",
     "summary",
     "traceroute",
     "traceroute_async",

@@ -1,0 +1,154 @@
+"""The one thread that looks after RPT ports while no call does (`rpt_pump`).
+
+It begins when the first port is left alone and ends with the last port. A port that a call
+has just left is left in peace for a while, since most calls are followed by another; then
+its epoll is put into the caretaker's, and is taken out by the next call that has to wait.
+
+Ports belong to the process that opened them: a copy made by fork(2) closes its descriptors
+of them and knows them no more. When the interpreter ends, what is still open is closed as
+by its owner, and what was sent gets the time to arrive that `close` gives it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rawproto.drivers.rpt_pump import Pump
+
+__all__ = ["CARETAKER", "Caretaker"]
+
+GRACE_S = 0.005
+_LINGER_S = 10.5
+
+
+class Caretaker:
+    """The thread and what it knows."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pumps: set[Pump] = set()
+        self._alone: dict[Pump, int] = {}
+        self._in_care: dict[int, Pump] = {}
+        self._thread: threading.Thread | None = None
+        self._asleep = False
+
+    # --- called with a port's lock held ---
+
+    def add(self, pump: Pump) -> None:
+        """A port was opened."""
+        with self._lock:
+            self._pumps.add(pump)
+
+    def remove(self, pump: Pump) -> None:
+        """A port was closed."""
+        with self._lock:
+            self._pumps.discard(pump)
+            if not self._pumps:
+                self._wake()
+
+    def notice(self, pump: Pump, stint: int) -> None:
+        """Nobody leads a port, as a call that led it for the `stint`-th time has ended."""
+        if pump in self._alone:
+            return
+        with self._lock:
+            self._alone[pump] = stint
+            if self._thread is None:
+                self._begin()
+            else:
+                self._wake()
+
+    def overlook(self, pump: Pump) -> None:
+        """A port is not alone any more."""
+        self._alone.pop(pump, None)
+
+    def take(self, epoll: select.epoll, pump: Pump) -> None:
+        """Looks after a port from now on. In the thread only."""
+        self._in_care[epoll.fileno()] = pump
+        self._epoll.register(epoll.fileno(), select.EPOLLIN)
+
+    def give_back(self, epoll: select.epoll) -> None:
+        """Somebody else looks after it."""
+        self._in_care.pop(epoll.fileno(), None)
+        self._epoll.unregister(epoll.fileno())
+
+    # --- the thread ---
+
+    def _begin(self) -> None:
+        self._epoll = select.epoll()
+        self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._alarm, select.EPOLLIN)
+        self._thread = threading.Thread(target=self._run, name="rawproto ports", daemon=True)
+        self._thread.start()
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            os.eventfd_write(self._alarm, 1)
+
+    def _run(self) -> None:
+        look_at = 0.0
+        while True:
+            with self._lock:
+                if not self._pumps:
+                    self._end()
+                    return
+                self._asleep = not self._alone
+            events = self._epoll.poll(-1 if self._asleep else GRACE_S)
+            self._asleep = False
+            for descriptor, _ in events:
+                pump = self._in_care.get(descriptor)
+                if pump is not None:
+                    pump.attend_in_care()
+                elif descriptor == self._alarm:
+                    with suppress(BlockingIOError):
+                        os.eventfd_read(self._alarm)
+                    look_at = time.monotonic() + GRACE_S
+            if self._alone and time.monotonic() >= look_at:
+                look_at = time.monotonic() + GRACE_S
+                for pump, stint in list(self._alone.items()):
+                    seen = pump.take_in_care(stint)
+                    if seen is not None and pump in self._alone:
+                        self._alone[pump] = seen
+
+    def _end(self) -> None:
+        self._epoll.close()
+        os.close(self._alarm)
+        self._in_care.clear()
+        self._thread = None
+
+    # --- the end of the process, and its copies ---
+
+    def finish(self) -> None:
+        """Closes every socket that is open, and waits until what was sent has arrived."""
+        thread = self._thread
+        for pump in list(self._pumps):
+            with pump.lock:
+                for end in list(pump.ends):
+                    end.close()
+                pump.turn()
+                pump.leave()
+        thread = self._thread
+        if thread is not None:
+            thread.join(_LINGER_S)
+
+    def forget(self) -> None:
+        """This process is a copy: it has no ports, and no thread."""
+        pumps, had_thread = self._pumps, self._thread is not None
+        if had_thread:
+            self._epoll.close()
+            os.close(self._alarm)
+        self.__init__()  # type: ignore[misc]
+        for pump in pumps:
+            pump.forsake()
+
+
+CARETAKER = Caretaker()
+atexit.register(CARETAKER.finish)
+os.register_at_fork(after_in_child=CARETAKER.forget)

@@ -1,0 +1,93 @@
+"""`create_connection` and `create_server`, as the standard library's, over RPT."""
+
+from __future__ import annotations
+
+import socket as stdlib
+from typing import Any
+
+from rawproto.drivers.rpt_socket import RPTSocket
+
+__all__ = ["create_connection", "create_server"]
+
+_UNSET: Any = object()
+
+
+def create_connection(
+    address: tuple[str | None, int],
+    timeout: float | None = _UNSET,
+    source_address: tuple[str, int] | None = None,
+    *,
+    all_errors: bool = False,
+    type: int = stdlib.SOCK_STREAM,
+    proto: int = 0,
+    **credentials: Any,
+) -> RPTSocket:
+    """Connects to (host, port), trying the host's addresses in turn.
+
+    Args:
+        address: where to.
+        timeout: of the socket, in seconds; without it `socket.getdefaulttimeout()`.
+        source_address: to bind to first.
+        all_errors: whether all that went wrong is raised, as an ExceptionGroup.
+        type, proto, credentials: as for `RPTSocket`.
+
+    Raises:
+        What `RPTSocket.connect` raises for the first address (the last, for all).
+    """
+    errors: list[OSError] = []
+    for family, *_, found in stdlib.getaddrinfo(*address, 0, stdlib.SOCK_DGRAM):
+        made: RPTSocket | None = None
+        try:
+            made = RPTSocket(family, type, proto, **credentials)
+            if timeout is not _UNSET:
+                made.settimeout(timeout)
+            if source_address is not None:
+                made.bind(source_address)
+            made.connect(found)
+            return made
+        except OSError as error:
+            errors.append(error)
+            if made is not None:
+                made.close()
+        except BaseException:
+            if made is not None:
+                made.close()
+            raise
+    if not errors:
+        raise OSError("getaddrinfo returns an empty list")
+    try:
+        if all_errors:
+            raise ExceptionGroup("create_connection failed", errors)
+        raise errors[0]
+    finally:
+        errors.clear()  # they hold this frame
+
+
+def create_server(
+    address: tuple[str, int],
+    *,
+    family: int = stdlib.AF_INET,
+    backlog: int = 128,
+    type: int = stdlib.SOCK_STREAM,
+    proto: int = 0,
+    **credentials: Any,
+) -> RPTSocket:
+    """A socket that listens (of datagrams: is bound) at (host, port); "" is every address.
+
+    Args:
+        address: where.
+        family, type, proto, credentials: as for `RPTSocket`.
+        backlog: as for `RPTSocket.listen`.
+
+    Raises:
+        OSError: as `RPTSocket.bind`.
+    """
+    made = RPTSocket(family, type, proto, **credentials)
+    try:
+        made.bind(address)
+        if made.type != stdlib.SOCK_DGRAM:
+            made.listen(backlog)
+        return made
+    except BaseException:
+        made.close()
+        raise

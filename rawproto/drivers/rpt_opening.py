@@ -1,0 +1,136 @@
+"""Ports for blocking sockets: a carrier, an endpoint on it, and the pump of both."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from rawproto.drivers.rpt_office import Office
+from rawproto.drivers.rpt_options import Options
+from rawproto.drivers.rpt_pump import Pump
+from rawproto.errors import HandshakeError, LinkError, RawprotoError
+from rawproto.link.rpt_carrier import Carrier, RawCarrier, UDPCarrier
+from rawproto.transport.config import Config
+from rawproto.transport.connection import Address
+from rawproto.transport.constants import Kind, ResetCode
+from rawproto.transport.endpoint import Endpoint
+from rawproto.transport.halfopen import Listener
+from rawproto.wire.rpt import RPTInit, RPTRetry
+
+__all__ = ["Way", "careful_authorize", "careful_trust", "new_endpoint", "open_pump"]
+
+
+class Way(NamedTuple):
+    """How a socket talks.
+
+    Attributes:
+        kind: streams, messages or datagrams.
+        version: of IP.
+        udp: whether RPT stands in UDP.
+    """
+
+    kind: Kind
+    version: Literal[4, 6]
+    udp: bool
+
+
+def open_pump(options: Options, way: Way, host: str = "", port: int = 0, *, peer: str = "") -> Pump:
+    """Takes a port of this host, or any one for talking to `peer`.
+
+    Raises:
+        OSError: EADDRINUSE, EADDRNOTAVAIL, no route; PermissionError: no CAP_NET_RAW.
+    """
+    local = "" if host in ("0.0.0.0", "::") else host
+    carrier: Carrier
+    try:
+        if way.udp:
+            carrier = UDPCarrier(way.version, local, port, peer=peer)
+        else:
+            # A port without a peer mostly comes to listen; what it then needs is there already.
+            carrier = RawCarrier(way.version, local, port, listens=not peer, peer=peer)
+    except PermissionError:
+        raise
+    except LinkError as error:
+        raise OSError(error.errno, f"{error.operation}: {error.reason}") from error
+    try:
+        full = (lambda: False) if way.kind is Kind.DGRAM else None
+        endpoint = new_endpoint(options, way, carrier, full)
+    except BaseException:
+        carrier.close()
+        raise
+    return Pump(carrier, endpoint, None if way.udp else Office(way.version))
+
+
+def new_endpoint(
+    options: Options, way: Way, carrier: Carrier, full: Callable[[], bool] | None
+) -> Endpoint:
+    """An endpoint as a socket wants it.
+
+    Args:
+        options: of the socket.
+        way: likewise.
+        carrier: under it.
+        full: whether no client is let in for now; None for one that does not listen.
+    """
+    config = options.settings(way.kind)
+    listener = reset_key = None
+    if full is not None:
+        identity = options.identity or os.urandom(32)
+        # It follows from the key, so that a restarted listener can tell its old clients.
+        reset_key = hmac.digest(identity, b"rpt1 reset", "sha256")
+        listener = _Gate(identity, config, psk=options.psk, authorize=options.authorize, full=full)
+    return Endpoint(
+        carrier.port,
+        config,
+        entropy=os.urandom,
+        ceiling=carrier.ceiling,
+        listener=listener,
+        reset_key=reset_key,
+    )
+
+
+class _Gate(Listener):
+    """A listener whose backlog may be full: clients then ask again until it is not."""
+
+    def __init__(self, static: bytes, config: Config, *, full: Callable[[], bool], **rest: Any):
+        super().__init__(static, config, **rest)
+        self._full = full
+
+    def on_init(
+        self, packet: RPTInit, data: bytes, address: Address, now_ns: int
+    ) -> bytes | RPTRetry | ResetCode | None:
+        return None if self._full() else super().on_init(packet, data, address, now_ns)
+
+
+def careful_trust(
+    trust: Callable[[bytes], RawprotoError | None],
+) -> Callable[[bytes], RawprotoError | None]:
+    """A judgement that fails is a refusal: it must not end in whatever thread pumps."""
+
+    def judge(key: bytes) -> RawprotoError | None:
+        try:
+            return trust(key)
+        except RawprotoError as error:
+            return error
+        except Exception as error:
+            refused = HandshakeError(f"trust failed: {error}")
+            refused.__cause__ = error
+            return refused
+
+    return judge
+
+
+def careful_authorize(authorize: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+    """Likewise."""
+
+    def judge(key: bytes) -> bool:
+        try:
+            return authorize(key)
+        except Exception as error:
+            warnings.warn(f"authorize failed: {error!r}", RuntimeWarning, stacklevel=2)
+            return False
+
+    return judge

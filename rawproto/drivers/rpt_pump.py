@@ -1,0 +1,333 @@
+"""An RPT port of blocking sockets, pumped by whichever thread waits for it.
+
+::
+
+    nobody  --- a call has to wait ---> that call's thread leads: epoll, receive, turn
+       ^                                  |            others that wait: follow, on a condition
+       |                                  v
+       `- a caretaker takes it after   leaves: a follower leads, or nobody does
+          5 ms without any call
+
+One lock for each port guards all that is on it, and is given up while its holder sleeps.
+Nobody takes another lock under it but the caretaker's, under which nobody takes any: so no
+two threads can wait for each other. Who leaves while nobody leads hands over, whatever he
+leaves with, so followers never sleep alone. A thread that is interrupted within a turn
+(Ctrl-C) leaves the port in a state that nobody can vouch for: its connections end there.
+
+What a socket does is not known here; it has an *end* (`rpt_ends`) on the port.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from rawproto.drivers.rpt_caretaker import CARETAKER
+from rawproto.drivers.rpt_office import LOOK_S, Office
+from rawproto.drivers.rpt_port import Port
+from rawproto.drivers.timer import Timer
+from rawproto.transport.connection import Connection, State
+from rawproto.transport.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from rawproto.drivers.rpt_ends import End
+    from rawproto.link.rpt_carrier import Carrier
+
+__all__ = ["Pump"]
+
+_NOBODY, _IN_CARE = 0, -1
+_FEW = 4
+"""What comes in so few packets is a question rather than a transfer."""
+_LOOK_NS = int(LOOK_S * 1e9)
+
+
+class Pump:
+    """One port and its lock.
+
+    Args:
+        carrier: of the port; it is closed with the pump, or if this fails.
+        endpoint: likewise.
+        office: this process's candidacy for refusing unheld ports, where the carrier needs one.
+
+    Attributes:
+        lock: whoever touches the port, or an end on it, holds it, and holds it once.
+        port: as it is pumped.
+        ends: of the sockets that are open.
+        on_accept: called with each connection that a client made.
+        closed: nothing is sent or received any more.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+
+    def __init__(self, carrier: Carrier, endpoint: Endpoint, office: Office | None) -> None:
+        self.lock = threading.RLock()
+        self.port = Port(endpoint, carrier)
+        self.ends: set[End] = set()
+        self.on_accept: Callable[[Connection], None] | None = None
+        self.closed = False
+        self._used = False
+        self._end_of: dict[int, End] = {}
+        self._orphans: deque[End] = deque()
+        self._leader = _NOBODY
+        self._stint = 0
+        self._followers: deque[threading.Condition] = deque()
+        self._armed_ns: int | None = None
+        self._office = office
+        self._look_ns: int | None = None
+        with ExitStack() as stack:
+            stack.callback(carrier.close)
+            if office is not None:
+                stack.callback(office.close)
+            self._timer = Timer()
+            stack.callback(self._timer.close)
+            self._epoll = select.epoll()
+            stack.callback(self._epoll.close)
+            for descriptor in (*carrier.filenos(), self._timer.fileno()):
+                self._epoll.register(descriptor, select.EPOLLIN)
+            if office is not None:
+                self._stand(time.monotonic_ns())
+            self._resources = stack.pop_all()
+        CARETAKER.add(self)
+
+    def _stand(self, now_ns: int) -> None:
+        """Looks after the office of refusing ports that nobody holds."""
+        if self._office is not None and self._office.stand():
+            self._look_ns = None
+            for descriptor in self._office.filenos():
+                self._epoll.register(descriptor, select.EPOLLIN)
+        else:
+            self._look_ns = now_ns + _LOOK_NS
+
+    def join(self, end: End) -> None:
+        """A socket is open on the port. The port is closed with the last one's connections."""
+        self.ends.add(end)
+        self._used = True
+
+    def assign(self, connection: Connection, end: End | None) -> None:
+        """From now on `end` is told of the connection's events, None for nobody."""
+        if end is not None:
+            self._end_of[connection.cid] = end
+        else:
+            self._end_of.pop(connection.cid, None)
+
+    def touch(self, connection: Connection) -> None:
+        """A command was given to a connection: it gets its turn, now."""
+        self.port.endpoint.touch(connection)
+        self.turn()
+
+    # --- waiting ---
+
+    def wait(
+        self, ready: Callable[[], bool], condition: threading.Condition, until: float | None
+    ) -> bool:
+        """Sleeps until something is so, and pumps meanwhile unless another thread does.
+
+        Args:
+            ready: whether it is so; asked with the lock held.
+            condition: of the end that may make it so.
+            until: when to give up, by `time.monotonic`; None for never.
+
+        Returns:
+            False if the time was up.
+        """
+        try:
+            while not ready():
+                if self.closed or (until is not None and time.monotonic() >= until):
+                    return False
+                if self._leader > 0:
+                    self._follow(condition, until)
+                else:
+                    self._lead(ready, until)
+            return True
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """A call is over: if nobody leads, somebody else has to look after the port."""
+        if self._leader == _NOBODY and not self.closed:
+            if self._followers:
+                self._followers[0].notify()
+            else:
+                CARETAKER.notice(self, self._stint)
+
+    def _follow(self, condition: threading.Condition, until: float | None) -> None:
+        self._followers.append(condition)
+        try:
+            condition.wait(None if until is None else max(until - time.monotonic(), 0))
+        finally:
+            self._followers.remove(condition)
+
+    def _lead(self, ready: Callable[[], bool], until: float | None) -> None:
+        if self._leader == _IN_CARE:
+            CARETAKER.give_back(self._epoll)
+        self._leader = get_ident()
+        self._stint += 1
+        try:
+            self.turn()
+            while not ready() and not self.closed:
+                left = -1.0 if until is None else until - time.monotonic()
+                if until is not None and left <= 0:
+                    break
+                self._attend(self._sleep(left), ready)
+        finally:
+            self._leader = _NOBODY
+            if self.closed:
+                self._resources.close()
+
+    def _sleep(self, seconds: float) -> list[tuple[int, int]]:
+        """Waits for descriptors without the lock. What interrupts it comes with the lock held."""
+        lock = self.lock
+        try:
+            lock.release()
+            return self._epoll.poll(seconds)
+        finally:
+            interrupted: BaseException | None = None
+            while not lock._is_owned():  # type: ignore[attr-defined]
+                try:
+                    lock.acquire()
+                except BaseException as error:
+                    interrupted = error
+            if interrupted is not None:
+                raise interrupted
+
+    # --- pumping ---
+
+    def _attend(
+        self, events: list[tuple[int, int]], ready: Callable[[], bool] | None = None
+    ) -> None:
+        """Takes in what has come. What the leader waited for spares him the turn."""
+        if self.closed:
+            return
+        packets = 0
+        timer = self._timer.fileno()
+        try:
+            for descriptor, _ in events:
+                if descriptor == timer:
+                    self._timer.clear()
+                    self._armed_ns = None
+                elif self._office is not None and descriptor in self._office.filenos():
+                    self._office.answer()
+                else:
+                    packets += self.port.receive(descriptor)
+        except BaseException:
+            self.fail()
+            raise
+        # The acknowledgement of a question goes along with its answer, if one comes soon.
+        if not 0 < packets <= _FEW or len(events) != 1 or ready is None or not ready():
+            self.turn()
+
+    def turn(self) -> None:
+        """Lets timers run, sends, and tells the ends what happened. The lock is held."""
+        if self.closed:
+            return
+        now_ns = time.monotonic_ns()
+        try:
+            while self._orphans:
+                self._orphans.popleft().close()
+            self.port.turn(now_ns)
+            self._tell_ends()
+            if self._look_ns is not None and now_ns >= self._look_ns:
+                self._stand(now_ns)
+        except BaseException:
+            self.fail()
+            raise
+        if self._used and not self.ends and not self.port.endpoint.connections:
+            self.close()
+            return
+        due_ns = self.port.due_ns(now_ns)
+        if self._look_ns is not None and (due_ns is None or due_ns > self._look_ns):
+            due_ns = self._look_ns
+        self._arm(due_ns)
+
+    def _arm(self, due_ns: int | None) -> None:
+        """Has a turn come in time; one that comes early is cheaper than to set the timer anew."""
+        if due_ns is not None and (self._armed_ns is None or due_ns < self._armed_ns):
+            self._armed_ns = due_ns
+            self._timer.arm(due_ns)
+
+    def _tell_ends(self) -> None:
+        endpoint = self.port.endpoint
+        while (accepted := endpoint.accept()) is not None:
+            if self.on_accept is None:
+                accepted.abort(0, "", time.monotonic_ns())
+            else:
+                self.on_accept(accepted)
+        for connection in endpoint.active():
+            end = self._end_of.get(connection.cid)
+            if end is not None:
+                end.on_active(connection)
+                if connection.state is State.CLOSED:
+                    del self._end_of[connection.cid]
+
+    def kick(self) -> None:
+        """Has the leader look again, if that is another thread."""
+        if self._leader > 0 and self._leader != get_ident():
+            self._timer.arm(1)
+
+    def orphan(self, end: End) -> None:
+        """Has an end closed soon; for finalizers, which may run in the middle of anything."""
+        self._orphans.append(end)
+        if not self.closed:
+            self._timer.arm(1)
+
+    # --- the caretaker's ---
+
+    def take_in_care(self, stint: int) -> int | None:
+        """The caretaker offers to lead, having seen `stint`.
+
+        Returns:
+            The stint to come back with, None if there is no need to.
+        """
+        with self.lock:
+            if self._leader == _NOBODY and self._stint != stint:
+                return self._stint  # it is in use: who used it will be back
+            CARETAKER.overlook(self)
+            if self._leader == _NOBODY and not self.closed:
+                self._leader = _IN_CARE
+                CARETAKER.take(self._epoll, self)
+                self.turn()
+            return None
+
+    def attend_in_care(self) -> None:
+        """Something has come while the caretaker led; perhaps he does not any more."""
+        with self.lock:
+            if self._leader == _IN_CARE:
+                self._attend(self._epoll.poll(0))
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Gives port and descriptors back."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._leader == _IN_CARE:
+            CARETAKER.give_back(self._epoll)
+        CARETAKER.overlook(self)
+        CARETAKER.remove(self)
+        if self._leader > 0 and self._leader != get_ident():
+            self.kick()  # who sleeps over descriptors closes them
+        else:
+            self._resources.close()
+
+    def fail(self) -> None:
+        """Ends all at once, without a word to anybody."""
+        self.close()
+        for end in list(self.ends):
+            end.fail(OSError(errno.ECONNABORTED, "interrupted while the port was being pumped"))
+
+    def forsake(self) -> None:
+        """This process is a copy, made by fork: the port stays the original's."""
+        self.lock = threading.RLock()
+        self.closed = True
+        self._resources.close()
+        for end in list(self.ends):
+            end.forsake()

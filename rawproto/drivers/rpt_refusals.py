@@ -1,0 +1,52 @@
+"""What ends a connection, in the words of a socket: an OSError and its number (errno(3))."""
+
+from __future__ import annotations
+
+import errno
+
+from rawproto.errors import (
+    ConnectionLostError,
+    HandshakeError,
+    NotAuthorizedError,
+    PeerMismatchError,
+    RawprotoError,
+    RefusedError,
+    UnknownPeerError,
+)
+
+__all__ = ["os_error"]
+
+_OF_HANDSHAKES = (
+    (PeerMismatchError, errno.EKEYREJECTED),
+    (UnknownPeerError, errno.ENOKEY),
+    (NotAuthorizedError, errno.EACCES),
+    (HandshakeError, errno.EPROTO),
+)
+
+
+def os_error(error: Exception, *, connected: bool) -> OSError:
+    """An exception of the transport's as a socket raises it.
+
+    Errors of handshakes stay what they are (they tell more than a number) and get one:
+    EKEYREJECTED, ENOKEY, EACCES, EPROTO. All others become what TCP would raise.
+
+    Args:
+        error: the transport's.
+        connected: whether the connection was established.
+    """
+    for kind, number in _OF_HANDSHAKES:
+        if isinstance(error, kind):
+            error.errno = number
+            return error
+    if isinstance(error, RefusedError):
+        made = OSError(errno.ECONNREFUSED, str(error))
+    elif isinstance(error, ConnectionLostError):
+        usual = errno.ECONNRESET if connected else errno.ETIMEDOUT
+        made = OSError(error.errno or usual, error.reason)
+    elif isinstance(error, OSError):
+        return error
+    else:
+        words = error.args[0] if isinstance(error, RawprotoError) and error.args else str(error)
+        made = OSError(errno.ECONNRESET, str(words))
+    made.__cause__ = error
+    return made
