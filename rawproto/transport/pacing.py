@@ -17,19 +17,23 @@ def burst_packets(rate: int, packet: int) -> int:
 class Pacer:
     """A bucket of credit in bytes, filled at the rate and as large as one burst.
 
+    Whoever was told when to send, and is woken later than that, finds what it missed too, up to
+    64 packets: timers of a busy machine are late, and a rate would never be reached. What only
+    rested finds one burst.
+
     Attributes:
         rate: bytes a second.
         burst: the packets of one burst, 2 to 32.
     """
 
-    __slots__ = ("_credit", "_filled_ns", "_packet", "burst", "rate")
+    __slots__ = ("_credit", "_due_ns", "_filled_ns", "_packet", "burst", "rate")
 
     def __init__(self, packet: int) -> None:
         self._packet = packet
         self.rate = 0
         self.burst = MAX_BURST
         self._credit = MAX_BURST * packet
-        self._filled_ns = 0
+        self._filled_ns = self._due_ns = 0
 
     def set_rate(self, rate: int, packet: int) -> None:
         """What is true from now on: `rate` in bytes a second, `packet` the size of packets."""
@@ -42,6 +46,10 @@ class Pacer:
         if not self.rate:
             return MAX_BURST * self._packet
         limit = self.burst * self._packet
+        if 0 < self._due_ns < now_ns:
+            missed = self.rate * (now_ns - self._due_ns) // _SECOND_NS
+            limit += min(missed, 2 * MAX_BURST * self._packet)
+        self._due_ns = 0
         if now_ns > self._filled_ns:
             gained = self.rate * (now_ns - self._filled_ns) // _SECOND_NS
             if gained or self._credit >= limit:  # what would round to nothing goes on to count
@@ -54,10 +62,11 @@ class Pacer:
         self._credit -= size
 
     def next_ns(self) -> int:
-        """When a whole burst may leave; 0 for at once."""
+        """When a whole burst may leave; 0 for at once. Asked by who has something to send."""
         if not self.rate:
             return 0
         lacking = self.burst * self._packet - self._credit
         if lacking <= 0:
             return 0
-        return self._filled_ns + -(-lacking * _SECOND_NS // self.rate)
+        self._due_ns = self._filled_ns + -(-lacking * _SECOND_NS // self.rate)
+        return self._due_ns

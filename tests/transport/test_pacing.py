@@ -68,3 +68,26 @@ def test_credit_gained_in_steps_that_are_less_than_a_byte_is_not_lost() -> None:
     for step in range(1, 3001):
         pacer.allowance(SECOND + 500 * step)  # half a byte each
     assert pacer.allowance(SECOND + 500 * 3000) >= PACKET
+
+
+def test_who_is_woken_late_finds_what_it_missed_up_to_64_packets() -> None:
+    pacer = Pacer(PACKET)
+    pacer.set_rate(4_800_000, PACKET)
+    pacer.on_sent(pacer.allowance(SECOND))
+    for late_ms, packets in ((0, 4), (5, 4 + 5 * 4), (100, 4 + 64)):
+        now_ns = pacer.next_ns() + late_ms * SECOND // 1000
+        assert pacer.allowance(now_ns) // PACKET == packets
+        pacer.on_sent(pacer.allowance(now_ns))
+
+
+@pytest.mark.parametrize("late_us", [100, 1000, 5000])
+def test_rate_is_kept_although_all_timers_are_late(late_us: int) -> None:
+    pacer = Pacer(PACKET)
+    pacer.set_rate(12_000_000, PACKET)
+    now_ns, sent = SECOND, 0
+    while now_ns < 2 * SECOND:
+        burst = pacer.allowance(now_ns) // PACKET * PACKET
+        pacer.on_sent(burst)
+        sent += burst
+        now_ns = pacer.next_ns() + late_us * 1000
+    assert sent == pytest.approx(12_000_000, rel=0.01)
