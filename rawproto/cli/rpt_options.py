@@ -131,8 +131,10 @@ def trace(arguments: argparse.Namespace, connection: RPTConnection) -> None:
     side = "client" if machine.client else "server"
     arguments.qlog.mkdir(parents=True, exist_ok=True)
     file = (arguments.qlog / f"{machine.log_cid:016x}_{side}.sqlog").open("w")
-    machine.sender.recovery.tracer = QlogTracer(
-        file.write, client=machine.client, cid=machine.log_cid, now_ns=time.monotonic_ns()
+    earlier = machine.history.packets
+    start_ns = earlier[0].now_ns if earlier else time.monotonic_ns()
+    machine.trace(
+        QlogTracer(file.write, client=machine.client, cid=machine.log_cid, now_ns=start_ns)
     )
     connection.when_over(file.close)
 

@@ -153,7 +153,8 @@ class Flow:
             # A second one would be a replay's, and no client's.
             if self.server is None:
                 self.server = accepted
-                accepted.sender.recovery.tracer = self.server_tracer
+                if self.server_tracer is not None:
+                    accepted.trace(self.server_tracer)
         for connection in self.right.active():
             while (event := connection.poll_event()) is not None:
                 if isinstance(event, ConnectionClosed) and connection is self.server:

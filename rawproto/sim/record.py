@@ -73,7 +73,7 @@ def trace_connections(flows: list[Flow], directory: Path) -> Callable[[], None]:
             files.append(file)
             tracer = QlogTracer(file.write, client=client, cid=cid, now_ns=flow.start_ns)
             if client:
-                flow.client.sender.recovery.tracer = tracer
+                flow.client.trace(tracer)
             else:
                 flow.server_tracer = tracer
 

@@ -53,6 +53,7 @@ from rawproto.transport.reading import read_frames
 from rawproto.transport.sender import OVERHEAD_BYTES, Sender
 from rawproto.transport.silence import Silence
 from rawproto.transport.streams import Streams
+from rawproto.transport.trace import History, Tracer
 from rawproto.wire.rpt import SHORT
 from rawproto.wire.rpt_frames import (
     DATAGRAM_HEAD,
@@ -92,6 +93,7 @@ class Connection:
         sender: the half that sends.
         acks: what came.
         attempt: a client's handshake until it is confirmed.
+        history: the packets of the handshake, for tracers.
         cids: this side's connection IDs.
         peer_cids: the peer's.
         paths: where the peer is.
@@ -125,6 +127,7 @@ class Connection:
         self.cid = cid
         self.state = State.HANDSHAKE
         self.attempt: Attempt | None = None
+        self.history = History()
         self.peer_key = b""
         self.log_cid = cid
         self.secrets = (b"", b"")
@@ -208,6 +211,11 @@ class Connection:
         self._linger_until_ns = None
         self._events.append(ConnectionClosed(error))
         return True
+
+    def trace(self, tracer: Tracer) -> None:
+        """Has a tracer told of all that happens, and first of the handshake so far."""
+        self.history.tell(tracer)
+        self.sender.recovery.tracer = tracer
 
     # --- what arrives ---
 
@@ -373,6 +381,8 @@ class Connection:
         if self.attempt is None:
             return []
         packet = self.attempt.poll(now_ns)
+        if packet:
+            self.history.note(now_ns, packet, sent=True)
         if packet == b"" and not self.sender.recovery.in_flight:
             self._control.put("ping", PingFrame())
         return [packet] if packet else []

@@ -266,6 +266,7 @@ class Endpoint:
         elif isinstance(packet, RPTReset) and packet.dst_cid == 0:
             self._receive_reset(packet, now_ns)
         elif connection is not None and connection.attempt is not None:
+            connection.history.note(now_ns, data, sent=False)
             self._receive_answer(connection, connection.attempt, packet, now_ns)
 
     def _receive_answer(
@@ -325,6 +326,7 @@ class Endpoint:
         if not half_open.read(packet):
             self._refuse(packet, ResetCode.KEY, address, len(data), now_ns)
             return
+        half_open.history.note(now_ns, data, sent=False)
         held = half_open.held
         connection = self._establish(half_open, now_ns)
         if address != half_open.address:  # whoever saw it pass may have sent it on
@@ -340,6 +342,7 @@ class Endpoint:
             self._config, half_open.cid, half_open.address, half_open.peer_port, False, now_ns
         )
         connection.log_cid = half_open.client_cid
+        connection.history = half_open.history
         connection.begin(agreement, now_ns)
         return connection
 

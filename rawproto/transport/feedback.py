@@ -109,8 +109,7 @@ class Feedback:
                 self._on_ecn(acked, counts, now_ns)
         if lost:
             self.on_lost(lost, now_ns)
-        if self.recovery.tracer is not None:
-            self.recovery.tracer.metrics_updated(now_ns, self.recovery)
+        self.recovery.tell(now_ns)
         return at, largest
 
     def _on_ecn(self, acked: list[Sent], counts: Counts | None, now_ns: int) -> None:

@@ -21,6 +21,7 @@ from rawproto.transport.noise import NoiseError
 from rawproto.transport.parameters import Parameters
 from rawproto.transport.table import Table
 from rawproto.transport.tokens import RetryTokens
+from rawproto.transport.trace import History
 from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTRetry
 
 __all__ = ["TRANSITIONS", "Event", "HalfOpen", "Listener", "State"]
@@ -85,6 +86,7 @@ class HalfOpen:
         client_cid: the client's connection ID.
         cid: this side's.
         held: short packets that overtook message 3.
+        history: the packets so far, for tracers.
         until_ns: when it is forgotten.
         prefix: whose account it is on, if its address is proved.
     """
@@ -97,6 +99,7 @@ class HalfOpen:
         "client_cid",
         "handshake",
         "held",
+        "history",
         "key",
         "peer_port",
         "prefix",
@@ -124,6 +127,7 @@ class HalfOpen:
         self.prefix = prefix
         self.until_ns = until_ns
         self.held: list[bytes] = []
+        self.history = History()
         self._got = self._answered = 0
 
     def move(self, event: Event) -> bool:
@@ -148,14 +152,16 @@ class HalfOpen:
             return False
         return True
 
-    def answer(self, event: Event, got: int) -> bytes | None:
-        """Message 2, for an INIT of `got` bytes; None where three times that is used up."""
+    def answer(self, event: Event, data: bytes, now_ns: int) -> bytes | None:
+        """Message 2, for its INIT; None where three times what came is used up."""
         if not self.move(event):
             return None
-        self._got += got
+        self.history.note(now_ns, data, sent=False)
+        self._got += len(data)
         if self._answered + len(self.handshake.answer) > AMPLIFICATION * self._got:
             return None
         self._answered += len(self.handshake.answer)
+        self.history.note(now_ns, self.handshake.answer, sent=True)
         return self.handshake.answer
 
 
@@ -208,7 +214,7 @@ class Listener:
         key = sha256(data).digest()
         known = self._by_key.get(key)
         if known is not None:
-            return known.answer(Event.AGAIN, len(data))
+            return known.answer(Event.AGAIN, data, now_ns)
         proved = bool(packet.token) and self._tokens.valid(
             packet.token, *address, packet.src_cid, packet.dst_cid, now_ns
         )
@@ -250,7 +256,7 @@ class Listener:
         self._by_key[key] = half_open
         if prefix is not None:
             self._of_prefix[prefix] += 1
-        return half_open.answer(Event.INIT, len(data))
+        return half_open.answer(Event.INIT, data, now_ns)
 
     def forget(self, half_open: HalfOpen, event: Event) -> None:
         """A handshake is over, well or not."""

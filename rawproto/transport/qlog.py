@@ -2,7 +2,9 @@
 
 Read draft-ietf-quic-qlog-main-schema-04 and -quic-events-04 for names and fields. The form is
 JSON-SEQ (RFC 7464): a record separator, an object and a line feed, event by event, so that a
-file is whole whenever its writer stops. RPT's frames go by the names of their kin in QUIC.
+file is whole whenever its writer stops. RPT's packets and frames go by the names of their kin
+in QUIC: HANDSHAKE is `handshake`, a Noise message `crypto`, a short packet `1RTT`, STREAMS
+`stream_limit_error`; where there is no kin (DATAGRAM, MESSAGE), by RPT's own name or number.
 No I/O in here: records go to whatever `write` is.
 """
 
@@ -10,11 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from rawproto.errors import WireError
 from rawproto.transport.constants import CloseCode
 from rawproto.transport.recovery import Recovery
+from rawproto.transport.trace import LongPacket
+from rawproto.wire.rpt import HANDSHAKE, INIT, RESET, RETRY, VERSION, VERSION_1
 from rawproto.wire.rpt_frames import (
     AckFrame,
     BlockedFrame,
@@ -26,6 +31,8 @@ from rawproto.wire.rpt_frames import (
     MaxStreamsFrame,
     NewConnectionIDFrame,
     PaddingFrame,
+    PathChallengeFrame,
+    PathResponseFrame,
     ResetStreamFrame,
     RetireConnectionIDFrame,
     StopSendingFrame,
@@ -35,9 +42,30 @@ from rawproto.wire.rpt_frames import (
 
 __all__ = ["QlogTracer"]
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _BLOCKED = ("data_blocked", "stream_data_blocked", "streams_blocked", "streams_blocked")
 _DIRECTIONS = ("bidirectional", "unidirectional")
+_PACKET_TYPES = {
+    INIT: "initial",
+    RETRY: "retry",
+    HANDSHAKE: "handshake",
+    RESET: "stateless_reset",
+    VERSION: "version_negotiation",
+}
+_ERRORS: dict[int, str] = {
+    CloseCode.NONE: "no_error",
+    CloseCode.INTERNAL: "internal_error",
+    CloseCode.PROTOCOL: "protocol_violation",
+    CloseCode.FRAME: "frame_encoding_error",
+    CloseCode.FLOW: "flow_control_error",
+    CloseCode.STREAMS: "stream_limit_error",
+    CloseCode.STREAM_STATE: "stream_state_error",
+    CloseCode.FINAL_SIZE: "final_size_error",
+    CloseCode.NOT_AUTHORIZED: "connection_refused",
+    CloseCode.KEY_UPDATE: "key_update_error",
+    CloseCode.KEY_LIMIT: "aead_limit_reached",
+    CloseCode.CID_LIMIT: "connection_id_limit_error",
+}
 
 
 class QlogTracer:
@@ -57,6 +85,7 @@ class QlogTracer:
         self._start_ns = now_ns
         self._metrics: dict[str, float] = {}
         self._state = ""
+        self._sent = self._recovery_until = -1
         side = "client" if client else "server"
         self._record(
             {
@@ -76,17 +105,45 @@ class QlogTracer:
             }
         )
 
+    def handshake_packet(self, packet: LongPacket) -> None:
+        """As `Tracer` has it."""
+        header: dict[str, Any] = {
+            "packet_type": _PACKET_TYPES.get(packet.packet_type, "unknown"),
+            "version": f"{VERSION_1:x}",
+            "scid": f"{packet.src_cid:016x}",
+            "dcid": f"{packet.dst_cid:016x}",
+        }
+        data: dict[str, Any] = {"header": header, "raw": {"length": packet.size}}
+        if packet.message_bytes:
+            message = {"frame_type": "crypto", "offset": 0, "length": packet.message_bytes}
+            data["frames"] = [message]
+        if packet.token_bytes:
+            token = {"type": "retry", "raw": {"length": packet.token_bytes}}
+            if packet.packet_type == RETRY:
+                data["retry_token"] = token
+            else:
+                header["token"] = token
+        name = "transport:packet_sent" if packet.sent else "transport:packet_received"
+        self._event(name, packet.now_ns, data)
+
     def packet_sent(self, now_ns: int, number: int, size: int, frames: bytes) -> None:
         """As `Tracer` has it."""
+        self._sent = number
         self._packet("transport:packet_sent", now_ns, number, size, frames)
 
     def packet_received(self, now_ns: int, number: int, size: int, frames: bytes) -> None:
         """As `Tracer` has it."""
         self._packet("transport:packet_received", now_ns, number, size, frames)
 
-    def packet_lost(self, now_ns: int, number: int, size: int) -> None:
+    def packet_lost(
+        self, now_ns: int, number: int, size: int, *, overtaken: bool, probe: bool
+    ) -> None:
         """As `Tracer` has it."""
-        self._event("recovery:packet_lost", now_ns, {"header": _header(number)})
+        trigger = "reordering_threshold" if overtaken else "time_threshold"
+        data: dict[str, Any] = {"header": _header(number), "trigger": trigger}
+        if probe:
+            data["is_mtu_probe_packet"] = True
+        self._event("recovery:packet_lost", now_ns, data)
 
     def metrics_updated(self, now_ns: int, recovery: Recovery) -> None:
         """As `Tracer` has it; only what has changed is written."""
@@ -100,25 +157,41 @@ class QlogTracer:
             "congestion_window": controller.window,
             "bytes_in_flight": recovery.in_flight,
         }
+        threshold = getattr(controller, "threshold", None)
+        if threshold is not None and threshold < inf:
+            metrics["ssthresh"] = int(threshold)
         if controller.pacing_rate is not None:
             metrics["pacing_rate"] = controller.pacing_rate * 8
+        state = self._congestion_state(recovery)
         changed = {
             name: value for name, value in metrics.items() if value != self._metrics.get(name)
         }
         if changed:
             self._metrics = metrics
             self._event("recovery:metrics_updated", now_ns, changed)
-        state = "slow_start" if controller.slow_start else "congestion_avoidance"
         if state != self._state:
             states = {"old": self._state, "new": state} if self._state else {"new": state}
             self._event("recovery:congestion_state_updated", now_ns, states)
             self._state = state
 
+    def _congestion_state(self, recovery: Recovery) -> str:
+        """By the controller's own word, if it has one; else by RFC 9002, section 7.3."""
+        controller = recovery.controller
+        own = getattr(controller, "state", None)
+        if own is not None:
+            return str(own)
+        if controller.window < self._metrics.get("congestion_window", 0):
+            self._recovery_until = self._sent
+        if recovery.largest_acked <= self._recovery_until:
+            return "recovery"
+        return "slow_start" if controller.slow_start else "congestion_avoidance"
+
     def _packet(self, name: str, now_ns: int, number: int, size: int, data: bytes) -> None:
         try:
             frames = [_frame(frame) for frame in parse_frames(data)]
         except WireError:
-            frames = [{"frame_type": "unknown"}]  # a peer may seal anything
+            # A peer may seal anything.
+            frames = [{"frame_type": "unknown", "frame_type_value": data[0] if data else 0}]
         fields = {"header": _header(number), "raw": {"length": size}, "frames": frames}
         self._event(name, now_ns, fields)
 
@@ -144,13 +217,16 @@ def _frame(frame: Frame) -> dict[str, Any]:
                 "stream_id": frame.stream_id,
                 "offset": frame.offset,
                 "length": len(frame.data),
-                "fin": frame.fin,
             }
+            if frame.fin:
+                found["fin"] = True
         case AckFrame():
             name = "ack"
             found = {"ack_delay": frame.delay_us / 1000, "acked_ranges": _ranges(frame)}
+            if frame.ecn is not None:
+                found |= zip(("ect0", "ect1", "ce"), frame.ecn, strict=True)
         case PaddingFrame(length):
-            found = {"length": length}
+            found = {"payload_length": length}
         case DatagramFrame(data):
             found = {"length": len(data)}
         case ResetStreamFrame(stream_id, code, final_size):
@@ -165,19 +241,30 @@ def _frame(frame: Frame) -> dict[str, Any]:
             found = {"stream_type": _DIRECTIONS[direction], "maximum": maximum}
         case BlockedFrame(what, stream_id, limit):
             name = _BLOCKED[what]
-            found = {"stream_id": stream_id, "limit": limit}
+            found = {"limit": limit}
+            if name == "stream_data_blocked":
+                found["stream_id"] = stream_id
+            elif name == "streams_blocked":
+                found["stream_type"] = _DIRECTIONS[what - 2]
         case NewConnectionIDFrame():
             found = {
                 "sequence_number": frame.sequence,
                 "retire_prior_to": frame.retire_prior_to,
+                "connection_id_length": 8,
                 "connection_id": f"{frame.cid:016x}",
             }
         case RetireConnectionIDFrame(sequence):
             found = {"sequence_number": sequence}
         case CloseFrame(code, reason):
             space = "application" if code >= 256 else "transport"
-            words = CloseCode(code).name if code in list(CloseCode) else code
-            found = {"error_space": space, "error_code": words, "reason": reason}
+            found = {
+                "error_space": space,
+                "error_code": _ERRORS.get(code, code),
+                "error_code_value": code,
+                "reason": reason,
+            }
+        case PathChallengeFrame(data) | PathResponseFrame(data):
+            found = {"data": data.hex()}
     return {"frame_type": name or _snake(type(frame).__name__), **found}
 
 
@@ -189,7 +276,8 @@ def _ranges(frame: AckFrame) -> list[list[int]]:
         high = low - gap - 1
         low = high - length + 1
         ranges.append([low, high])
-    return ranges[::-1]
+    # A range of one number has one number.
+    return [found[: 1 + (found[0] < found[1])] for found in reversed(ranges)]
 
 
 def _snake(name: str) -> str:

@@ -415,3 +415,4 @@ class Sender:
         if oldest is not None and not self._streams.has_data():
             # It is sent again, and stays in flight until it counts as lost.
             self.feedback.send_again(oldest)
+        recovery.tell(now_ns)
