@@ -85,6 +85,8 @@ class Network:
         forward: the model of the way there.
         backward: likewise.
         tap: told of each packet that is sent: (ns, from left, IP packet).
+        middlebox: given each packet that is sent, (from left, IP packet); what it answers goes
+            on, nothing where it answers None.
         turns: how often an endpoint had its turn, which is what a simulation costs.
     """
 
@@ -96,6 +98,7 @@ class Network:
         self.forward = LinkModel(replace(forward, corrupt_from=_HEADER_BYTES), self.rng)
         self.backward = LinkModel(replace(backward, corrupt_from=_HEADER_BYTES), self.rng)
         self.tap: Callable[[int, bool, bytes], None] | None = None
+        self.middlebox: Callable[[bool, bytes], bytes | None] | None = None
         self.turns = 0
         self._seats: list[_Seat] = []
         self._heads: dict[tuple[str, int, str, int], tuple[bytes, bytes]] = {}
@@ -185,6 +188,11 @@ class Network:
         packet = b"%b%b%b%b" % (head[0], length.to_bytes(2, "big"), head[1], data)
         if self.tap is not None:
             self.tap(self.now_ns, seat.from_left, packet)
+        if self.middlebox is not None:
+            passed = self.middlebox(seat.from_left, packet)
+            if passed is None:
+                return
+            packet = passed
         seat.cable.enqueue(packet, self.now_ns)
 
     def _deliver(self, cable: LinkModel, host: Host) -> None:

@@ -9,10 +9,11 @@ what came from it, until it answers what only it was told::
        ^ ^                                                      | | ^
        | |         1,200 bytes of challenge answered            | | |
        | `------------------------------------------------------' | |
-       |      no answer in time: back to the last one proved      | |
+       |      no answer in time: the address was none             | |
        `----------------------------------------------------------' `- yet another address
 
-The old address is asked too: if the peer is still there, what it says brings packets back.
+The address proved last is asked too. If an answer comes to that, from wherever, the peer is
+still there, and packets go there while the new one is being proved.
 It knows addresses, sizes and times. What a new path means for RTT and window is the sender's.
 """
 
@@ -78,11 +79,12 @@ class Paths:
         self.usual: Address | None = address
         self._mobile = mobile
         self._entropy = entropy
-        self._got = self._sent = 0  # from and to an address that is not proved
+        self._claimed: Address | None = None  # what is being proved
+        self._got = self._sent = 0  # from it and to it
+        self._challenge = self._old_challenge = b""
+        self._challenged = 0  # the size of the packet that the last challenge left in
         self._until_ns = self._again_ns = self._wait_ns = 0
-        self._challenge = b""  # the last one; b"" while nothing is being proved
-        self._challenged = 0  # the size of the packet that it left in, 0 before it has
-        self._asked: bytes | None = None
+        self._asked: bytes | None = None  # by the packet that is being read
         self._answered: bytes | None = None
         self._probes: list[Probe] = []
 
@@ -95,7 +97,7 @@ class Paths:
 
     def on_response(self, frame: PathResponseFrame) -> None:
         """Likewise."""
-        if self._challenge:
+        if self._claimed is not None:
             self._answered = frame.data
 
     def on_packet(
@@ -124,12 +126,10 @@ class Paths:
                 answer.append(PingFrame())
             self._probes.append(Probe(emit_frames(answer), size, address))
         if self._mobile:
-            if newest and address != self.address and _moves(frames):
+            if newest and address not in (self._claimed, self.usual) and _moves(frames):
                 self.claim(address, size, now_ns, pto_ns)
-            elif self._challenge and address == self.address:
-                self._got += size
-                if answered == self._challenge:
-                    left = self._on_answer(now_ns)
+            elif self._claimed is not None:
+                left = self._on_proof(address, answered, size, now_ns)
         self._settle()
         return left
 
@@ -137,14 +137,16 @@ class Paths:
         """What only the peer can have sealed, and no probe, came from another address."""
         self.address = address
         if address == self._proved:
-            self._challenge = b""
+            self._claimed = None
             self._settle()
             return
+        self._claimed = address
         self._got, self._sent = size, 0
         self._wait_ns = max(pto_ns, _INITIAL_PTO_NS)
         self._ask(now_ns)
         if len(self._probes) < _MOST_PROBES:
-            old = PathChallengeFrame(self._entropy(8)).emit()
+            self._old_challenge = self._entropy(8)
+            old = PathChallengeFrame(self._old_challenge).emit()
             self._probes.append(Probe(old, BASE_PACKET_BYTES, self._proved))
         self._settle()
 
@@ -154,47 +156,59 @@ class Paths:
         self._again_ns = now_ns
         self._until_ns = now_ns + _PTOS * self._wait_ns
 
-    def _on_answer(self, now_ns: int) -> Address | None:
-        """The challenge was answered from where it went: what was left, if that is enough."""
+    def _on_proof(
+        self, address: Address, answered: bytes | None, size: int, now_ns: int
+    ) -> Address | None:
+        """A packet that may help to prove an address: what was left, if it does."""
+        if answered == self._old_challenge:
+            self.address = self._proved
+        if address != self._claimed:
+            return None
+        self._got += size
+        if answered != self._challenge:
+            return None
         if self._challenged < BASE_PACKET_BYTES:
             self._ask(now_ns)  # the answer leaves room for a larger one
             return None
-        self._challenge = b""
-        left, self._proved = self._proved, self.address
+        left, self._proved = self._proved, self._claimed
+        self.address, self._claimed = self._proved, None
         return left
 
     def _settle(self) -> None:
-        self.usual = None if self._challenge or self._probes else self.address
+        quiet = self._claimed is None and not self._probes
+        self.usual = self.address if quiet else None
 
     # --- what leaves ---
 
     @property
-    def budget(self) -> int | None:
-        """How many bytes may still go to `address`; None for as many as one likes."""
-        return AMPLIFICATION * self._got - self._sent if self._challenge else None
+    def _credit(self) -> int:
+        return AMPLIFICATION * self._got - self._sent
 
     @property
-    def _may_ask(self) -> bool:
-        return bool(self._challenge) and AMPLIFICATION * self._got - self._sent >= MIN_SHORT_BYTES
+    def budget(self) -> int | None:
+        """How many bytes may still go to `address`; None for as many as one likes."""
+        return self._credit if self.address == self._claimed else None
 
     def on_sent(self, size: int) -> None:
-        """So many bytes left for `address`."""
+        """So many bytes left for `address`, which had a budget."""
         self._sent += size
 
     def probes(self, now_ns: int) -> Sequence[Probe]:
         """The packets that leave now, beside what else there is to send."""
         probes, self._probes = self._probes, []
-        if self._may_ask and now_ns >= self._again_ns:
-            size = min(AMPLIFICATION * self._got - self._sent, BASE_PACKET_BYTES)
+        if self._claimed is not None and self._may_ask and now_ns >= self._again_ns:
+            size = min(self._credit, BASE_PACKET_BYTES)
             frame = PathChallengeFrame(self._challenge).emit()
-            probes.append(Probe(frame, size, self.address))
+            probes.append(Probe(frame, size, self._claimed))
             self._challenged = size
             self._again_ns = now_ns + self._wait_ns
-        for probe in probes:
-            if probe.address == self.address:
-                self._sent += probe.size
+        self._sent += sum([probe.size for probe in probes if probe.address == self._claimed])
         self._settle()
         return probes
+
+    @property
+    def _may_ask(self) -> bool:
+        return self._credit >= MIN_SHORT_BYTES
 
     # --- time ---
 
@@ -203,18 +217,18 @@ class Paths:
         """When something is due; 0 for at once, None for never."""
         if self._probes:
             return 0
-        if self._may_ask:
-            return min(self._again_ns, self._until_ns)
-        return self._until_ns if self._challenge else None
+        if self._claimed is None:
+            return None
+        return min(self._again_ns, self._until_ns) if self._may_ask else self._until_ns
 
     def handle_timeout(self, now_ns: int) -> bool:
         """Time has passed: whether packets go back where they went before."""
-        if not self._challenge or now_ns < self._until_ns:
+        if self._claimed is None or now_ns < self._until_ns:
             return False
-        self._challenge = b""
-        self.address = self._proved
+        back = self.address == self._claimed
+        self.address, self._claimed = self._proved, None
         self._settle()
-        return True
+        return back
 
 
 def _moves(frames: bytes) -> bool:

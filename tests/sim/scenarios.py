@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.sim.lies import LIES
+from tests.sim.moves import MOVES
 from tests.sim.paths import PATHS
 from tests.sim.trial import Scenario
 
-SCENARIOS: tuple[Scenario, ...] = (*PATHS, *LIES)
+SCENARIOS: tuple[Scenario, ...] = (*PATHS, *MOVES, *LIES)

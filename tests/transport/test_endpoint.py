@@ -47,7 +47,8 @@ PSK = bytes([7]) * 32
 class Pair:
     """A client's endpoint and a listener's, and the time between them.
 
-    `change` may look at each packet, change it (by what it returns) or drop it (None).
+    `change` may look at each packet, change it (by what it returns) or drop it (None);
+    `address` is the client's by now.
     """
 
     def __init__(self, *, config: Config | None = None, seed: int = 1, **listener: Any) -> None:
@@ -57,6 +58,7 @@ class Pair:
         self.listener_settings = listener
         self.client = Endpoint(50_000, self.config, entropy=self.rng.randbytes, ceiling=1480)
         self.server = self.make_server()
+        self.address = CLIENT
         self.change: Callable[[bool, bytes], bytes | None] = lambda from_client, data: data
         self.seen: list[tuple[bool, bytes]] = []
         self.accepted: list[Connection] = []
@@ -82,12 +84,14 @@ class Pair:
         for _ in range(1000):
             busy = False
             for endpoint, other, source in (
-                (self.client, self.server, CLIENT),
+                (self.client, self.server, self.address),
                 (self.server, self.client, SERVER),
             ):
-                for data, _, _ in endpoint.transmit(self.now_ns):
+                for data, target, _ in endpoint.transmit(self.now_ns):
                     busy = True
                     changed = self.change(endpoint is self.client, data)
+                    if target not in (self.address, SERVER):
+                        continue  # nobody is there
                     self.seen.append((endpoint is self.client, data))
                     if changed is not None:
                         other.receive([(changed, source, 0)], self.now_ns)
