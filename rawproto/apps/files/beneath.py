@@ -32,9 +32,7 @@ def _openat2(directory: int, path: str, flags: int) -> int:
     how = ctypes.create_string_buffer(
         _HOW.pack(flags | os.O_CLOEXEC, 0, _NO_MAGICLINKS | _BENEATH), _HOW.size
     )
-    name = os.fsencode(path)
-    if b"\0" in name:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
+    name = _encoded(path)
     for _ in range(_TRIES):
         opened = _libc.syscall(_OPENAT2, directory, name, how, _HOW.size)
         if opened >= 0:
@@ -43,6 +41,17 @@ def _openat2(directory: int, path: str, flags: int) -> int:
             break
     number = ctypes.get_errno()
     raise OSError(number, os.strerror(number), path)
+
+
+def _encoded(path: str) -> bytes:
+    """A path as the kernel has it. Raises OSError: it has none of that kind."""
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        name = b"\0"
+    if b"\0" in name:
+        raise OSError(errno.EINVAL, "no name", path)
+    return name
 
 
 class Root:
@@ -99,6 +108,7 @@ class Root:
             path: of something, there or not.
             make: make missing directories above it.
         """
+        _encoded(path)
         above, _, name = path.rstrip("/").rpartition("/")
         if name in ("", ".", ".."):
             raise OSError(errno.EINVAL, "no name", path)

@@ -60,6 +60,9 @@ class Entry:
             raise ValueError("no entry")
         if not (0 <= size < _MOST_NS and -_MOST_NS < mtime_ns < _MOST_NS):
             raise ValueError("no entry")
+        if "\0" in path + target:
+            raise ValueError("no entry")
+        os.fsencode(path + target)
         return cls(path, kind, size, mode & 0o777, mtime_ns, target)
 
     def same_as(self, other: Entry | None) -> bool:

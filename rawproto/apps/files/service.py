@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -177,7 +176,7 @@ class FileService:
 
 def _path(params: Any) -> str:
     path = params.get("path") if isinstance(params, dict) else None
-    if not isinstance(path, str) or len(os.fsencode(path)) > 4096:
+    if not isinstance(path, str) or len(path) > 4096:
         raise BadRequestError("a path was expected")
     return path.strip("/")
 

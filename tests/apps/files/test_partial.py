@@ -1,0 +1,228 @@
+"""A file in the making: verified, resumed, never under its name before it is whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, leaf, root_of, zeros_leaf
+from rawproto.apps.files.entries import Entry
+from rawproto.apps.files.partial import DamagedError, Partial
+from rawproto.apps.files.source import ChangedError, Source
+
+SIZE = 3 * BLOCK_BYTES + 1000
+TIME = 1_600_000_000_123_456_789
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Root]:
+    (tmp_path / "root").mkdir()
+    made = Root(str(tmp_path / "root"))
+    yield made
+    made.close()
+
+
+def blocks_of(data: bytes) -> list[tuple[bytes, bytes]]:
+    cut = [data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES)]
+    return [(leaf(block), block) for block in cut]
+
+
+def hash_of(data: bytes) -> bytes:
+    return root_of(len(data), b"".join(its_leaf for its_leaf, _ in blocks_of(data)))
+
+
+def entry(path: str = "a/b/file", size: int = SIZE) -> Entry:
+    return Entry(path, "file", size, 0o640, TIME)
+
+
+def test_whole_file_gets_name_time_and_permissions(root: Root, tmp_path: Path) -> None:
+    data = os.urandom(SIZE)
+    partial = Partial(root, entry())
+    partial.write(blocks_of(data)[:2])
+    partial.write(blocks_of(data)[2:])
+    assert not (tmp_path / "root/a/b/file").exists()
+    partial.finish(hash_of(data))
+    partial.close()
+    made = tmp_path / "root/a/b/file"
+    assert made.read_bytes() == data
+    assert made.stat().st_mode & 0o777 == 0o640
+    assert made.stat().st_mtime_ns == TIME
+    assert os.listdir(made.parent) == ["file"]
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 1])
+def test_every_size_is_whole(root: Root, tmp_path: Path, size: int) -> None:
+    data = os.urandom(size)
+    partial = Partial(root, entry("f", size))
+    partial.write(blocks_of(data))
+    partial.finish(hash_of(data))
+    partial.close()
+    assert (tmp_path / "root/f").read_bytes() == data
+
+
+def test_what_was_broken_off_goes_on_behind_its_blocks(root: Root, tmp_path: Path) -> None:
+    data = os.urandom(SIZE)
+    first = Partial(root, entry())
+    first.write(blocks_of(data)[:2])
+    first.close()
+    second = Partial(root, entry())
+    assert bytes(second.leaves) == b"".join(each for each, _ in blocks_of(data)[:2])
+    second.write(blocks_of(data)[2:])
+    second.finish(hash_of(data))
+    second.close()
+    assert (tmp_path / "root/a/b/file").read_bytes() == data
+
+
+def test_last_block_is_looked_at_before_it_is_trusted(root: Root, tmp_path: Path) -> None:
+    first = Partial(root, entry())
+    first.write(blocks_of(os.urandom(SIZE))[:2])
+    first.close()
+    (part,) = (tmp_path / "root/a/b").glob(".rpt-*.part")
+    with part.open("r+b") as file:
+        file.seek(BLOCK_BYTES + 7)
+        file.write(b"damage")
+    second = Partial(root, entry())
+    assert not second.leaves
+    second.close()
+
+
+@pytest.mark.parametrize("cut", [1, LEAF_BYTES + 1, 2 * LEAF_BYTES - 1])
+def test_list_that_was_cut_serves_as_far_as_it_goes(root: Root, tmp_path: Path, cut: int) -> None:
+    first = Partial(root, entry())
+    first.write(blocks_of(os.urandom(SIZE))[:2])
+    first.close()
+    (leaves,) = (tmp_path / "root/a/b").glob(".rpt-*.leaves")
+    os.truncate(leaves, cut)
+    second = Partial(root, entry())
+    assert len(second.leaves) == cut // LEAF_BYTES * LEAF_BYTES
+    second.close()
+
+
+def test_damaged_block_is_refused(root: Root) -> None:
+    partial = Partial(root, entry())
+    good = blocks_of(os.urandom(SIZE))
+    with pytest.raises(DamagedError, match="damaged"):
+        partial.write([good[0], (good[1][0], b"x" * len(good[1][1]))])
+    partial.close()
+
+
+@pytest.mark.parametrize("extra", [b"", b"x", b"x" * BLOCK_BYTES])
+def test_more_than_the_file_has_is_refused(root: Root, extra: bytes) -> None:
+    partial = Partial(root, entry("f", BLOCK_BYTES))
+    with pytest.raises(DamagedError, match="another size"):
+        partial.write([*blocks_of(os.urandom(BLOCK_BYTES)), (leaf(extra), extra)])
+    partial.close()
+
+
+def test_hash_of_all_is_what_gives_the_name(root: Root, tmp_path: Path) -> None:
+    data = os.urandom(SIZE)
+    (tmp_path / "root/a/b").mkdir(parents=True)
+    (tmp_path / "root/a/b/file").write_text("what was there")
+    partial = Partial(root, entry())
+    partial.write(blocks_of(data)[:3])
+    with pytest.raises(DamagedError, match="not what was sent"):
+        partial.finish(hash_of(data))
+    partial.discard()
+    partial.close()
+    assert (tmp_path / "root/a/b/file").read_text() == "what was there"
+    assert os.listdir(tmp_path / "root/a/b") == ["file"]
+
+
+def test_zeros_stay_holes(root: Root, tmp_path: Path) -> None:
+    size = 64 * BLOCK_BYTES
+    leaves = [zeros_leaf(BLOCK_BYTES)] * 64
+    partial = Partial(root, entry("sparse", size))
+    partial.write([(each, b"") for each in leaves])
+    partial.finish(root_of(size, b"".join(leaves)))
+    partial.close()
+    status = (tmp_path / "root/sparse").stat()
+    assert status.st_size == size
+    assert status.st_blocks * 512 < size // 8
+
+
+def test_two_makers_do_not_mix(root: Root) -> None:
+    first = Partial(root, entry())
+    with pytest.raises(OSError, match="already"):
+        Partial(root, entry())
+    first.close()
+    Partial(root, entry()).close()
+
+
+def test_directory_is_not_replaced_by_a_file(root: Root, tmp_path: Path) -> None:
+    (tmp_path / "root/a/b/file").mkdir(parents=True)
+    with pytest.raises(OSError, match="a directory of that name"):
+        Partial(root, entry())
+
+
+def test_old_file_lends_its_blocks(root: Root, tmp_path: Path) -> None:
+    old = os.urandom(SIZE)
+    (tmp_path / "root/f").write_bytes(old)
+    new = old[: 2 * BLOCK_BYTES] + os.urandom(BLOCK_BYTES) + old[3 * BLOCK_BYTES :]
+    partial = Partial(root, entry("f"), old=True)
+    assert bytes(partial.leaves) == b"".join(each for each, _ in blocks_of(old)[:3])
+    partial.keep(2)
+    partial.write(blocks_of(new)[2:])
+    partial.finish(hash_of(new))
+    partial.close()
+    assert (tmp_path / "root/f").read_bytes() == new
+
+
+def opened(path: Path, memory: Path | None = None) -> Source:
+    return Source(os.open(path, os.O_RDONLY), path.name, memory)
+
+
+def test_source_tells_blocks_and_the_hash_of_all(tmp_path: Path) -> None:
+    data = os.urandom(SIZE)
+    (tmp_path / "f").write_bytes(data)
+    source = opened(tmp_path / "f")
+    assert source.blocks(0, 2) + source.blocks(2, 100) == blocks_of(data)
+    assert source.root == hash_of(data)
+    source.check()
+    source.close()
+
+
+def test_source_reads_no_holes(tmp_path: Path) -> None:
+    with (tmp_path / "f").open("wb") as file:
+        file.seek(5 * BLOCK_BYTES)
+        file.write(b"end")
+    source = opened(tmp_path / "f")
+    assert [data for _, data in source.blocks(0, 10)] == [b""] * 5 + [b"end"]
+    assert source.root == hash_of((tmp_path / "f").read_bytes())
+    source.close()
+
+
+def test_file_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(os.urandom(SIZE))
+    source = opened(tmp_path / "f")
+    source.blocks(0, 1)
+    os.truncate(tmp_path / "f", BLOCK_BYTES + 5)
+    with pytest.raises(ChangedError):
+        source.blocks(1, 5)
+    with pytest.raises(ChangedError):
+        source.check()
+    source.close()
+
+
+def test_hashes_of_a_large_file_are_known_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(70 * BLOCK_BYTES)
+    (tmp_path / "f").write_bytes(data)
+    first = opened(tmp_path / "f", tmp_path / "memory")
+    first.blocks(0, 66)
+    first.keep()
+    first.close()
+    monkeypatch.setattr("rawproto.apps.files.source.read_block", None)  # reading would fail
+    second = opened(tmp_path / "f", tmp_path / "memory")
+    theirs = b"".join(each for each, _ in blocks_of(data)[:66])
+    assert second.common(theirs) == 66
+    second.close()
+    monkeypatch.undo()
+    (tmp_path / "f").write_bytes(bytes(1) + data[1:])
+    third = opened(tmp_path / "f", tmp_path / "memory")
+    assert third.common(theirs) == 0, "it is another file by now"
+    third.close()
