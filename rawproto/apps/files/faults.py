@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rawproto.errors import RawprotoError
 from rawproto.rpc import RPCError
 
 __all__ = ["ERRORS", "FileError", "QuotaError", "ReadOnlyError", "VersionError", "as_file_errors"]
@@ -62,6 +63,8 @@ def as_file_errors(path: str) -> Iterator[None]:
     """Turns OSErrors within into `FileError`, about `path` unless they name another."""
     try:
         yield
+    except RawprotoError:
+        raise  # a lost connection is an OSError too
     except OSError as error:
         named = error.filename if isinstance(error.filename, str | bytes) else None
         where = os.fsdecode(named) if named and not os.path.isabs(named) else path
