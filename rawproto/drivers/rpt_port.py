@@ -21,7 +21,7 @@ from rawproto.errors import ConnectionLostError, LinkError, RefusedError
 from rawproto.link.rpt_carrier import Carrier
 from rawproto.transport.connection import Address
 from rawproto.transport.constants import BASE_PACKET_BYTES
-from rawproto.transport.endpoint import Endpoint
+from rawproto.transport.endpoint import Departure, Endpoint
 
 __all__ = ["Port"]
 
@@ -47,7 +47,7 @@ class Port:
     def __init__(self, endpoint: Endpoint, carrier: Carrier) -> None:
         self.endpoint = endpoint
         self.carrier = carrier
-        self._unsent: deque[tuple[bytes, Address, int]] = deque()
+        self._unsent: deque[Departure] = deque()
         self._blocked = False
 
     def receive(self, descriptor: int, limit: int = _BATCH) -> int:
@@ -65,6 +65,8 @@ class Port:
         if packets:
             self.endpoint.receive(packets, now_ns)
         else:
+            if self.carrier.moved():
+                self.endpoint.on_moved(self.carrier.ceiling, now_ns)
             self._read_errors(now_ns)
         return len(packets)
 
@@ -86,10 +88,10 @@ class Port:
             endpoint.handle_timeout(now_ns)
         blocked = not self._send_unsent(now_ns)
         while not blocked:
-            packets = endpoint.transmit(now_ns)
-            if not packets:
+            departures = endpoint.transmit(now_ns)
+            if not departures:
                 break
-            self._unsent.extend(packets)
+            self._unsent.extend(departures)
             blocked = not self._send_unsent(now_ns)
         self._blocked = blocked
 
@@ -99,23 +101,31 @@ class Port:
 
     def _send_unsent(self, now_ns: int) -> bool:
         """Sends what waits: False if the kernel takes no more for now."""
-        unsent, send = self._unsent, self.carrier.send
+        unsent, send_many = self._unsent, self.carrier.send_many
         while unsent:
-            data, address, ecn = unsent[0]
+            packets, address, ecn = unsent[0]
             try:
-                send(data, address, ecn)
+                sent = send_many(packets, address, ecn)
             except (OSError, LinkError) as error:
                 if error.errno in _BUSY:
                     return False
-                if error.errno == errno.EMSGSIZE:
-                    # The device takes less than we thought, and the route tells how much.
-                    limit = min(self.carrier.largest_to(address[0]), len(data) - 1)
-                    self._on_too_big(data, limit, now_ns)
-                else:
-                    failed = LinkError("send to", address[0], error.errno)
-                    self.endpoint.on_unreachable(data, failed)
-            unsent.popleft()
+                sent = 1
+                self._on_refused(packets[0], address, error, now_ns)
+            if sent < len(packets):
+                unsent[0] = packets[sent:], address, ecn
+            else:
+                unsent.popleft()
         return True
+
+    def _on_refused(self, data: bytes, address: Address, error: OSError, now_ns: int) -> None:
+        """The kernel won't send a packet at all."""
+        if error.errno == errno.EMSGSIZE:
+            # The device takes less than we thought, and the route tells how much.
+            limit = min(self.carrier.largest_to(address[0]), len(data) - 1)
+            self._on_too_big(data, limit, now_ns)
+        else:
+            failed = LinkError("send to", address[0], error.errno)
+            self.endpoint.on_unreachable(data, failed)
 
     def _on_too_big(self, data: bytes, limit: int, now_ns: int) -> None:
         """A packet does not fit through; set-up packets cannot be made smaller."""

@@ -8,6 +8,7 @@ whoever has the file can open it.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 from rawproto.capture import RPT_KEY_LOG, CapturedPacket, PcapngWriter, Writer
@@ -52,6 +53,12 @@ class TappedCarrier:
         self._carrier.send(data, address, ecn)
         self._write("out", data, address, ecn)
 
+    def send_many(self, packets: Sequence[bytes], address: Address, ecn: int = 0) -> int:
+        sent = self._carrier.send_many(packets, address, ecn)
+        for data in packets[:sent]:
+            self._write("out", data, address, ecn)
+        return sent
+
     def largest_to(self, addr: str) -> int:
         return self._carrier.largest_to(addr)
 
@@ -60,6 +67,11 @@ class TappedCarrier:
 
     def errors(self) -> list[CarrierError]:
         return self._carrier.errors()
+
+    def moved(self) -> bool:
+        moved = self._carrier.moved()
+        self.ceiling = self._carrier.ceiling
+        return moved
 
     def close(self) -> None:
         self._carrier.close()

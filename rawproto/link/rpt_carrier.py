@@ -7,7 +7,8 @@
 
 A carrier sends and receives RPT's bytes and tells the peer's address; of raw IP it lays
 out the header, with DF set and the source address that the peer knows us by. It never
-blocks. On raw IPv4 the kernel fills in total length and checksum (raw(7)).
+blocks. On raw IPv4 the kernel fills in total length and checksum (raw(7)). One that has a
+single peer follows the way there: if this host gets another address, packets leave with it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, cast
 
@@ -26,6 +28,7 @@ from rawproto.link.interfaces import split_scope
 from rawproto.link.options import (
     IP_MTU_DISCOVER,
     IP_RECVERR,
+    IP_RECVTOS,
     IPV6_HDRINCL,
     IPV6_MTU_DISCOVER,
     IPV6_RECVERR,
@@ -37,6 +40,8 @@ from rawproto.link.options import (
 from rawproto.link.privileges import raw_socket_refused
 from rawproto.link.routes import lookup
 from rawproto.link.rpt_ports import Lease, hold_port
+from rawproto.link.rpt_volley import Volley, pack_target
+from rawproto.link.rpt_way import Way
 from rawproto.link.timestamps import EXTENDED_ERROR, split_error_message
 from rawproto.wire.address import unpack_ipv4
 from rawproto.wire.ipv4 import DF, IPv4Header
@@ -54,9 +59,16 @@ _INIT_BYTES = 1 << 20
 _INIT_BATCH = 16  # each costs more than a packet of data, which is to have its turn
 _MAX_PEERS = 4096
 _ANCILLARY_BYTES = 256
+_LOW_BYTE = 0 if sys.byteorder == "little" else 3
 _PKTINFO = struct.Struct("@16sI")
 _MOST_ERRORS = 64
 _ORIGIN_LOCAL = 1
+# udp(7): the kernel cuts what one call sends into datagrams. They may not make more than one
+# would without that; devices that cannot take checksums refuse, older kernels know nothing of it.
+_UDP_SEGMENT = 103
+_SEGMENTED_BYTES = 65_000
+_NOT_SEGMENTED = (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
+_U16 = struct.Struct("=H")
 _ECN_OPTION = {
     4: (socket.IPPROTO_IP, socket.IP_TOS),
     6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
@@ -114,6 +126,17 @@ class Carrier(Protocol):
         """
         ...
 
+    def send_many(self, packets: Sequence[bytes], address: Address, ecn: int = 0) -> int:
+        """Sends packets in order, as many of them as one system call takes.
+
+        Returns:
+            How many were sent: 1 or more.
+
+        Raises:
+            OSError: the first one was not; see `send`.
+        """
+        ...
+
     def largest_to(self, addr: str) -> int:
         """The largest RPT packet that the interface towards a peer takes, in bytes."""
         ...
@@ -126,9 +149,22 @@ class Carrier(Protocol):
         """ICMP errors that have come."""
         ...
 
+    def moved(self) -> bool:
+        """Whether packets have another source address since this was asked last."""
+        ...
+
     def close(self) -> None:
         """Gives port and descriptors back."""
         ...
+
+
+def _alike(packets: Sequence[bytes]) -> int:
+    """How many of the packets, from the first on, have its size."""
+    size = len(packets[0])
+    for count, packet in enumerate(packets):
+        if len(packet) != size:
+            return count
+    return len(packets)
 
 
 def _wildcard(family: Family) -> str:
@@ -158,7 +194,7 @@ def _read_errors(sock: socket.socket, family: Family, skip: int) -> list[Carrier
     return found
 
 
-_Header = tuple[bytes, bytes, tuple[str, int]]
+_Header = tuple[bytes, bytes, tuple[str, int], bytes]
 
 
 def _new_headers() -> list[dict[str, _Header]]:
@@ -199,23 +235,23 @@ class RawCarrier:
     ) -> None:
         self._family = family
         self._header_bytes = 20 if family == 4 else 40
+        self._way = Way(family, peer, addr) if peer else None
+        self._moved = False
         mtu = 65_535
-        if peer:
-            route = lookup(peer, src_addr=addr or None)
-            addr = addr or route.src_addr
-            mtu = route.interface_mtu
+        if self._way is not None:
+            addr, mtu = self._way.src_addr, self._way.mtu
         self._addr = addr
         self._lease: Lease | None = None
-        if not refuses and (share is None or not share.worker):
-            self._lease = hold_port(family, port)
-            port = self._lease.port
-        self.port = port
-        self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._sockets: list[socket.socket] = []
+        self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._headers = _new_headers()
         self._local: dict[str, str] = {}
         self._sources: dict[bytes, Address] = {}
         try:
+            if not refuses and (share is None or not share.worker):
+                self._lease = hold_port(family, port)
+                port = self._lease.port
+            self.port = port
             if refuses:
                 program = rpt_filter(family, None, "init")
             else:
@@ -232,6 +268,7 @@ class RawCarrier:
             self.close()
             raise
         self._send_to = data.sendto
+        self._volley = Volley(data)
         self._tells_local = family == 6 and not addr
         self._size = 65_535 if mtu > 9216 else mtu + 64
 
@@ -252,13 +289,38 @@ class RawCarrier:
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_HDRINCL, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+                if not self._addr:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
             if self._addr:
-                bare, scope = split_scope(self._addr)
-                sock.bind((bare, 0) if self._family == 4 else (bare, 0, 0, scope))
+                self._bind(sock, self._addr)
         except OSError as error:
             raise LinkError("bind", self._addr, error.errno) from None
         return sock
+
+    def _bind(self, sock: socket.socket, addr: str) -> None:
+        bare, scope = split_scope(addr)
+        sock.bind((bare, 0) if self._family == 4 else (bare, 0, 0, scope))
+
+    def _look(self, way: Way) -> None:
+        """This host's addresses or routes have changed."""
+        if not way.look():
+            return
+        try:
+            for sock in self._sockets:
+                self._bind(sock, way.src_addr)
+        except OSError:
+            way.src_addr = self._addr  # it is not ready to be used, and its notice will come
+            return
+        self._addr = way.src_addr
+        self._headers = _new_headers()
+        self.ceiling = min(way.mtu, 65_535) - self._header_bytes
+        self._size = 65_535 if way.mtu > 9216 else way.mtu + 64
+        self._moved = True
+
+    def moved(self) -> bool:
+        moved, self._moved = self._moved, False
+        return moved
 
     def spare(self, ports: Collection[int]) -> None:
         """Of the INITs for all ports, those for these are dropped by the kernel from now on."""
@@ -266,12 +328,15 @@ class RawCarrier:
         attach_filter(self._sockets[0], program.to_bytes())
 
     def filenos(self) -> list[int]:
-        return [sock.fileno() for sock in self._sockets]
+        watched = [] if self._way is None else [self._way.fileno()]
+        return [sock.fileno() for sock in self._sockets] + watched
 
     def receive(
         self, limit: int, descriptor: int | None = None
     ) -> list[tuple[bytes, Address, int]]:
         packets: list[tuple[bytes, Address, int]] = []
+        if self._way is not None and descriptor in (None, self._way.fileno()):
+            self._look(self._way)
         read = self._receive_4 if self._family == 4 else self._receive_6
         for sock in self._sockets:
             if descriptor is not None and sock.fileno() != descriptor:
@@ -308,18 +373,16 @@ class RawCarrier:
         self, sock: socket.socket, limit: int, packets: list[tuple[bytes, Address, int]]
     ) -> None:
         size = self._size
-        if not self._tells_local:
-            for _ in range(limit):
-                data, source = sock.recvfrom(size)
-                packets.append((data, (source[0], 0), 0))
-            return
         for _ in range(limit):
             data, ancillary, _, source = sock.recvmsg(size, _ANCILLARY_BYTES)
-            for level, kind, value in ancillary:
-                if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
+            ecn = 0
+            for _, kind, value in ancillary:
+                if kind == socket.IPV6_TCLASS:
+                    ecn = value[_LOW_BYTE] & 3
+                elif kind == socket.IPV6_PKTINFO:
                     packed, _ = _PKTINFO.unpack(value)
                     self._note_local(source[0], socket.inet_ntop(socket.AF_INET6, packed))
-            packets.append((data, (source[0], 0), 0))
+            packets.append((data, (source[0], 0), ecn))
 
     def _note_local(self, peer: str, local: str) -> None:
         """The address by which a peer knows us is the one to answer from."""
@@ -338,15 +401,27 @@ class RawCarrier:
 
     def send(self, data: bytes, address: Address, ecn: int = 0) -> None:
         found = self._headers[ecn].get(address[0]) or self._make_header(address[0], ecn)
-        head, tail, target = found
+        head, tail, target, _ = found
         if tail:  # IPv6: we fill in the length ourselves
             self._send_to(b"%b%b%b%b" % (head, len(data).to_bytes(2, "big"), tail, data), target)
         else:
             self._send_to(head + data, target)
 
+    def send_many(self, packets: Sequence[bytes], address: Address, ecn: int = 0) -> int:
+        count = _alike(packets)
+        if count == 1:
+            self.send(packets[0], address, ecn)
+            return 1
+        found = self._headers[ecn].get(address[0]) or self._make_header(address[0], ecn)
+        head, tail, _, target = found
+        if tail:
+            head = b"%b%b%b" % (head, len(packets[0]).to_bytes(2, "big"), tail)
+        return self._volley.send(target, head, packets[:count])
+
     def _make_header(self, peer: str, ecn: int) -> _Header:
-        """The header for a peer: (in front of the length, behind it, whereto)."""
-        bare, _ = split_scope(peer)
+        """The header for a peer: (in front of the length, behind it, whereto, that packed)."""
+        bare, scope = split_scope(peer)
+        packed = pack_target(_family(self._family), bare, scope)
         source = split_scope(self.local_to(peer))[0]
         if self._family == 4:
             head = IPv4Header(
@@ -358,7 +433,7 @@ class RawCarrier:
                 total_length=20,
                 checksum=0,
             ).emit()
-            found = head, b"", (bare, 0)
+            found = head, b"", (bare, 0), packed
         else:
             whole = IPv6Header(
                 src_addr=source,
@@ -367,7 +442,7 @@ class RawCarrier:
                 traffic_class=ecn,
                 payload_length=0,
             ).emit()
-            found = whole[:4], whole[6:], cast("tuple[str, int]", _target_6(peer))
+            found = whole[:4], whole[6:], cast("tuple[str, int]", _target_6(peer)), packed
         headers = self._headers[ecn]
         if len(headers) >= _MAX_PEERS:
             headers.clear()
@@ -392,6 +467,8 @@ class RawCarrier:
             sock.close()
         if self._lease is not None:
             self._lease.close()
+        if self._way is not None:
+            self._way.close()
 
 
 def _target_6(peer: str, port: int = 0) -> tuple[str, int, int, int]:
@@ -428,10 +505,13 @@ class UDPCarrier:
         self._family = family
         self._addr = addr
         self._header_bytes = 28 if family == 4 else 48
-        mtu = lookup(peer, src_addr=addr or None).interface_mtu if peer else 65_535
+        self._way = Way(family, peer, addr) if peer else None
+        self._moved = False
+        mtu = 65_535 if self._way is None else self._way.mtu
         self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._size = 65_535 if mtu > 9216 else mtu + 64
         self._socket = sock = socket.socket(_family(family), socket.SOCK_DGRAM)
+        self._segments = True
         self._ecn = 0  # of what leaves; it seldom changes
         self._ecn_option = _ECN_OPTION[family]
         sock.setblocking(False)
@@ -443,32 +523,44 @@ class UDPCarrier:
             if family == 4:
                 sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
                 sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+                sock.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
                 sock.bind((addr or _wildcard(4), port))
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
                 sock.bind(_target_6(addr or _wildcard(6), port))
             grow_buffers(sock, _RECEIVE_BYTES, _SEND_BYTES)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, workers > 1)
             if 0 < worker == workers - 1:
                 attach_selector(sock, rpt_selector(workers).to_bytes())
         except OSError as error:
-            sock.close()
+            self.close()
             raise LinkError("bind UDP port", f"{addr} {port}".strip(), error.errno) from None
         self.port = int(sock.getsockname()[1])
 
     def filenos(self) -> list[int]:
-        return [self._socket.fileno()]
+        sockets = [self._socket] if self._way is None else [self._socket, self._way]
+        return [each.fileno() for each in sockets]
+
+    def moved(self) -> bool:
+        moved, self._moved = self._moved, False
+        return moved
 
     def receive(
         self, limit: int, descriptor: int | None = None
     ) -> list[tuple[bytes, Address, int]]:
         packets: list[tuple[bytes, Address, int]] = []
-        receive, size = self._socket.recvfrom, self._size
+        if self._way is not None and descriptor in (None, self._way.fileno()):
+            if self._way.look():  # the kernel has followed already
+                self.ceiling = min(self._way.mtu, 65_535) - self._header_bytes
+                self._size = 65_535 if self._way.mtu > 9216 else self._way.mtu + 64
+                self._moved = True
+        receive, size = self._socket.recvmsg, self._size
         for _ in range(limit):
             try:
-                data, source = receive(size)
+                data, ancillary, _, source = receive(size, _ANCILLARY_BYTES)
             except BlockingIOError:
                 break
             except OSError:
@@ -476,17 +568,38 @@ class UDPCarrier:
             addr = source[0]
             if self._family == 6 and source[3]:
                 addr = f"{addr.partition('%')[0]}%{source[3]}"
-            packets.append((data, (addr, source[1]), 0))
+            # IP_TOS is a byte, IPV6_TCLASS an int; there is no other.
+            ecn = ancillary[0][2][_LOW_BYTE if len(ancillary[0][2]) > 1 else 0] & 3
+            packets.append((data, (addr, source[1]), ecn))
         return packets
 
     def send(self, data: bytes, address: Address, ecn: int = 0) -> None:
+        self._mark(ecn)
+        self._socket.sendto(data, self._target(address))
+
+    def send_many(self, packets: Sequence[bytes], address: Address, ecn: int = 0) -> int:
+        size = len(packets[0])
+        count = min(_alike(packets), _SEGMENTED_BYTES // size) if self._segments else 1
+        if count > 1:
+            self._mark(ecn)
+            ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _U16.pack(size))]
+            try:
+                self._socket.sendmsg(packets[:count], ancillary, 0, self._target(address))
+                return count
+            except OSError as error:
+                if error.errno not in _NOT_SEGMENTED:
+                    raise
+        self.send(packets[0], address, ecn)  # EMSGSIZE shows that it was the size
+        self._segments &= count <= 1
+        return 1
+
+    def _mark(self, ecn: int) -> None:
         if ecn != self._ecn:
             self._socket.setsockopt(*self._ecn_option, ecn)
             self._ecn = ecn
-        if self._family == 4:
-            self._socket.sendto(data, address)
-        else:
-            self._socket.sendto(data, _target_6(*address))
+
+    def _target(self, address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
+        return address if self._family == 4 else _target_6(*address)
 
     def largest_to(self, addr: str) -> int:
         return min(lookup(addr).interface_mtu, 65_535) - self._header_bytes
@@ -499,3 +612,5 @@ class UDPCarrier:
 
     def close(self) -> None:
         self._socket.close()
+        if self._way is not None:
+            self._way.close()

@@ -165,9 +165,10 @@ class Network:
         self.turns += 1
         endpoint.handle_timeout(now_ns)
         for _ in range(_MAX_TURNS):
-            while packets := endpoint.transmit(now_ns):
-                for data, address, ecn in packets:
-                    self._send(seat, data, address, ecn)
+            while departures := endpoint.transmit(now_ns):
+                for packets, address, ecn in departures:
+                    for data in packets:
+                        self._send(seat, data, address, ecn)
             if app is None or not app(now_ns):
                 break
         else:

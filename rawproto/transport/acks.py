@@ -6,9 +6,9 @@ from rawproto.transport.constants import MAX_ACK_DELAY_NS, MAX_ACK_RANGES
 from rawproto.transport.ranges import Ranges
 from rawproto.wire.rpt_frames import ACK_HEAD, ACK_RANGE, ECN_COUNTS, FrameType
 
-__all__ = ["Acks"]
+__all__ = ["CE", "Acks"]
 
-_CE = 3
+CE = 3
 
 
 class Acks:
@@ -58,7 +58,20 @@ class Acks:
         if not eliciting:
             return
         self._waiting += 1
-        if not in_order or self._waiting >= every or ecn == _CE:
+        if not in_order or self._waiting >= every or ecn == CE:
+            self.due_ns = 0
+        elif self.due_ns is None:
+            self.due_ns = now_ns + MAX_ACK_DELAY_NS
+
+    def on_run(self, count: int, every: int, ecn: int, now_ns: int) -> None:
+        """Takes in `count` packets behind the largest; see `on_packet`. None came marked CE."""
+        self.received.ends[-1] += count
+        self.largest += count
+        self._largest_ns = now_ns
+        if ecn:
+            self._counts[ecn] += count
+        self._waiting += count
+        if self._waiting >= every:
             self.due_ns = 0
         elif self.due_ns is None:
             self.due_ns = now_ns + MAX_ACK_DELAY_NS

@@ -20,7 +20,7 @@ and are followed by 3 to 5.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cryptography.exceptions import InvalidTag
 
@@ -50,6 +50,7 @@ from rawproto.transport.lifecycle import Event as On
 from rawproto.transport.paths import Address, Paths
 from rawproto.transport.protection import Protection
 from rawproto.transport.reading import read_frames
+from rawproto.transport.runs import take_run
 from rawproto.transport.sender import OVERHEAD_BYTES, Sender
 from rawproto.transport.silence import Silence
 from rawproto.transport.streams import Streams
@@ -63,9 +64,13 @@ from rawproto.wire.rpt_frames import (
     PingFrame,
 )
 
-__all__ = ["Address", "Connection", "State"]
+__all__ = ["Address", "Arrival", "Connection", "State"]
+
+Arrival = tuple[bytes, Address, int]
+"""A packet that came: its data, from where, its ECN bits."""
 
 _WINDOW = 1 << 31
+_WORTH_A_RUN = 4
 _ESTABLISHED, _CLOSING = State.ESTABLISHED, State.CLOSING
 _OPEN = (State.HANDSHAKE, State.ESTABLISHED)
 _DEAF = (State.DRAINING, State.CLOSED)
@@ -219,6 +224,37 @@ class Connection:
 
     # --- what arrives ---
 
+    def handle_shorts(self, packets: Sequence[Arrival], at: int, now_ns: int) -> int:
+        """Short packets came, of which the one at `at` is for this connection.
+
+        Returns:
+            How many of those from there on are taken in, 1 at least. See `handle_short`.
+        """
+        data, address, ecn = packets[at]
+        taken, opened = 0, None
+        if (
+            len(packets) - at >= _WORTH_A_RUN
+            and self.state is _ESTABLISHED
+            and self.attempt is None
+            and address == self.paths.usual
+            and self._protection is not None
+            and self.sender.recovery.tracer is None
+        ):
+            taken, opened = take_run(
+                packets, at, self._protection.opener, self.acks, self.streams, now_ns
+            )
+        if taken:
+            self.packets_received += taken
+            self._silence.heard_ns = self.sender.active_ns = now_ns
+        if opened is not None:
+            data, address, ecn = packets[at + taken]
+            self._take_in(*opened, data, address, ecn, now_ns)
+            taken += 1
+        elif not taken:
+            self.handle_short(data, address, ecn, now_ns)
+            taken = 1
+        return taken
+
     def handle_short(self, data: bytes, address: Address, ecn: int, now_ns: int) -> bool:
         """A short packet for this connection came.
 
@@ -234,7 +270,7 @@ class Connection:
         protection, acks, state = self._protection, self.acks, self.state
         if protection is None or (state is not _ESTABLISHED and state in _DEAF):
             return False
-        flags, every, _, _, _, low = SHORT.unpack_from(data)
+        flags, _, _, _, _, low = SHORT.unpack_from(data)
         expected = acks.largest + 1
         number = low + ((expected - low + _WINDOW) >> 32 << 32)
         if number < 0 or not acks.is_new(number):
@@ -257,17 +293,24 @@ class Connection:
         except RemoteProtocolError as error:
             self._fail(error, now_ns)
             return False
+        return self._take_in(number, frames, data, address, ecn, now_ns)
+
+    def _take_in(
+        self, number: int, frames: bytes, data: bytes, address: Address, ecn: int, now_ns: int
+    ) -> bool:
+        """A packet has opened. See `handle_short`."""
+        sender, acks = self.sender, self.acks
         self.packets_received += 1
         if sender.recovery.tracer is not None:
             sender.recovery.tracer.packet_received(now_ns, number, len(data), frames)
-        if state is _CLOSING:
+        if self.state is _CLOSING:
             if self._farewell is not None:
                 self._move(On.CLOSE if self._farewell.on_packet(frames) else On.PACKET)
             return True
         try:
             eliciting = read_frames(self, frames, now_ns)
             if address != self.paths.usual and eliciting is not None:
-                self._look(address, frames, len(data), number >= expected, now_ns)
+                self._look(address, frames, len(data), number > acks.largest, now_ns)
         except (WireError, struct.error) as wire_error:
             self._fail(RemoteProtocolError(CloseCode.FRAME, str(wire_error)), now_ns)
             return True
@@ -276,7 +319,7 @@ class Connection:
             return True
         if eliciting is None:
             return False
-        acks.on_packet(number, eliciting, every, ecn, now_ns)
+        acks.on_packet(number, eliciting, data[1], ecn, now_ns)
         self._silence.heard_ns = sender.active_ns = now_ns
         if self.attempt is not None:
             self.attempt.on_short_packet()
@@ -328,9 +371,15 @@ class Connection:
                 self._begin_path(now_ns)
             self.sender.resume(now_ns)
 
-    def on_moved(self, now_ns: int) -> None:
-        """This host has another address by now: the peer is to hear of it from there."""
+    def on_moved(self, ceiling: int, now_ns: int) -> None:
+        """This host has another address by now: the peer is to hear of it from there.
+
+        Args:
+            ceiling: the largest packet that the carrier takes there.
+            now_ns: by now.
+        """
         if self.state is State.ESTABLISHED:
+            self.sender.mtu.widen(ceiling)
             self._begin_path(now_ns)
             self.ping()
 

@@ -12,7 +12,7 @@ if `poll_timeout()` has come; `transmit` until it answers nothing; for each conn
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from typing import Any
@@ -21,7 +21,7 @@ from rawproto.errors import RawprotoError, WireError
 from rawproto.transport.attempt import Attempt, Credentials
 from rawproto.transport.budget import Budget
 from rawproto.transport.config import Config
-from rawproto.transport.connection import Address, Connection, State
+from rawproto.transport.connection import Address, Arrival, Connection, State
 from rawproto.transport.constants import MIN_INIT_BYTES, TAG_BYTES, CloseCode, ResetCode
 from rawproto.transport.halfopen import Event, HalfOpen, Listener
 from rawproto.transport.handshake import Ports
@@ -41,7 +41,7 @@ from rawproto.wire.rpt import (
     parse_rpt,
 )
 
-__all__ = ["Endpoint", "refusal"]
+__all__ = ["Departure", "Endpoint", "refusal"]
 
 _LEAST_BYTES = SHORT.size + TAG_BYTES + 1
 # RESET and VERSION. A budget that a flood of INITs could use up would keep honest clients
@@ -50,6 +50,9 @@ _REFUSALS_PER_SECOND = 1000
 _RETRIES_PER_SECOND = 50_000
 _MAX_PENDING = 4096
 _BATCH = 32
+
+Departure = tuple[list[bytes], Address, int]
+"""Packets that leave by the same way: they, their address, their ECN bits."""
 
 
 class Endpoint:
@@ -91,7 +94,7 @@ class Endpoint:
         if listener is not None:
             listener.attach(self._new_parameters, entropy)
         self._accepted: deque[Connection] = deque()
-        self._answers: deque[tuple[bytes, Address, int]] = deque()
+        self._answers: deque[Departure] = deque()
         self._refusals = Budget(_REFUSALS_PER_SECOND)
         self._retries = Budget(_RETRIES_PER_SECOND)
         self._touched: dict[int, Connection] = {}
@@ -197,11 +200,14 @@ class Endpoint:
 
     # --- what arrives ---
 
-    def receive(self, packets: Iterable[tuple[bytes, Address, int]], now_ns: int) -> None:
+    def receive(self, packets: Sequence[Arrival], now_ns: int) -> None:
         """Packets came, whatever is in them; each as (data, from where, ECN bits)."""
         routes, touched = self._routes, self._touched
         unpack = SHORT.unpack_from
-        for data, address, ecn in packets:
+        at, end = 0, len(packets)
+        while at < end:
+            data, address, ecn = packets[at]
+            at += 1
             if data and data[0] & LONG_FORM:
                 self._receive_long(data, address, now_ns)
                 continue
@@ -213,7 +219,7 @@ class Endpoint:
             connection = routes.get(cid)
             if connection is not None:
                 if connection.peer_port == src_port:
-                    connection.handle_short(data, address, ecn, now_ns)
+                    at += connection.handle_shorts(packets, at - 1, now_ns) - 1
                     touched[connection.cid] = connection
             else:
                 self._receive_unknown(data, address, ecn, cid, now_ns)
@@ -368,6 +374,13 @@ class Endpoint:
                     connection.sender.feedback.on_refused(size, now_ns)
                     self.touch(connection)
 
+    def on_moved(self, ceiling: int, now_ns: int) -> None:
+        """This host has another address, and an interface that takes packets of `ceiling` bytes."""
+        self._ceiling = ceiling
+        for connection in self.connections.values():
+            connection.on_moved(min(ceiling, connection.config.max_packet_bytes), now_ns)
+            self.touch(connection)
+
     def on_unreachable(self, data: bytes, error: RawprotoError) -> None:
         """An ICMP error says that a packet of ours, an INIT, reached nobody."""
         if len(data) < LONG.size or not data[0] & LONG_FORM:
@@ -398,29 +411,29 @@ class Endpoint:
 
     def _push(self, data: bytes, address: Address) -> None:
         if len(self._answers) < _MAX_PENDING:
-            self._answers.append((data, address, 0))
+            self._answers.append(([data], address, 0))
 
     # --- what leaves, and time ---
 
-    def transmit(self, now_ns: int) -> list[tuple[bytes, Address, int]]:
-        """The packets that leave now, each with where to and its ECN bits; nothing for none."""
-        packets = list(self._answers)
+    def transmit(self, now_ns: int) -> list[Departure]:
+        """The packets that leave now: (those of one connection, whereto, their ECN bits)."""
+        departures = list(self._answers)
         self._answers.clear()
         for cid, connection in list(self._touched.items()):
             ecn = connection.sender.recovery.ecn
             mark = ecn.mark
             sent = connection.transmit(now_ns, _BATCH)
-            address = connection.paths.address
-            packets += [(packet, address, mark) for packet in sent]
-            if mark:
-                ecn.on_sent(len(sent))
+            if sent:
+                departures.append((sent, connection.paths.address, mark))
+                if mark:
+                    ecn.on_sent(len(sent))
             if connection.strays:
-                packets += connection.strays
+                departures += [([data], address, bits) for data, address, bits in connection.strays]
                 connection.strays.clear()
             if len(sent) < _BATCH:  # it has no more for now
                 del self._touched[cid]
                 self._rest(connection)
-        return packets
+        return departures
 
     def _rest(self, connection: Connection) -> None:
         """A connection has nothing to send for now: when it wants to be woken is noted."""

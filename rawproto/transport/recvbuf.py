@@ -77,6 +77,11 @@ class ReceiveBuffer:
         self._join()
         return True
 
+    def extend(self, parts: list[bytes], end: int) -> None:
+        """Takes in the parts from `next` to `end` while none waits for its turn."""
+        self._ready.extend(parts)
+        self.next = self.highest = end
+
     def _keep(self, offset: int, data: bytes) -> bool:
         """Keeps a piece for later, less what others hold already."""
         starts, pieces = self._starts, self._pieces

@@ -30,6 +30,7 @@ from rawproto.transport.parameters import Parameters
 from rawproto.transport.pieces import Piece
 from rawproto.transport.recvbuf import ReceiveBuffer
 from rawproto.transport.sendbuf import SendBuffer
+from rawproto.transport.window import Window
 from rawproto.wire.rpt_frames import (
     Frame,
     MaxDataFrame,
@@ -39,38 +40,9 @@ from rawproto.wire.rpt_frames import (
     StopSendingFrame,
 )
 
-__all__ = ["Stream", "Streams", "Window"]
+__all__ = ["Stream", "Streams"]
 
 ONE_WAY = 2
-_LEAST_RTT_NS = 10_000_000
-# Who mostly receives has few samples of the RTT, and none of what a queue adds to it.
-
-
-class Window:
-    """How far the peer may send, and when to let it go further (specification 6.2.2).
-
-    Attributes:
-        limit: the peer may send up to here.
-    """
-
-    __slots__ = ("_most", "_raised_ns", "_size", "limit")
-
-    def __init__(self, size: int, most: int) -> None:
-        self._size = size
-        self._most = max(most, size)
-        self._raised_ns = 0
-        self.limit = size
-
-    def raise_for(self, read: int, now_ns: int, rtt_ns: int) -> bool:
-        """Whether the limit goes up, now that `read` bytes were read in all."""
-        if self.limit - read > self._size // 2:
-            return False
-        # Twice two: where a packet was lost, nothing behind it is read for a round trip or two.
-        if now_ns - self._raised_ns < 4 * max(rtt_ns, _LEAST_RTT_NS):
-            self._size = min(2 * self._size, self._most)
-        self._raised_ns = now_ns
-        self.limit = read + self._size
-        return True
 
 
 class Stream:
@@ -391,6 +363,33 @@ class Streams:
             stream.readable_told = True
             self._emit(StreamReadable(stream_id))
         return True
+
+    def expects(self, stream_id: int) -> tuple[int, int]:
+        """What a run of packets may bring of a stream: (from where on, at most so many bytes)."""
+        stream = self._streams.get(stream_id)
+        receiving = stream.receiving if stream is not None else None
+        if (
+            stream is None
+            or receiving is None
+            or receiving.highest > receiving.next
+            or receiving.final_size is not None
+            or stream.peer_reset
+            or stream.stop_code is not None
+        ):
+            return -1, 0
+        start = receiving.next
+        return start, min(stream.window.limit - start, self._window.limit - self._received)
+
+    def on_run(self, stream_id: int, parts: list[bytes], end: int) -> None:
+        """What was expected has come, in parts, as far as `end`."""
+        stream = self._streams[stream_id]
+        receiving = stream.receiving
+        assert receiving is not None
+        self._received += end - receiving.next
+        receiving.extend(parts, end)
+        if not stream.readable_told:
+            stream.readable_told = True
+            self._emit(StreamReadable(stream_id))
 
     @staticmethod
     def _check_final_size(receiving: ReceiveBuffer, final_size: int, end: int) -> None:

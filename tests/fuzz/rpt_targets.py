@@ -197,9 +197,9 @@ def rpt_endpoint(data: bytes) -> None:
         endpoint.receive([(packet, _PEER, packet[0] & 3 if packet else 0)], now_ns)
         endpoint.on_refused(packet, 1300, now_ns)
         endpoint.handle_timeout(now_ns)
-        for answer, _, _ in endpoint.transmit(now_ns):
-            sent += len(answer)
-            assert not answer[0] & 0x80 or RPTLong.verify(answer)
+        for answers, _, _ in endpoint.transmit(now_ns):
+            sent += sum([len(answer) for answer in answers])
+            assert all(not answer[0] & 0x80 or RPTLong.verify(answer) for answer in answers)
         assert sent <= 3 * got or endpoint.connections
         assert len(listener.by_cid) <= MOST_HALF_OPEN
         endpoint.poll_timeout()

@@ -24,7 +24,7 @@ from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTReset, RPTRetry, RPTVers
 from rawproto.wire.rpt_frames import CloseFrame, Frame, PingFrame, StreamFrame
 from tests.sim.liar import forge
 from tests.transport.test_conformance import answer_to, waiting
-from tests.transport.test_endpoint import CLIENT, SERVER, STATIC, Pair, init_from
+from tests.transport.test_endpoint import CLIENT, SERVER, STATIC, Pair, departed, init_from
 
 
 def test_refusal_that_comes_twice_is_told_once() -> None:
@@ -39,10 +39,10 @@ def test_refusal_that_comes_twice_is_told_once() -> None:
 def test_connection_given_up_during_the_handshake_does_not_rise_again() -> None:
     pair = Pair()
     connection = pair.connect()
-    ((init, _, _),) = pair.client.transmit(pair.now_ns)
+    (init,) = departed(pair.client, pair.now_ns)
     assert isinstance(parse_rpt(init)[0], RPTInit)
     pair.server.receive([(init, CLIENT, 0)], pair.now_ns)
-    ((answer, _, _),) = pair.server.transmit(pair.now_ns)
+    (answer,) = departed(pair.server, pair.now_ns)
     connection.close(pair.now_ns)
     pair.client.receive([(answer, SERVER, 0)], pair.now_ns)
     pair.exchange()
@@ -111,12 +111,12 @@ class Scene:
         self.pair.server.receive([(packet, CLIENT, 0) for packet in packets], self.pair.now_ns)
         while (accepted := self.pair.server.accept()) is not None:
             self.pair.accepted.append(accepted)
-        return [data for data, _, _ in self.pair.server.transmit(self.pair.now_ns)]
+        return departed(self.pair.server, self.pair.now_ns)
 
     def to_client(self, *packets: bytes) -> list[bytes]:
         """What the client answers."""
         self.pair.client.receive([(packet, SERVER, 0) for packet in packets], self.pair.now_ns)
-        return [data for data, _, _ in self.pair.client.transmit(self.pair.now_ns)]
+        return departed(self.pair.client, self.pair.now_ns)
 
     def message_2(self) -> list[bytes]:
         """The listener's answer reaches the client: what it says then."""
@@ -273,7 +273,7 @@ def held(scene: Scene) -> None:
     scene.message_2()
     scene.connection.ping()
     scene.pair.client.touch(scene.connection)
-    packets = [data for data, _, _ in scene.pair.client.transmit(scene.pair.now_ns)]
+    packets = departed(scene.pair.client, scene.pair.now_ns)
     assert scene.to_server(*packets) == []
     (half_open,) = scene.listener.by_cid.values()
     assert half_open.held == packets
@@ -283,7 +283,7 @@ def short(scene: Scene) -> None:
     scene.message_2()
     scene.connection.ping()
     scene.pair.client.touch(scene.connection)
-    assert scene.to_server(*[data for data, _, _ in scene.pair.client.transmit(scene.pair.now_ns)])
+    assert scene.to_server(*departed(scene.pair.client, scene.pair.now_ns))
 
 
 HALF_OPEN: dict[tuple[halfopen.State, halfopen.Event], Script] = {

@@ -19,7 +19,8 @@ from rawproto.transport.events import (
     StreamWritable,
 )
 from rawproto.transport.parameters import Parameters
-from rawproto.transport.streams import Streams, Window
+from rawproto.transport.streams import Streams
+from rawproto.transport.window import Window
 from rawproto.wire.rpt_frames import (
     Frame,
     MaxDataFrame,

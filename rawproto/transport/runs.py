@@ -1,0 +1,88 @@
+"""Packets in a row that hold nothing but a stream in a row: nearly all of a bulk transfer.
+
+::
+
+    number        7        8        9        10              11
+    holds         STREAM   STREAM   STREAM   STREAM, ACK     STREAM
+                  `--------- a run --------' `- opened, and left to the connection
+
+What is the same for all of them is looked at and noted once: keys, address, stream, flow
+control, what to acknowledge. Whatever is not as expected ends the run, and nothing of it is
+judged here. `Sender._seal_run` is the other end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+
+from cryptography.exceptions import InvalidTag
+
+from rawproto.transport.acks import CE, Acks
+from rawproto.transport.protection import Opener
+from rawproto.transport.streams import Streams
+from rawproto.wire.rpt_frames import STREAM_HEAD, FrameType
+
+__all__ = ["take_run"]
+
+_STREAM = int(FrameType.STREAM)
+_HEAD = STREAM_HEAD.size
+
+
+def take_run(
+    packets: Sequence[tuple[bytes, tuple[str, int], int]],
+    at: int,
+    opener: Opener,
+    acks: Acks,
+    streams: Streams,
+    now_ns: int,
+) -> tuple[int, tuple[int, bytes] | None]:
+    """Takes in packets of one connection, as far as each is what the one before lets expect.
+
+    Args:
+        packets: as they came, each as (data, from where, ECN bits).
+        at: which is the first; a short packet, its header looked at.
+        opener: of the connection.
+        acks: likewise.
+        streams: likewise.
+        now_ns: when they came.
+
+    Returns:
+        How many were taken in; and number and frames of a packet behind them that opened and
+        holds something else, None if the next one was not opened.
+    """
+    first, address, ecn = packets[at]
+    number = acks.largest + 1
+    if not number or first[0] >> 6 != opener.phase or ecn == CE:
+        return 0, None
+    constant, every = first[:14], first[1]
+    iv, decrypt, unpack = opener.iv, opener.aead.decrypt, STREAM_HEAD.unpack_from
+    parts: list[bytes] = []
+    opened = None
+    stream_id, offset, room = -1, -1, 0
+    for data, source, mark in islice(packets, at, None):
+        header = constant + (number & 0xFFFFFFFF).to_bytes(4, "big")
+        if not data.startswith(header) or mark != ecn or source != address:
+            break
+        try:
+            frames = decrypt((iv ^ number).to_bytes(12, "big"), data[18:], header)
+        except InvalidTag:
+            break
+        size = len(frames) - _HEAD
+        if frames[0] == _STREAM and size > 0:
+            _, its_id, start, length = unpack(frames)
+            if not parts:
+                stream_id = its_id
+                offset, room = streams.expects(its_id)
+            if its_id == stream_id and start == offset and length == size <= room:
+                parts.append(frames[_HEAD:])
+                offset += size
+                room -= size
+                number += 1
+                continue
+        opened = number, frames
+        break
+    if parts:
+        acks.on_run(len(parts), every, ecn, now_ns)
+        streams.on_run(stream_id, parts, offset)
+    return len(parts), opened

@@ -1,0 +1,127 @@
+"""Packets that come together are taken in as if they had come one by one."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rawproto.transport.attempt import Credentials
+from rawproto.transport.config import Config
+from rawproto.transport.connection import Arrival, Connection, State
+from rawproto.transport.constants import CloseCode
+from rawproto.transport.endpoint import Endpoint
+from rawproto.transport.halfopen import Listener
+from tests.transport.test_endpoint import CLIENT, SERVER, STATIC, departed
+
+MS = 1_000_000
+ELSEWHERE = ("10.0.0.9", 0)
+
+
+def plain(packets: list[bytes]) -> list[Arrival]:
+    return [(packet, CLIENT, 0) for packet in packets]
+
+
+class Twins:
+    """A client, and two listeners that cannot be told apart but by how they get packets."""
+
+    def __init__(self) -> None:
+        self.now_ns = 10**9
+        config = Config(window_bytes=1 << 16, max_window_bytes=1 << 16)
+        self.client = Endpoint(50_000, config, entropy=random.Random(1).randbytes, ceiling=1480)
+        self.twins = [
+            Endpoint(
+                4000,
+                config,
+                entropy=random.Random(2).randbytes,
+                ceiling=1480,
+                listener=Listener(config=config, static=STATIC),
+            )
+            for _ in range(2)
+        ]
+        credentials = Credentials(static=bytes([8]) * 32)
+        self.sending = self.client.connect(SERVER, 4000, credentials, self.now_ns)
+        self.receiving: list[Connection] = []
+        while len(self.receiving) < 2:
+            self.turn(plain(departed(self.client, self.now_ns)))
+            self.receiving += [found for twin in self.twins if (found := twin.accept())]
+
+    def turn(self, arrivals: list[Arrival]) -> None:
+        """The twins get packets, one of them one by one; both say the same, to the byte."""
+        single, together = self.twins
+        for arrival in arrivals:
+            single.receive([arrival], self.now_ns)
+        together.receive(arrivals, self.now_ns)
+        self.read()
+        said = []
+        for twin in self.twins:
+            twin.handle_timeout(self.now_ns)
+            said.append(departed(twin, self.now_ns))
+        assert said[0] == said[1]
+        self.client.receive([(packet, SERVER, 0) for packet in said[0]], self.now_ns)
+        self.now_ns += 5 * MS
+        self.client.handle_timeout(self.now_ns)
+
+    def read(self) -> None:
+        for stream_id in (0, 4):
+            read = [each.read(stream_id, 50_000, self.now_ns) for each in self.receiving]
+            assert len(set(read)) <= 1
+        for each, twin in zip(self.receiving, self.twins, strict=False):
+            twin.touch(each)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 1 << 32))
+def test_whatever_becomes_of_packets_on_their_way_a_batch_is_as_good_as_one_by_one(
+    seed: int,
+) -> None:
+    rng, twins = random.Random(seed), Twins()
+    sending = twins.sending
+    other = sending.streams.open()
+    for _ in range(40):
+        if sending.state is State.ESTABLISHED:
+            sending.write(0, rng.randbytes(rng.choice([0, 100, 9000, 60_000])))
+            if rng.random() < 0.1:
+                sending.write(other, rng.randbytes(3000))
+            if rng.random() < 0.1:
+                sending.ping()
+            twins.client.touch(sending)
+        packets: list[bytes] = []
+        while more := departed(twins.client, twins.now_ns):
+            packets += more
+        chance = rng.choice([0.0, 0.0, 0.05, 0.3])
+        for at in range(len(packets)):
+            if rng.random() < chance:
+                change = rng.randrange(4)
+                if change == 0:
+                    packets[at] = b""
+                elif change == 1:
+                    packets[at] = rng.choice(packets)
+                elif change == 2:
+                    packets[at] = packets[at][:-1] + bytes([packets[at][-1] ^ 1])
+                else:
+                    other_at = rng.randrange(len(packets))
+                    packets[at], packets[other_at] = packets[other_at], packets[at]
+        marks = rng.choice([[0], [2], [2] * 20 + [0, 3]])
+        sources = rng.choice([[CLIENT], [CLIENT], [CLIENT] * 20 + [ELSEWHERE]])
+        twins.turn([(packet, rng.choice(sources), rng.choice(marks)) for packet in packets])
+    one, batch = twins.receiving
+    assert list(one.acks.received) == list(batch.acks.received)
+    assert (one.packets_received, one.forgeries) == (batch.packets_received, batch.forgeries)
+    assert one.packets_received > 40
+
+
+def test_run_ends_where_the_peer_would_go_past_its_window() -> None:
+    twins = Twins()
+    twins.read = lambda: None  # type: ignore[method-assign]  # so the window stays as it is
+    sending = twins.sending
+    sending.streams.data_limit = sending.streams.known(0).send_limit = 1 << 30  # type: ignore[union-attr]
+    for _ in range(30):
+        if sending.state is State.ESTABLISHED:
+            sending.write(0, bytes(20_000))
+        twins.client.touch(sending)
+        twins.turn(plain(departed(twins.client, twins.now_ns)))
+    ends = [event.error for event in iter(sending.poll_event, None) if hasattr(event, "error")]
+    assert [error.code for error in ends] == [CloseCode.FLOW]
+    assert [each.state for each in twins.receiving] == [State.CLOSED, State.CLOSED]
