@@ -27,7 +27,6 @@ NEAR_NS = 2_000_000
 """A deadline this near is awaited with open eyes at the end; a farther one is not worth it."""
 EARLY_NS = 40_000
 """How long before such a deadline to wake."""
-TIMER_SLACK = "/proc/self/timerslack_ns"
 
 
 class BlockingDriver(Generic[E]):
@@ -134,9 +133,16 @@ def wait_readable(left_ns: int | None, *descriptors: int) -> list[int]:
 
 @contextlib.contextmanager
 def exact_timers() -> Iterator[None]:
-    """Timers without the 50 us of slack that the kernel gives ordinary threads."""
+    """Timers without the 50 us of slack that the kernel gives ordinary threads.
+
+    Of the calling thread alone: /proc/self would mean the main one, which others may not
+    touch, and two of which each put back what it found would leave it with none.
+    """
     try:
-        with open(TIMER_SLACK, "r+") as file:
+        # <process>/task/<thread>, as the /proc that is mounted here counts them.
+        thread = os.readlink("/proc/thread-self").rpartition("/")[2]
+        slack = f"/proc/{thread}/timerslack_ns"
+        with open(slack, "r+") as file:
             before = file.read()
             file.write("1")
     except OSError:
@@ -146,5 +152,5 @@ def exact_timers() -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError), open(TIMER_SLACK, "w") as file:
+        with contextlib.suppress(OSError), open(slack, "w") as file:
             file.write(before)

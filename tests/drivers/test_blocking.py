@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rawproto.drivers.blocking import EARLY_NS, NEAR_NS, TIMER_SLACK, BlockingDriver
+from rawproto.drivers.blocking import EARLY_NS, NEAR_NS, BlockingDriver
 from tests.drivers.scripted import ScriptedLink, ScriptedMachine, VirtualTime, descriptors
 
 MS = 1_000_000
@@ -147,14 +147,32 @@ def test_a_link_whose_descriptor_select_cannot_count_wakes_it_too(
     assert turns == 2
 
 
-@pytest.mark.skipif(not Path(TIMER_SLACK).exists(), reason="this kernel has no timer slack to set")
-def test_timers_are_exact_while_it_runs_and_afterwards_as_they_were() -> None:
-    slack = Path(TIMER_SLACK)
-    before = slack.read_text()
-    machine, seen = ScriptedMachine(), []
-    machine.events = ["now"]
-    machine.finished = True
-    with BlockingDriver(machine, ScriptedLink(), lambda event: seen.append(slack.read_text())) as d:
-        d.run()
-    assert [int(text) for text in seen] == [1]
-    assert slack.read_text() == before != "1\n"
+def slack_of(thread: int) -> int:
+    return int(Path(f"/proc/{thread}/timerslack_ns").read_text())
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/timerslack_ns").exists(), reason="this kernel has no timer slack to set"
+)
+def test_timers_are_exact_in_the_thread_where_it_runs_and_afterwards_as_they_were() -> None:
+    main, seen = threading.get_native_id(), []
+    before = slack_of(main)
+
+    def note(event: object) -> None:
+        mine = threading.get_native_id()
+        seen.append((mine == main, slack_of(mine), slack_of(main)))
+
+    def run() -> None:
+        machine = ScriptedMachine()
+        machine.events = ["now"]
+        machine.finished = True
+        with BlockingDriver(machine, ScriptedLink(), note) as driver:
+            driver.run()
+        seen.append(slack_of(threading.get_native_id()))
+
+    run()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert before > 1
+    assert seen == [(True, 1, 1), before, (False, 1, before), before]
