@@ -1,0 +1,445 @@
+"""Rooms over loopback: one order for all, nothing missed, nothing twice, names that are keys'."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rawproto.apps.chat.client import ChatMember
+from rawproto.apps.chat.hub import Hub, Member, SlowReaderError
+from rawproto.apps.chat.service import (
+    ERRORS,
+    MOST_TEXT_BYTES,
+    ChatService,
+    NameTakenError,
+    NobodyError,
+    VersionError,
+)
+from rawproto.apps.chat.store import Store
+from rawproto.drivers.rpt import Server, connect, serve
+from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.errors import ConnectionLostError, UsageError
+from rawproto.rpc import BadRequestError, Call, RPCPeer
+
+
+class Rooms:
+    """A chat server on loopback."""
+
+    def __init__(self, store: Store | None = None, away_s: float = 60.0) -> None:
+        self.store = store or Store(None)
+        self.hub = Hub(self.store, away_s=away_s)
+        self.server: Server
+        self.connections: list[RPTConnection] = []
+
+    async def start(self) -> None:
+        async def handle(connection: RPTConnection) -> None:
+            self.connections.append(connection)
+            service = ChatService(self.hub, self.store, connection.peer_key)
+            peer = RPCPeer(connection, service.methods, errors=ERRORS)
+            await connection.wait_closed()
+            await peer.close()
+
+        self.server = await serve("rpt+udp://127.0.0.1:0", handle)
+
+    async def stop(self) -> None:
+        await self.server.close()
+        self.hub.close()
+
+    def peer_of(self, name: str) -> connect:
+        return connect(str(self.server.address), static=hashlib.sha256(name.encode()).digest())
+
+
+def run(scene: Callable[[Rooms], Awaitable[None]], **options: Any) -> None:
+    async def main() -> None:
+        rooms = Rooms(**options)
+        await rooms.start()
+        try:
+            async with asyncio.timeout(20):
+                await scene(rooms)
+        finally:
+            await rooms.stop()
+
+    asyncio.run(main())
+
+
+class Person:
+    """A member that notes what it hears."""
+
+    def __init__(self, rooms: Rooms, nick: str, room: str = "lobby", history: int = 50) -> None:
+        self.rooms = rooms
+        self.nick = nick
+        self.heard: list[dict[str, Any]] = []
+        self.complaints: list[str] = []
+        self._bell = asyncio.Event()
+        self.member = ChatMember(
+            room, nick, history=history, hear=self._hear, complain=self.complaints.append
+        )
+        self.task: asyncio.Task[None] | None = None
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        self.heard.append(event)
+        self._bell.set()
+
+    async def come(self) -> Person:
+        async def be() -> None:
+            async with self.rooms.peer_of(self.nick) as connection:
+                await self.member.run(connection)
+
+        before = self.count("here")
+        self.task = asyncio.create_task(be())
+        await self.until(lambda: self.count("here") > before)
+        return self
+
+    async def go(self) -> None:
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    def count(self, kind: str) -> int:
+        return sum(event["kind"] == kind for event in self.heard)
+
+    def texts(self, kind: str = "message") -> list[tuple[str, str]]:
+        return [(event["nick"], event["text"]) for event in self.heard if event["kind"] == kind]
+
+    async def until(self, there: Callable[[], bool]) -> None:
+        while not there():
+            if self.task is not None and self.task.done():
+                await self.task
+            self._bell.clear()
+            waiting = asyncio.create_task(self._bell.wait())
+            await asyncio.wait(
+                {waiting, *([self.task] if self.task else [])},
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            waiting.cancel()
+
+
+def test_everybody_hears_everything_in_one_order() -> None:
+    async def scene(rooms: Rooms) -> None:
+        people = [await Person(rooms, name).come() for name in ("ada", "bob", "eve")]
+        for number in range(5):
+            await asyncio.gather(*[each.member.say(f"{each.nick} {number}") for each in people])
+        for each in people:
+            await each.until(lambda each=each: each.count("message") == 15)
+        orders = [
+            [event["sequence"] for event in each.heard if event["sequence"]] for each in people
+        ]
+        assert orders[0][-15:] == orders[1][-15:] == orders[2][-15:]
+        assert orders[0] == sorted(orders[0])
+        own = [text for nick, text in people[0].texts() if nick == "bob"]
+        assert own == [f"bob {number}" for number in range(5)], "each keeps its own order"
+        assert await people[1].member.who() == ["ada", "bob", "eve"]
+        for each in people:
+            await each.go()
+
+    run(scene)
+
+
+def test_rooms_do_not_hear_each_other() -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada = await Person(rooms, "ada", "one").come()
+        bob = await Person(rooms, "bob", "two").come()
+        await bob.member.say("here")
+        await bob.until(lambda: bob.count("message") == 1)
+        await ada.member.say("there")
+        await ada.until(lambda: ada.count("message") == 1)
+        assert ada.texts() == [("ada", "there")]
+        assert ada.texts("join") == [("ada", "")]
+        for each in (ada, bob):
+            await each.go()
+
+    run(scene)
+
+
+def test_who_comes_sees_what_was_last_and_who_comes_back_what_it_missed() -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada = await Person(rooms, "ada").come()
+        bob = await Person(rooms, "bob").come()
+        for number in range(20):
+            await ada.member.say(str(number))
+        await bob.until(lambda: bob.count("message") == 20)
+        await bob.go()
+        for number in range(20, 30):
+            await ada.member.say(str(number))
+        await ada.until(lambda: ada.count("message") == 30)
+        await bob.come()
+        await bob.until(lambda: bob.count("message") == 30)
+        assert [text for _, text in bob.texts()] == [str(number) for number in range(30)]
+        eve = await Person(rooms, "eve", history=5).come()
+        assert [text for _, text in eve.texts()] == ["25", "26", "27", "28", "29"]
+        for each in (ada, bob, eve):
+            await each.go()
+
+    run(scene)
+
+
+def test_what_is_said_over_a_broken_connection_is_said_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server takes a text in, and the connection breaks before its answer."""
+
+    async def scene(rooms: Rooms) -> None:
+        happen = Hub.happen
+        broke = False
+
+        def breaking(hub: Hub, *arguments: Any, **named: Any) -> int:
+            nonlocal broke
+            sequence = happen(hub, *arguments, **named)
+            if named.get("text") == "once" and not broke:
+                broke = True
+                rooms.connections[-1].abort()
+            return sequence
+
+        monkeypatch.setattr(Hub, "happen", breaking)
+        ada = await Person(rooms, "ada").come()
+        await ada.member.say("once")
+        assert ada.task is not None
+        await asyncio.gather(ada.task, return_exceptions=True)
+        assert broke
+        await ada.come()
+        await ada.member.say("twice")
+        await ada.until(lambda: ada.count("message") >= 2)
+        await ada.member.said()
+        assert [text for _, text in ada.texts()] == ["once", "twice"]
+        await ada.go()
+
+    run(scene)
+
+
+def test_private_messages_reach_their_two_and_nobody_else() -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob", "other").come()
+        eve = await Person(rooms, "eve").come()
+        await ada.member.say("psst", "BOB")
+        await bob.until(lambda: bob.count("private") == 1)
+        await ada.until(lambda: ada.count("private") == 1)
+        await bob.go()
+        await ada.member.say("are you there?", "bob")
+        await ada.member.say("to all")
+        await eve.until(lambda: eve.count("message") == 1)
+        await bob.come()
+        await bob.until(lambda: bob.count("private") == 2)
+        assert bob.texts("private") == [("ada", "psst"), ("ada", "are you there?")]
+        assert eve.count("private") == 0
+        late = await Person(rooms, "eve").come()
+        assert late.count("private") == 0
+        await ada.member.say("hello?", "nobody")
+        await ada.member.said()
+        assert ada.complaints == ["nobody: nobody has that name"]
+        for each in (ada, bob, eve, late):
+            await each.go()
+
+    run(scene)
+
+
+def test_being_cut_off_for_a_moment_is_not_leaving() -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob").come()
+        await bob.go()
+        await bob.come()
+        await ada.member.say("now")
+        await ada.until(lambda: ada.count("message") == 1)
+        assert (ada.count("join"), ada.count("leave")) == (2, 0)
+        for each in (ada, bob):
+            await each.go()
+
+    run(scene)
+
+
+def test_who_stays_away_has_left() -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob").come()
+        await bob.go()
+        await ada.until(lambda: ada.count("leave") == 1)
+        assert ada.texts("leave") == [("bob", "")]
+        await ada.go()
+
+    run(scene, away_s=0.05)
+
+
+def test_name_is_its_keys(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "history"))
+
+    async def scene(rooms: Rooms) -> None:
+        ada = await Person(rooms, "ada").come()
+        await ada.go()
+        async with rooms.peer_of("somebody else") as connection:
+            peer = RPCPeer(connection, errors=ERRORS)
+            for nick in ("ada", "ADA", "\uff41da"):
+                with pytest.raises(NameTakenError):
+                    await peer.call("join", {"room": "lobby", "nick": nick})
+            for nick in ("", " ada", "a\u202eda", "a\nb", "x" * 33, 7, None, "\ud800"):
+                with pytest.raises(BadRequestError):
+                    await peer.call("join", {"room": "lobby", "nick": nick})
+            await peer.close()
+
+    run(scene, store=store)
+    store.close()
+    run(scene, store=Store(str(tmp_path / "history")))
+
+
+def test_a_key_cannot_take_all_names() -> None:
+    store = Store(None)
+    assert [store.claim(str(number), b"k") for number in range(20)] == [True] * 16 + [False] * 4
+    assert store.claim("3", b"k")
+    assert store.claim("17", b"other")
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("x" * MOST_TEXT_BYTES, True),
+        ("ünïcode ✓ 漢字 \u202e\0\x1b[31m", True),
+        ("x" * (MOST_TEXT_BYTES + 1), False),
+        ("", False),
+        ("\ud800", False),
+    ],
+)
+def test_text_of_any_script_passes_as_it_is_and_bounds_hold(text: str, fits: bool) -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada = await Person(rooms, "ada").come()
+        await ada.member.say(text)
+        await ada.member.said()
+        if fits:
+            await ada.until(lambda: ada.count("message") == 1)
+            assert ada.texts() == [("ada", text)]
+        else:
+            assert ada.complaints == [f"a text has 1 to {MOST_TEXT_BYTES} bytes"]
+        await ada.go()
+
+    run(scene)
+
+
+def test_slow_reader_is_dropped_with_a_word_and_nobody_else() -> None:
+    async def scene(rooms: Rooms) -> None:
+        bob = await Person(rooms, "bob").come()
+        async with rooms.peer_of("ada") as connection:
+            peer = RPCPeer(connection, errors=ERRORS)
+            async with peer.open("join", {"room": "lobby", "nick": "ada"}) as call:
+                async for event in call:
+                    if event["kind"] == "here":
+                        break
+                for number in range(400):  # 40 KiB each, and none is read
+                    rooms.hub.happen("message", "lobby", "bob", b"", text=str(number) * 14_000)
+                    if number % 20 == 0:
+                        await bob.until(lambda n=number: bob.count("message") > n)  # type: ignore[misc]
+                with pytest.raises(SlowReaderError, match="too slowly"):
+                    async for _ in call:
+                        pass
+            await peer.close()
+        await bob.until(lambda: bob.count("message") == 400)
+        await bob.go()
+
+    run(scene)
+
+
+def test_member_counts_what_waits() -> None:
+    async def scene() -> None:
+        member = Member("r", "n", b"k", 0)
+        store = Store(None)
+        hub = Hub(store)
+        hub.enter(member)
+        while hub.catch_up(member):
+            pass
+        for number in range(1001):
+            hub.happen("message", "r", "n", b"o", text=str(number))
+        with pytest.raises(SlowReaderError):
+            await member.next()
+        hub.close()
+
+    asyncio.run(scene())
+
+
+def test_flood_waits_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float, result: Any = None) -> Any:
+        waits.append(seconds)
+        return await sleep(0, result)
+
+    async def scene(rooms: Rooms) -> None:
+        ada = await Person(rooms, "ada").come()
+        monkeypatch.setattr("rawproto.apps.chat.service.asyncio.sleep", noted)
+        for number in range(80):
+            await ada.member.say(str(number))
+        await ada.member.said()
+        monkeypatch.undo()
+        assert len(waits) > 20
+        assert max(waits) < 80 / 20
+        await ada.go()
+
+    run(scene)
+
+
+def test_say_needs_a_room_that_one_is_in() -> None:
+    async def scene(rooms: Rooms) -> None:
+        async with rooms.peer_of("ada") as connection:
+            peer = RPCPeer(connection, errors=ERRORS)
+            with pytest.raises(BadRequestError, match="join it first"):
+                await peer.call("say", {"room": "lobby", "text": "x", "id": "1"})
+            for params in (None, [], "x", {"room": 1}, {"room": "lobby"}):
+                with pytest.raises((BadRequestError, NobodyError)):
+                    await peer.call("say", params)
+            await peer.close()
+
+    run(scene)
+
+
+def test_other_version_is_told() -> None:
+    async def hello(params: Any, call: Call) -> Any:
+        return {"version": 9}
+
+    async def main() -> None:
+        async def handle(connection: RPTConnection) -> None:
+            peer = RPCPeer(connection, {"hello": hello})
+            await connection.wait_closed()
+            await peer.close()
+
+        server = await serve("rpt+udp://127.0.0.1:0", handle)
+        member = ChatMember("r", "n", history=0, hear=print, complain=print)
+        try:
+            async with asyncio.timeout(10), connect(str(server.address)) as connection:
+                with pytest.raises(VersionError, match="version 9 of chat"):
+                    await member.run(connection)
+        finally:
+            await server.close()
+
+    asyncio.run(main())
+
+
+def test_history_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("this is no database, whatever its name may say" * 100)
+    with pytest.raises(UsageError, match="no chat history"):
+        Store(str(tmp_path / "text"))
+    with sqlite3.connect(tmp_path / "newer") as base:
+        base.execute("PRAGMA user_version=7")
+    with pytest.raises(UsageError, match="version 7"):
+        Store(str(tmp_path / "newer"))
+
+
+def test_memory_keeps_what_was_last() -> None:
+    store = Store(None)
+    hub = Hub(store)
+    for number in range(5000):
+        hub.happen("message", "r", "n", b"k", text=str(number))
+    kept = store.since("r", b"", 0, 10_000)
+    assert 500 <= len(kept) <= 1000
+    assert kept[-1].text == "4999"
+
+
+def test_lost_connection_ends_a_members_run() -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada = await Person(rooms, "ada").come()
+        rooms.connections[0].abort()
+        assert ada.task is not None
+        with pytest.raises(ConnectionLostError):
+            await ada.task
+
+    run(scene)
