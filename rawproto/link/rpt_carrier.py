@@ -28,7 +28,6 @@ from rawproto.link.interfaces import split_scope
 from rawproto.link.options import (
     IP_MTU_DISCOVER,
     IP_RECVERR,
-    IP_RECVTOS,
     IPV6_HDRINCL,
     IPV6_MTU_DISCOVER,
     IPV6_RECVERR,
@@ -523,7 +522,7 @@ class UDPCarrier:
             if family == 4:
                 sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
                 sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-                sock.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
                 sock.bind((addr or _wildcard(4), port))
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -541,8 +540,15 @@ class UDPCarrier:
         self.port = int(sock.getsockname()[1])
 
     def filenos(self) -> list[int]:
-        sockets = [self._socket] if self._way is None else [self._socket, self._way]
-        return [each.fileno() for each in sockets]
+        watched = [] if self._way is None else [self._way.fileno()]
+        return [self._socket.fileno(), *watched]
+
+    def _look(self, way: Way) -> None:
+        """This host's addresses or routes have changed; the kernel has followed already."""
+        if way.look():
+            self.ceiling = min(way.mtu, 65_535) - self._header_bytes
+            self._size = 65_535 if way.mtu > 9216 else way.mtu + 64
+            self._moved = True
 
     def moved(self) -> bool:
         moved, self._moved = self._moved, False
@@ -553,10 +559,8 @@ class UDPCarrier:
     ) -> list[tuple[bytes, Address, int]]:
         packets: list[tuple[bytes, Address, int]] = []
         if self._way is not None and descriptor in (None, self._way.fileno()):
-            if self._way.look():  # the kernel has followed already
-                self.ceiling = min(self._way.mtu, 65_535) - self._header_bytes
-                self._size = 65_535 if self._way.mtu > 9216 else self._way.mtu + 64
-                self._moved = True
+            self._look(self._way)
+        low = 0 if self._family == 4 else _LOW_BYTE  # IP_TOS is a byte, IPV6_TCLASS an int
         receive, size = self._socket.recvmsg, self._size
         for _ in range(limit):
             try:
@@ -568,8 +572,7 @@ class UDPCarrier:
             addr = source[0]
             if self._family == 6 and source[3]:
                 addr = f"{addr.partition('%')[0]}%{source[3]}"
-            # IP_TOS is a byte, IPV6_TCLASS an int; there is no other.
-            ecn = ancillary[0][2][_LOW_BYTE if len(ancillary[0][2]) > 1 else 0] & 3
+            ecn = ancillary[0][2][low] & 3 if ancillary else 0
             packets.append((data, (addr, source[1]), ecn))
         return packets
 
