@@ -34,5 +34,7 @@ class Control:
         for key, frame in self.waiting.items():
             if len(frame) <= room:
                 del self.waiting[key]
+                if not self.waiting:
+                    self.waiting = {}  # the old one keeps its room: 300 bytes of each connection
                 return key, frame
         return None
