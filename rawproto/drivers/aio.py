@@ -2,7 +2,8 @@
 
 The link and a timerfd wake it through `add_reader`; between wake-ups it holds no
 task of its own. Cancelling the waiting coroutine leaves neither reader nor
-descriptor behind.
+descriptor behind. What must be opened before may have to wait for a name server,
+so a thread opens it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,67 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from threading import Thread
+from typing import Protocol, TypeVar
 
 from rawproto.drivers.pump import Pump
 from rawproto.drivers.timer import Timer
 from rawproto.link.base import Link
 from rawproto.machine import Machine
 
-__all__ = ["run_async"]
+__all__ = ["open_async", "run_async"]
 
 E = TypeVar("E")
+
+
+class Closable(Protocol):
+    """What wants to be closed by whoever gets it."""
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+async def open_async(open_it: Callable[[], C]) -> C:
+    """Opens something in a thread of its own, which is in the caller's network namespace.
+
+    Cancelled, nobody waits for the thread; what it opens then is closed.
+
+    Raises:
+        Whatever `open_it` raises.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[C] = loop.create_future()
+
+    def settle(opened: C | None, error: Exception | None) -> None:
+        if outcome.done():
+            if opened is not None:
+                opened.close()
+        elif opened is not None:
+            outcome.set_result(opened)
+        elif error is not None:
+            outcome.set_exception(error)
+
+    def work() -> None:
+        opened, caught = None, None
+        try:
+            opened = open_it()
+        except Exception as error:
+            caught = error
+        try:
+            loop.call_soon_threadsafe(settle, opened, caught)
+        except RuntimeError:  # the loop is closed, which has cancelled everything
+            if opened is not None:
+                opened.close()
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        return await outcome
+    finally:
+        if not outcome.cancelled():
+            thread.join()  # it has nothing left to do, and leaves nothing behind
 
 
 async def run_async(

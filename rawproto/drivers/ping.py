@@ -78,11 +78,11 @@ def ping(
 async def ping_async(
     *hosts: str, on_event: OnEvent | None = None, pcap: str | None = None, **options: Any
 ) -> list[PingResult]:
-    """As `ping`, awaited; names are looked up and routes asked before it first yields."""
+    """As `ping`, awaited; the loop runs on while names are looked up."""
     # Loaded here because asyncio takes longer to import than a ping takes to run.
-    from rawproto.drivers.aio import run_async
+    from rawproto.drivers.aio import open_async, run_async
 
-    with _open(hosts, pcap, options) as session:
+    with await open_async(lambda: _open(hosts, pcap, options)) as session:
         results, collect = _collector(session, on_event)
         machine: Machine[PingEvent] = session.machine
         await run_async(machine, session.link, collect)

@@ -63,11 +63,12 @@ def traceroute(
 async def traceroute_async(
     host: str, *, on_event: OnEvent | None = None, pcap: str | None = None, **options: Any
 ) -> TraceResult:
-    """As `traceroute`, awaited; the name is looked up before it first yields."""
-    from rawproto.drivers.aio import run_async
+    """As `traceroute`, awaited; the loop runs on while the name is looked up."""
+    from rawproto.drivers.aio import open_async, run_async
 
     events: list[TraceEvent] = []
-    with TraceSession(host, TraceOptions(**options), pcap=pcap) as session:
+    chosen = TraceOptions(**options)
+    with await open_async(lambda: TraceSession(host, chosen, pcap=pcap)) as session:
         machine: Machine[TraceEvent] = session.machine
         await run_async(machine, session.link, _collector(events, on_event))
         return _result(session, events)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import threading
 import time
 from contextlib import closing
 
 import pytest
 
-from rawproto.drivers.aio import run_async
+from rawproto.drivers.aio import open_async, run_async
 from rawproto.drivers.timer import Timer
+from rawproto.errors import UsageError
 from tests.drivers.scripted import ScriptedLink, ScriptedMachine, descriptors
 
 PATIENCE_S = 5
@@ -135,3 +137,58 @@ def test_timer_gives_its_descriptor_back_once() -> None:
     timer.close()
     assert timer.fileno() == -1
     assert descriptors() == before
+
+
+class Opened:
+    """Something opened that wants to be closed."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_the_loop_runs_on_while_something_is_opened() -> None:
+    may_go, opened = threading.Event(), Opened()
+
+    def slowly() -> Opened:
+        assert may_go.wait(PATIENCE_S)
+        return opened
+
+    async def scenario() -> None:
+        opening = asyncio.create_task(open_async(slowly))
+        await asyncio.sleep(0)
+        assert not opening.done()
+        may_go.set()  # only a loop that runs gets here
+        assert await asyncio.wait_for(opening, PATIENCE_S) is opened
+
+    asyncio.run(scenario())
+    assert not opened.closed.is_set()
+
+
+def test_what_opening_raises_is_raised() -> None:
+    def fail() -> Opened:
+        raise UsageError("no such host")
+
+    with pytest.raises(UsageError, match="no such host"):
+        asyncio.run(open_async(fail))
+
+
+def test_nobody_waits_for_what_is_opened_too_late_and_it_is_closed() -> None:
+    may_go, opened = threading.Event(), Opened()
+
+    def slowly() -> Opened:
+        assert may_go.wait(PATIENCE_S)
+        return opened
+
+    async def scenario() -> None:
+        opening = asyncio.create_task(open_async(slowly))
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+
+    asyncio.run(scenario())  # and its loop is closed
+    may_go.set()
+    assert opened.closed.wait(PATIENCE_S)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
+from rawproto.drivers import target
 from rawproto.drivers.ping import ping, ping_async
 from rawproto.drivers.ping_session import PingOptions
+from rawproto.drivers.traceroute import traceroute_async
 from rawproto.errors import UsageError
 from tests.drivers.scripted import descriptors
 
@@ -41,3 +44,24 @@ def test_options_that_are_left_alone_are_pings() -> None:
     options = PingOptions()
     options.check()
     assert (options.count, options.interval_ms, options.size, options.ttl) == (4, 1000, 56, None)
+
+
+def test_names_are_looked_up_while_the_loop_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_answer = threading.Event()
+
+    def resolve_all(name: str, family: int | None = None) -> list[str]:
+        assert may_answer.wait(5), "the loop stood still"
+        raise UsageError(f"{name}: no such host")
+
+    monkeypatch.setattr(target, "resolve_all", resolve_all)
+
+    async def scenario() -> None:
+        waiting = [ping_async("www", count=1), traceroute_async("www")]
+        tasks = [asyncio.ensure_future(each) for each in waiting]
+        await asyncio.sleep(0)
+        may_answer.set()
+        for task in tasks:
+            with pytest.raises(UsageError, match="www: no such host"):
+                await task
+
+    asyncio.run(scenario())
