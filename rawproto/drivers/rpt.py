@@ -35,7 +35,8 @@ from rawproto.errors import (
     UsageError,
 )
 from rawproto.filter.rpt_programs import Share
-from rawproto.link.rpt_carrier import Carrier, RawCarrier, UDPCarrier
+from rawproto.link.rpt_carrier import Carrier, RawCarrier
+from rawproto.link.rpt_udp import UDPCarrier
 from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config
 from rawproto.transport.constants import CloseCode

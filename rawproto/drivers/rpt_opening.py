@@ -12,7 +12,8 @@ from rawproto.drivers.rpt_office import Office
 from rawproto.drivers.rpt_options import Options
 from rawproto.drivers.rpt_pump import Pump
 from rawproto.errors import HandshakeError, LinkError, RawprotoError
-from rawproto.link.rpt_carrier import Carrier, RawCarrier, UDPCarrier
+from rawproto.link.rpt_carrier import Carrier, RawCarrier
+from rawproto.link.rpt_udp import UDPCarrier
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Address
 from rawproto.transport.constants import Kind, ResetCode

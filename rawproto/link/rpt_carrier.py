@@ -1,4 +1,4 @@
-"""RPT's carriers: its packets on bare IP, or in UDP (docs/transport-spec.md section 1).
+"""RPT's carriers, and the one on bare IP (docs/transport-spec.md section 1).
 
 ::
 
@@ -23,7 +23,7 @@ from typing import Literal, Protocol, cast
 
 from rawproto.errors import LinkError
 from rawproto.filter.instructions import Program
-from rawproto.filter.rpt_programs import Share, rpt_filter, rpt_selector
+from rawproto.filter.rpt_programs import Share, rpt_filter
 from rawproto.link.interfaces import split_scope
 from rawproto.link.options import (
     IP_MTU_DISCOVER,
@@ -33,7 +33,6 @@ from rawproto.link.options import (
     IPV6_RECVERR,
     PMTUDISC_PROBE,
     attach_filter,
-    attach_selector,
     grow_buffers,
 )
 from rawproto.link.privileges import raw_socket_refused
@@ -47,31 +46,32 @@ from rawproto.wire.ipv4 import DF, IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
 from rawproto.wire.rpt import IP_PROTOCOL
 
-__all__ = ["Address", "Carrier", "CarrierError", "RawCarrier", "UDPCarrier"]
+__all__ = [
+    "Address",
+    "Carrier",
+    "CarrierError",
+    "Family",
+    "RawCarrier",
+    "alike",
+    "family_number",
+    "read_errors",
+    "target_6",
+    "wildcard",
+]
 
 Address = tuple[str, int]
 """A peer's IP address, perhaps with a scope, and the carrier's port; 0 on raw IP."""
 Family = Literal[4, 6]
 
-_RECEIVE_BYTES, _SEND_BYTES = 8 << 20, 4 << 20
+RECEIVE_BYTES, SEND_BYTES = 8 << 20, 4 << 20
 _INIT_BYTES = 1 << 20
 _INIT_BATCH = 16  # each costs more than a packet of data, which is to have its turn
 _MAX_PEERS = 4096
-_ANCILLARY_BYTES = 256
-_LOW_BYTE = 0 if sys.byteorder == "little" else 3
+ANCILLARY_BYTES = 256
+LOW_BYTE = 0 if sys.byteorder == "little" else 3
 _PKTINFO = struct.Struct("@16sI")
 _MOST_ERRORS = 64
 _ORIGIN_LOCAL = 1
-# udp(7): the kernel cuts what one call sends into datagrams. They may not make more than one
-# would without that; devices that cannot take checksums refuse, older kernels know nothing of it.
-_UDP_SEGMENT = 103
-_SEGMENTED_BYTES = 65_000
-_NOT_SEGMENTED = (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
-_U16 = struct.Struct("=H")
-_ECN_OPTION = {
-    4: (socket.IPPROTO_IP, socket.IP_TOS),
-    6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
-}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -157,7 +157,7 @@ class Carrier(Protocol):
         ...
 
 
-def _alike(packets: Sequence[bytes]) -> int:
+def alike(packets: Sequence[bytes]) -> int:
     """How many of the packets, from the first on, have its size."""
     size = len(packets[0])
     for count, packet in enumerate(packets):
@@ -166,15 +166,17 @@ def _alike(packets: Sequence[bytes]) -> int:
     return len(packets)
 
 
-def _wildcard(family: Family) -> str:
+def wildcard(family: Family) -> str:
+    """The address of all addresses."""
     return "0.0.0.0" if family == 4 else "::"
 
 
-def _family(family: Family) -> socket.AddressFamily:
+def family_number(family: Family) -> socket.AddressFamily:
+    """As socket(2) has it."""
     return socket.AF_INET if family == 4 else socket.AF_INET6
 
 
-def _read_errors(sock: socket.socket, family: Family, skip: int) -> list[CarrierError]:
+def read_errors(sock: socket.socket, family: Family, skip: int) -> list[CarrierError]:
     """Empties a socket's error queue; `skip` bytes stand before RPT in what it quotes."""
     found = []
     for _ in range(_MOST_ERRORS):
@@ -259,7 +261,7 @@ class RawCarrier:
             if refuses:
                 grow_buffers(data, _INIT_BYTES, _INIT_BYTES)
             else:
-                grow_buffers(data, _RECEIVE_BYTES, _SEND_BYTES)
+                grow_buffers(data, RECEIVE_BYTES, SEND_BYTES)
             if listens:
                 inits = self._open(rpt_filter(family, port, "init", share))
                 grow_buffers(inits, _INIT_BYTES, _INIT_BYTES)
@@ -273,7 +275,7 @@ class RawCarrier:
 
     def _open(self, program: Program) -> socket.socket:
         try:
-            sock = socket.socket(_family(self._family), socket.SOCK_RAW, IP_PROTOCOL)
+            sock = socket.socket(family_number(self._family), socket.SOCK_RAW, IP_PROTOCOL)
         except PermissionError:
             raise raw_socket_refused("open raw socket") from None
         self._sockets.append(sock)
@@ -373,11 +375,11 @@ class RawCarrier:
     ) -> None:
         size = self._size
         for _ in range(limit):
-            data, ancillary, _, source = sock.recvmsg(size, _ANCILLARY_BYTES)
+            data, ancillary, _, source = sock.recvmsg(size, ANCILLARY_BYTES)
             ecn = 0
             for _, kind, value in ancillary:
                 if kind == socket.IPV6_TCLASS:
-                    ecn = value[_LOW_BYTE] & 3
+                    ecn = value[LOW_BYTE] & 3
                 elif kind == socket.IPV6_PKTINFO:
                     packed, _ = _PKTINFO.unpack(value)
                     self._note_local(source[0], socket.inet_ntop(socket.AF_INET6, packed))
@@ -407,7 +409,7 @@ class RawCarrier:
             self._send_to(head + data, target)
 
     def send_many(self, packets: Sequence[bytes], address: Address, ecn: int = 0) -> int:
-        count = _alike(packets)
+        count = alike(packets)
         if count == 1:
             self.send(packets[0], address, ecn)
             return 1
@@ -420,7 +422,7 @@ class RawCarrier:
     def _make_header(self, peer: str, ecn: int) -> _Header:
         """The header for a peer: (in front of the length, behind it, whereto, that packed)."""
         bare, scope = split_scope(peer)
-        packed = pack_target(_family(self._family), bare, scope)
+        packed = pack_target(family_number(self._family), bare, scope)
         source = split_scope(self.local_to(peer))[0]
         if self._family == 4:
             head = IPv4Header(
@@ -441,7 +443,7 @@ class RawCarrier:
                 traffic_class=ecn,
                 payload_length=0,
             ).emit()
-            found = whole[:4], whole[6:], cast("tuple[str, int]", _target_6(peer)), packed
+            found = whole[:4], whole[6:], cast("tuple[str, int]", target_6(peer)), packed
         headers = self._headers[ecn]
         if len(headers) >= _MAX_PEERS:
             headers.clear()
@@ -458,7 +460,7 @@ class RawCarrier:
         return [
             each
             for sock in self._sockets
-            for each in _read_errors(sock, self._family, self._header_bytes)
+            for each in read_errors(sock, self._family, self._header_bytes)
         ]
 
     def close(self) -> None:
@@ -470,150 +472,7 @@ class RawCarrier:
             self._way.close()
 
 
-def _target_6(peer: str, port: int = 0) -> tuple[str, int, int, int]:
+def target_6(peer: str, port: int = 0) -> tuple[str, int, int, int]:
+    """An IPv6 address, perhaps with a scope, as sendto(2) has it."""
     bare, scope = split_scope(peer)
     return bare, port, 0, scope
-
-
-class UDPCarrier:
-    """RPT in UDP. Needs no privilege.
-
-    Args:
-        family: 4 or 6.
-        addr: the address to bind to, "" for all.
-        port: of UDP and of RPT, 0 for a free one.
-        peer: whom it will talk to, which tells the interface; "" for anybody.
-        share: takes no more than this worker's part of the port, once the carriers of all
-            workers are open; they are opened in turn.
-
-    Raises:
-        LinkError: the port is in use, the address is not ours, or there is no way to `peer`.
-    """
-
-    udp = True
-
-    def __init__(
-        self,
-        family: Family,
-        addr: str = "",
-        port: int = 0,
-        *,
-        peer: str = "",
-        share: Share | None = None,
-    ) -> None:
-        self._family = family
-        self._addr = addr
-        self._header_bytes = 28 if family == 4 else 48
-        self._way = Way(family, peer, addr) if peer else None
-        self._moved = False
-        mtu = 65_535 if self._way is None else self._way.mtu
-        self.ceiling = min(mtu, 65_535) - self._header_bytes
-        self._size = 65_535 if mtu > 9216 else mtu + 64
-        self._socket = sock = socket.socket(_family(family), socket.SOCK_DGRAM)
-        self._segments = True
-        self._ecn = 0  # of what leaves; it seldom changes
-        self._ecn_option = _ECN_OPTION[family]
-        sock.setblocking(False)
-        worker, workers = share or Share(0, 1)
-        try:
-            # Worker 0 lets others share only when it is bound: so it is refused a port that
-            # another listener has, workers or not.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, worker > 0)
-            if family == 4:
-                sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
-                sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-                sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-                sock.bind((addr or _wildcard(4), port))
-            else:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
-                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
-                sock.bind(_target_6(addr or _wildcard(6), port))
-            grow_buffers(sock, _RECEIVE_BYTES, _SEND_BYTES)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, workers > 1)
-            if 0 < worker == workers - 1:
-                attach_selector(sock, rpt_selector(workers).to_bytes())
-        except OSError as error:
-            self.close()
-            raise LinkError("bind UDP port", f"{addr} {port}".strip(), error.errno) from None
-        self.port = int(sock.getsockname()[1])
-
-    def filenos(self) -> list[int]:
-        watched = [] if self._way is None else [self._way.fileno()]
-        return [self._socket.fileno(), *watched]
-
-    def _look(self, way: Way) -> None:
-        """This host's addresses or routes have changed; the kernel has followed already."""
-        if way.look():
-            self.ceiling = min(way.mtu, 65_535) - self._header_bytes
-            self._size = 65_535 if way.mtu > 9216 else way.mtu + 64
-            self._moved = True
-
-    def moved(self) -> bool:
-        moved, self._moved = self._moved, False
-        return moved
-
-    def receive(
-        self, limit: int, descriptor: int | None = None
-    ) -> list[tuple[bytes, Address, int]]:
-        packets: list[tuple[bytes, Address, int]] = []
-        if self._way is not None and descriptor in (None, self._way.fileno()):
-            self._look(self._way)
-        low = 0 if self._family == 4 else _LOW_BYTE  # IP_TOS is a byte, IPV6_TCLASS an int
-        receive, size = self._socket.recvmsg, self._size
-        for _ in range(limit):
-            try:
-                data, ancillary, _, source = receive(size, _ANCILLARY_BYTES)
-            except BlockingIOError:
-                break
-            except OSError:
-                continue  # an ICMP error's echo; `errors` tells
-            addr = source[0]
-            if self._family == 6 and source[3]:
-                addr = f"{addr.partition('%')[0]}%{source[3]}"
-            ecn = ancillary[0][2][low] & 3 if ancillary else 0
-            packets.append((data, (addr, source[1]), ecn))
-        return packets
-
-    def send(self, data: bytes, address: Address, ecn: int = 0) -> None:
-        self._mark(ecn)
-        self._socket.sendto(data, self._target(address))
-
-    def send_many(self, packets: Sequence[bytes], address: Address, ecn: int = 0) -> int:
-        size = len(packets[0])
-        count = min(_alike(packets), _SEGMENTED_BYTES // size) if self._segments else 1
-        if count > 1:
-            self._mark(ecn)
-            ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _U16.pack(size))]
-            try:
-                self._socket.sendmsg(packets[:count], ancillary, 0, self._target(address))
-                return count
-            except OSError as error:
-                if error.errno not in _NOT_SEGMENTED:
-                    raise
-        self.send(packets[0], address, ecn)  # EMSGSIZE shows that it was the size
-        self._segments &= count <= 1
-        return 1
-
-    def _mark(self, ecn: int) -> None:
-        if ecn != self._ecn:
-            self._socket.setsockopt(*self._ecn_option, ecn)
-            self._ecn = ecn
-
-    def _target(self, address: Address) -> tuple[str, int] | tuple[str, int, int, int]:
-        return address if self._family == 4 else _target_6(*address)
-
-    def largest_to(self, addr: str) -> int:
-        return min(lookup(addr).interface_mtu, 65_535) - self._header_bytes
-
-    def local_to(self, addr: str) -> str:
-        return self._addr or lookup(addr).src_addr
-
-    def errors(self) -> list[CarrierError]:
-        return _read_errors(self._socket, self._family, 0)
-
-    def close(self) -> None:
-        self._socket.close()
-        if self._way is not None:
-            self._way.close()

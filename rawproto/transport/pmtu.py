@@ -37,6 +37,7 @@ class MTUSearch:
         self.size = BASE_PACKET_BYTES
         self.next_ns: int | None = None
         self._most = self._ceiling = max(ceiling, BASE_PACKET_BYTES)
+        self._peer_most = 1 << 16
         self._large_lost = 0
         self._begin(now_ns)
 
@@ -113,8 +114,13 @@ class MTUSearch:
 
     def limit(self, most: int, now_ns: int) -> None:
         """The peer takes no larger packets, ever."""
-        self._most = self._ceiling = min(self._most, max(most, BASE_PACKET_BYTES))
+        self._peer_most = max(most, BASE_PACKET_BYTES)
+        self._most = self._ceiling = min(self._most, self._peer_most)
         self._begin(now_ns)
+
+    def widen(self, ceiling: int) -> None:
+        """Packets leave by another interface, which takes so many bytes; `fall_back` follows."""
+        self._most = min(max(ceiling, BASE_PACKET_BYTES), self._peer_most)
 
     def fall_back(self, now_ns: int) -> None:
         """Large packets vanish, or the path is new: what every path carries, and look again."""

@@ -10,7 +10,8 @@ from contextlib import closing
 
 import pytest
 
-from rawproto.link.rpt_carrier import Carrier, Family, RawCarrier, UDPCarrier
+from rawproto.link.rpt_carrier import Carrier, Family, RawCarrier
+from rawproto.link.rpt_udp import UDPCarrier
 
 pytestmark = pytest.mark.live
 

@@ -30,7 +30,7 @@ from rawproto.errors import (
     UsageError,
 )
 from rawproto.filter.rpt_programs import Share
-from rawproto.link.rpt_carrier import UDPCarrier
+from rawproto.link.rpt_udp import UDPCarrier
 from rawproto.transport.constants import CloseCode
 from tests.live.test_rpt_library import run
 

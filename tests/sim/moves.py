@@ -60,7 +60,7 @@ def moving(trial: Trial) -> None:
         )
         network.forward.configure(path)
         network.backward.configure(path)
-        flow.client.on_moved(network.now_ns)
+        flow.client.on_moved(1480, network.now_ns)
         flow.left.touch(flow.client)
 
 

@@ -130,7 +130,7 @@ def test_move_to_another_host_takes_fresh_connection_ids_and_begins_anew() -> No
     before = client.sender.peer_cid, server.sender.peer_cid
     controllers = client.sender.recovery.controller, server.sender.recovery.controller
     wire.network.left.address = "10.0.0.77"
-    client.on_moved(wire.network.now_ns)
+    client.on_moved(1480, wire.network.now_ns)
     wire.flow.left.touch(client)
     assert client.sender.mtu.size == 1200
     wire.run(0.3)
