@@ -10,10 +10,10 @@ unexport PYTHONHOME PYTHONPATH PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test tools unit live check docs fuzz soak bench clean
+.PHONY: help setup demo install uninstall test tools unit live check docs fuzz soak bench clean
 
 help:  ## list the targets
-	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-7s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- the virtual environment: what runs rawproto, what tests it, what fuzzes it ----------------
 
@@ -45,6 +45,17 @@ setup: $(DEV)  ## make the virtual environment (.venv) with all that development
 demo: $(RUN)  ## two hosts on this machine, and packets between them
 	@.ci/setup tools ip=iproute2 nft=nftables unshare=util-linux
 	@$(VENV)/bin/rawproto demo
+
+PREFIX ?= /usr/local
+
+install:  ## rawproto for all users below PREFIX=/usr/local, with completions and manual pages
+	@.ci/setup install $(PREFIX)
+
+uninstall:  ## remove what install put there
+	@rm -rf $(PREFIX)/lib/rawproto $(PREFIX)/bin/rawproto $(PREFIX)/share/man/man1/rawproto*.1 \
+		$(PREFIX)/share/bash-completion/completions/rawproto \
+		$(PREFIX)/share/zsh/site-functions/_rawproto \
+		$(PREFIX)/share/fish/vendor_completions.d/rawproto.fish
 
 test: tools unit live  ## everything that there is to trust this checkout by: unit, property, live
 

@@ -14,12 +14,13 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 from rawproto import __version__
 from rawproto.errors import RawprotoError
 
-__all__ = ["main"]
+__all__ = ["VERBS", "main", "whole_parser"]
 
 VERBS = {
     "ping": "measure round-trip times to one or many hosts",
@@ -107,18 +108,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(verb: str, words: Sequence[str]) -> int:
+def whole_parser() -> argparse.ArgumentParser:
+    """One parser with every verb in it, for completions and manual pages: imports them all."""
+    parser = _top_level()
+    parser.usage = None
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, line in VERBS.items():
+        _fill(verbs.add_parser(verb, help=line, **_SHAPE), verb)
+    return parser
+
+
+_SHAPE: dict[str, Any] = {
+    "formatter_class": argparse.RawDescriptionHelpFormatter,
+    "allow_abbrev": False,
+}
+
+
+def _fill(parser: argparse.ArgumentParser, verb: str) -> ModuleType:
+    """Gives a verb's words and options to its parser, and answers its module."""
     module = importlib.import_module(f"rawproto.cli.{verb}")
-    summary, _, more = (module.__doc__ or "").partition("\n\n")
-    parser = _Parser(
-        prog=f"rawproto {verb}",
-        description=summary,
-        epilog=more,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser.description, _, parser.epilog = (module.__doc__ or "").partition("\n\n")
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show a traceback for an error")
+    return module
+
+
+def _run(verb: str, words: Sequence[str]) -> int:
+    parser = _Parser(prog=f"rawproto {verb}", **_SHAPE)
+    module = _fill(parser, verb)
     arguments = parser.parse_args(words)
     try:
         code: int = module.run(arguments)
