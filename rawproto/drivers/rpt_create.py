@@ -9,7 +9,8 @@ from rawproto.drivers.rpt_socket import RPTSocket
 
 __all__ = ["create_connection", "create_server"]
 
-_UNSET: Any = object()
+# What the standard library's callers pass on for "whatever is the default".
+_UNSET: Any = getattr(stdlib, "_GLOBAL_DEFAULT_TIMEOUT", object())
 
 
 def create_connection(

@@ -216,6 +216,8 @@ class StreamEnd(End):
             if not data:
                 break
             partial += data
+            if self.connection.sender.waits:  # the peer may send more now
+                self.pump.touch_soon(self.connection)
         if not self.connection.streams.at_end(0):
             return False
         if (partial or self._wanted is not None) and not self.over:

@@ -123,6 +123,11 @@ class Pump:
         self.port.endpoint.touch(connection)
         self.turn()
 
+    def touch_soon(self, connection: Connection) -> None:
+        """The same, perhaps in the middle of a turn: its turn follows."""
+        self.port.endpoint.touch(connection)
+        self._arm(1)
+
     # --- waiting ---
 
     def wait(

@@ -86,7 +86,7 @@ class RPTSocket(Transfer):
         authorize: Callable[[bytes], bool] = lambda key: True,
         config: Config | None = None,
     ) -> None:
-        self._closed = True  # until all is well, for the finalizer
+        self._closed = self._gone = True  # until all is well, for the finalizer
         self._end: End | None = None
         self._readiness: Readiness | None = None
         if family not in (stdlib.AF_INET, stdlib.AF_INET6):
@@ -114,13 +114,13 @@ class RPTSocket(Transfer):
         self._timeout = 0.0 if type & stdlib.SOCK_NONBLOCK else stdlib.getdefaulttimeout()
         self._io_refs = 0
         self._pid = os.getpid()
-        self._closed = False
+        self._closed = self._gone = False
 
     # --- what it is ---
 
     def _use(self) -> End | None:
         end = self._end
-        if self._closed or self._pid != os.getpid():
+        if self._gone or self._pid != os.getpid():
             raise failure(errno.EBADF)
         if end is not None and end.pump.lock._is_owned():  # type: ignore[attr-defined]
             raise failure(errno.EDEADLK)
@@ -128,7 +128,7 @@ class RPTSocket(Transfer):
 
     def fileno(self) -> int:
         """A descriptor for select, poll and epoll, and for nothing else; -1 once closed."""
-        if self._closed or self._pid != os.getpid():
+        if self._gone or self._pid != os.getpid():
             return -1
         if self._readiness is None:
             self._readiness = readiness = Readiness()
@@ -507,6 +507,7 @@ class RPTSocket(Transfer):
             self.close()
 
     def _real_close(self) -> None:
+        self._gone = True
         end, self._end = self._end, None
         readiness, self._readiness = self._readiness, None
         try:
