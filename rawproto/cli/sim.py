@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         size=size,
         duration_ns=int((arguments.time or 0) * 1e9),
         mtu=arguments.mtu,
-        config=Config(congestion=arguments.congestion),
+        configs=[Config(congestion=arguments.congestion)],
         pinned=arguments.pinned,
         psk=_PSK if arguments.psk else b"",
     )

@@ -101,7 +101,7 @@ class Experiment:
         size: bytes for each to send; None: for `duration_ns`.
         duration_ns: how long they send, where no size is given.
         mtu: of the hosts' interfaces, in bytes of IP.
-        config: of both sides of each.
+        configs: of both sides of each; with fewer than flows, they take turns.
         pinned: clients know the listeners' keys (IK).
         psk: a secret of 32 bytes that both know, b"" for none.
 
@@ -120,7 +120,7 @@ class Experiment:
         size: int | None,
         duration_ns: int = 0,
         mtu: int = 1500,
-        config: Config | None = None,
+        configs: Sequence[Config] = (Config(),),
         pinned: bool = False,
         psk: bytes = b"",
     ) -> None:
@@ -132,7 +132,7 @@ class Experiment:
                 duration_ns=duration_ns,
                 port=_FIRST_PORT + number,
                 mtu=mtu,
-                config=config,
+                config=configs[number % len(configs)],
                 pinned=pinned,
                 psk=psk,
             )

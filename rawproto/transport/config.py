@@ -40,7 +40,7 @@ class Config:
     """
 
     kind: Kind = Kind.STREAM
-    congestion: str = "cubic"
+    congestion: str = "bbr"
     cipher: str = "AESGCM"
     handshake_timeout_ns: int = 10 * SECOND
     idle_timeout_ns: int = 30 * SECOND

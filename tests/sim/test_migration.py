@@ -13,6 +13,7 @@ import pytest
 from rawproto.impair import Impairment
 from rawproto.sim.flow import Flow
 from rawproto.sim.network import Network
+from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection
 from rawproto.transport.ecn import Stage
 from rawproto.wire.rpt_frames import AckFrame, PathChallengeFrame, PingFrame
@@ -26,10 +27,15 @@ class Wire:
     """A flow under way, and a count of what was sent where."""
 
     def __init__(
-        self, *, received: int = 100_000, size: int = 1_000_000, link: Impairment = LINK
+        self,
+        *,
+        received: int = 100_000,
+        size: int = 1_000_000,
+        link: Impairment = LINK,
+        config: Config | None = None,
     ) -> None:
         self.network = Network(1, link, link)
-        self.flow = Flow(self.network, size)
+        self.flow = Flow(self.network, size, config=config)
         self.bytes_to: Counter[str] = Counter()
         self.sent: list[tuple[bool, bytes]] = []
         self.network.tap = self._tap
@@ -201,7 +207,8 @@ def test_path_that_begins_to_clear_marks_is_found_out() -> None:
 
 
 def test_marks_of_one_round_trip_are_answered_once_and_cost_no_packet() -> None:
-    wire = Wire(link=Impairment(rate_bps=10_000_000, delay_ns=50 * MS, queue_packets=400))
+    link = Impairment(rate_bps=10_000_000, delay_ns=50 * MS, queue_packets=400)
+    wire = Wire(link=link, config=Config(congestion="cubic"))
     recovery = wire.flow.client.sender.recovery
     windows = []
     wire.network.middlebox = meddle(lambda ecn: 3 if ecn else 0)
@@ -211,7 +218,7 @@ def test_marks_of_one_round_trip_are_answered_once_and_cost_no_packet() -> None:
         if step == 90:
             wire.network.middlebox = None
     falls = [after / before for before, after in pairwise(windows)]
-    assert [round(each, 1) for each in falls if each < 0.95] == [0.7]  # CUBIC's
+    assert [round(each, 1) for each in falls if each < 0.95] == [0.7]
     assert recovery.lost_packets == 0
     wire.finish()
 

@@ -28,7 +28,7 @@ class Twins:
 
     def __init__(self) -> None:
         self.now_ns = 10**9
-        config = Config(window_bytes=1 << 16, max_window_bytes=1 << 16)
+        config = Config(congestion="cubic", window_bytes=1 << 16, max_window_bytes=1 << 16)
         self.client = Endpoint(50_000, config, entropy=random.Random(1).randbytes, ceiling=1480)
         self.twins = [
             Endpoint(

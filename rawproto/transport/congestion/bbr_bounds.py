@@ -116,7 +116,8 @@ class Bounds:
 
     def forget_signals(self) -> None:
         """What was delivered and lost while probing says nothing of what comes after."""
-        self._lossy = self.marked = False
+        self.events = 0
+        self.marked = False
         self._bw_latest = self.inflight_latest = 0
 
     def forget_shortterm(self) -> None:
