@@ -48,6 +48,7 @@ _LEAST_BYTES = SHORT.size + TAG_BYTES + 1
 # from their RETRY, so RETRY's is its own, and above what a listener can be made to answer.
 _REFUSALS_PER_SECOND = 1000
 _RETRIES_PER_SECOND = 50_000
+_RESETS_PER_SECOND = 1000  # that come: for each, all connections are asked whether they know it
 _MAX_PENDING = 4096
 _BATCH = 32
 
@@ -97,6 +98,7 @@ class Endpoint:
         self._answers: deque[Departure] = deque()
         self._refusals = Budget(_REFUSALS_PER_SECOND)
         self._retries = Budget(_RETRIES_PER_SECOND)
+        self._resets = Budget(_RESETS_PER_SECOND)
         self._touched: dict[int, Connection] = {}
         self._woken: dict[int, Connection] = {}
         self._timers: list[tuple[int, int]] = []
@@ -297,6 +299,8 @@ class Endpoint:
 
     def _receive_reset(self, packet: RPTReset, now_ns: int) -> None:
         """Somebody says that he knows nothing of a connection: true if he has its token."""
+        if not self._resets.take(now_ns):
+            return
         for connection in self.connections.values():
             if (
                 connection.peer_port == packet.src_port

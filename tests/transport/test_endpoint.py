@@ -27,6 +27,7 @@ from rawproto.transport.endpoint import Endpoint, refusal
 from rawproto.transport.events import ConnectionClosed, ConnectionEstablished, DatagramReadable
 from rawproto.transport.halfopen import MOST_HALF_OPEN, UNDER_LOAD, Listener
 from rawproto.transport.noise import X25519
+from rawproto.transport.tokens import reset_token
 from rawproto.wire.rpt import (
     SHORT,
     VERSION_1,
@@ -407,6 +408,20 @@ def test_restarted_listener_tells_its_old_client_and_nobody_else_can() -> None:
     pair.client.touch(connection)
     pair.exchange()
     assert isinstance(pair.error_of(connection), ConnectionLostError)
+
+
+def test_flood_of_forged_resets_is_looked_at_a_thousand_times_a_second() -> None:
+    pair = Pair()
+    connection = pair.connect()
+    pair.run(2)
+    peer_cid = connection.sender.peer_cid
+    forged = RPTReset(dst_port=50_000, src_port=4000, src_cid=1, code=2, token=bytes(16)).emit()
+    token = reset_token(bytes(32), 4000, peer_cid)
+    known = RPTReset(dst_port=50_000, src_port=4000, src_cid=peer_cid, code=2, token=token).emit()
+    pair.client.receive([(forged, SERVER, 0)] * 1000 + [(known, SERVER, 0)], pair.now_ns)
+    assert connection.state is State.ESTABLISHED
+    pair.client.receive([(known, SERVER, 0)], pair.now_ns + SECOND)
+    assert connection.state is State.CLOSED
 
 
 def test_listener_of_another_version_says_which_it_speaks() -> None:
