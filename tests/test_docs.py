@@ -15,9 +15,12 @@ from tests.test_architecture import MAY_IMPORT
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("captures/*.md")])
 README = (ROOT / "README.md").read_text()
+RUN = (ROOT / "README.md", ROOT / "docs" / "sockets.md")
+"""The pages whose Python blocks are run."""
 
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
 _EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.M | re.S)
+_SENDS = re.compile(r"\bping\(|rawproto\.(create_server|ThreadingRPTServer)\(")
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 _TARGET = re.compile(r"\bmake ((?:[a-z]+ )*[a-z]+)")
 _PATH = re.compile(r"`((?:rawproto|tests|docs|captures|\.ci)/[\w./-]+)`")
@@ -35,16 +38,17 @@ def anchors(page: Path) -> set[str]:
 
 
 def examples() -> list[object]:
-    """(Python block of the README, the plain block right behind it: what it prints at the end)."""
+    """(Python block of a page, the plain block right behind it: what it prints at the end)."""
     return [
         pytest.param(
             code,
             shown,
-            id=f"block {number}",
+            id=f"{page.name}, block {number}",
             # Those that send packets are live.
-            marks=[pytest.mark.live] if re.search(r"\bping\(", code) else [],
+            marks=[pytest.mark.live] if _SENDS.search(code) else [],
         )
-        for number, (code, shown) in enumerate(_EXAMPLE.findall(README), 1)
+        for page in RUN
+        for number, (code, shown) in enumerate(_EXAMPLE.findall(page.read_text()), 1)
     ]
 
 
@@ -94,7 +98,7 @@ def test_architecture_page_and_its_test_tell_the_same_rules() -> None:
 
 
 @pytest.mark.parametrize(("code", "shown"), examples())
-def test_example_of_the_readme_runs(code: str, shown: str, tmp_path: Path) -> None:
+def test_example_of_a_page_runs(code: str, shown: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=tmp_path,
