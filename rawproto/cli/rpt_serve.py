@@ -18,6 +18,7 @@ from rawproto.cli.rpt_options import (
 from rawproto.drivers.rpt import Server, serve
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.rpt_workers import WorkerServer
+from rawproto.errors import UsageError
 from rawproto.transport.config import Config
 
 __all__ = ["listening"]
@@ -38,6 +39,8 @@ async def listening(
         use: does what a connection is for; it is closed well when that returns.
         workers: processes that do it.
     """
+    if workers > 1 and arguments.pcap is not None:  # before anything is written over
+        raise UsageError("--pcap: one capture cannot be written by several workers")
     with capture_of(arguments) as capture:
 
         async def handle(connection: RPTConnection) -> None:

@@ -62,3 +62,28 @@ def test_nobody_there_is_one_line_and_exit_1(tmp_path: Path) -> None:
         code, output, said = left.run("perf", "run", address_of(right, "rpt+udp", 4))
     assert (code, output) == (1, b"")
     assert said.splitlines()[-1].endswith("nobody listens there")
+
+
+def test_workers_serve_one_client_after_the_other_and_end_with_the_server(tmp_path: Path) -> None:
+    with lab.up(lab.pair()) as network:
+        left = Peer(network.host("h1"), tmp_path / "left")
+        right = Peer(network.host("h2"), tmp_path / "right")
+        address = address_of(right, "rpt", 4)
+        server = right.start("perf", "serve", "--workers", "2", address)
+        assert server.stderr is not None
+        while not (line := server.stderr.readline()).startswith(b"listening"):
+            assert line, "it ended"
+        try:
+            for _ in range(3):
+                words = ["perf", "run", "--accept-new", "--bytes", "100000", address]
+                code, _, said = left.run(*words)
+                assert code == 0, said
+        finally:
+            server.send_signal(signal.SIGINT)
+            _, told = server.communicate(timeout=10)
+        assert server.returncode == 130
+        assert told.decode().count("received") == 3
+        assert b"Traceback" not in told
+        file = tmp_path / "all.pcapng"
+        code, _, said = right.run("perf", "serve", "--workers", "2", "--pcap", str(file), address)
+        assert (code, "one capture" in said, file.exists()) == (2, True, False), said
