@@ -45,6 +45,8 @@ class FileService:
         self._quota = quota_bytes
         self._tell = tell
         self._used = 0
+        # Who makes which file: one who was cut off and comes back takes over from himself.
+        self._makers: dict[str, tuple[bytes, asyncio.Task[Any] | None]] = {}
         if quota_bytes is not None:
             self._used = sum(each.size for each in scan(root, "", recursive=True))
 
@@ -130,7 +132,10 @@ class FileService:
             raise BadRequestError("an entry was expected") from None
         if entry.kind != "file":
             raise BadRequestError("put is for files")
+        maker = (call.peer.connection.peer_key, asyncio.current_task())
+        await self._take_over(entry.path, maker[0])
         reserved = self._reserve(entry)
+        self._makers[entry.path] = maker
         done = False
         try:
             with as_file_errors(entry.path):
@@ -144,8 +149,17 @@ class FileService:
             done = True
             self._tell("received", entry.path, entry.size)
         finally:
+            if self._makers.get(entry.path) == maker:
+                del self._makers[entry.path]
             if not done:
                 self._used -= reserved
+
+    async def _take_over(self, path: str, key: bytes) -> None:
+        """Ends an earlier call of the same peer for the same file, whose connection may be dead."""
+        before = self._makers.get(path)
+        if before is not None and before[0] == key and before[1] is not None:
+            before[1].cancel()
+            await asyncio.wait({before[1]})
 
     async def _put_pack(self, params: Any, call: Call) -> Any:
         self._check_writable()

@@ -1,0 +1,223 @@
+"""`rawproto files` between two hosts: a lossy way, kills in the middle, many clients, strangers."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rawproto import lab
+from tests.live.test_rpt import HARM, Peer
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def cable() -> Iterator[lab.Network]:
+    with lab.up(lab.pair()) as network:
+        yield network
+
+
+@pytest.fixture
+def peers(cable: lab.Network, tmp_path: Path) -> tuple[Peer, Peer]:
+    left, right = cable.host("h1"), cable.host("h2")
+    return Peer(left, tmp_path / "left"), Peer(right, tmp_path / "right")
+
+
+@contextmanager
+def serving(peer: Peer, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that is ready; its errors are at last in `said`."""
+    process = peer.start(*words)
+    try:
+        assert process.stderr is not None
+        while not (line := process.stderr.readline()).startswith(b"listening"):
+            assert line, "it ended"
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=10)
+
+
+def address_of(peer: Peer, carrier: str = "rpt", family: int = 4, port: int = 4000) -> str:
+    host = peer.host.ipv4 if family == 4 else f"[{peer.host.ipv6}]"
+    return f"{carrier}://{host}:{port}"
+
+
+def same(left: Path, right: Path) -> bool:
+    """Whether two directories hold the same files with the same bytes."""
+    names = {path.relative_to(left) for path in left.rglob("*")}
+    if names != {path.relative_to(right) for path in right.rglob("*")}:
+        return False
+    return all(
+        filecmp.cmp(left / name, right / name, shallow=False)
+        for name in names
+        if (left / name).is_file()
+    )
+
+
+def plant(top: Path, large: int = 1_500_000) -> Path:
+    top.mkdir()
+    for number in range(50):
+        (top / f"{number}").write_bytes(os.urandom(number * 20))
+    (top / "large").write_bytes(os.urandom(large))
+    return top
+
+
+@pytest.mark.parametrize(("carrier", "family"), [("rpt", 4), ("rpt", 6), ("rpt+udp", 4)])
+def test_tree_crosses_there_and_back(
+    carrier: str, family: int, peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, right = peers
+    tree = plant(tmp_path / "tree")
+    (tmp_path / "served").mkdir()
+    address = address_of(right, carrier, family)
+    words = ("files", "serve", str(tmp_path / "served"), "--write", "--listen", address)
+    with serving(right, *words) as server:
+        code, output, said = left.run(
+            "files", "put", "--accept-new", "--json", str(tree), f"{address}/"
+        )
+        assert code == 0, said
+        told = json.loads(output)
+        assert (told["files"], told["faults"]) == (51, 0)
+        assert same(tree, tmp_path / "served" / "tree")
+        code, output, _ = left.run("files", "ls", "-l", f"{address}/tree")
+        assert code == 0
+        assert len(output.splitlines()) == 51
+        code, _, said = left.run("files", "get", f"{address}/tree", str(tmp_path / "back"))
+        assert code == 0, said
+        assert same(tree, tmp_path / "back")
+        code, _, _ = left.run("files", "rm", "-r", f"{address}/tree")
+        assert code == 0
+        assert os.listdir(tmp_path / "served") == []
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=10)
+        assert server.returncode == 0
+
+
+def test_workers_share_a_port(peers: tuple[Peer, Peer], tmp_path: Path) -> None:
+    left, right = peers
+    tree = plant(tmp_path / "tree", 10)
+    address = address_of(right)
+    words = ("files", "serve", str(tree), "--workers", "2", "--listen", address)
+    with serving(right, *words):
+        for _ in range(4):
+            code, output, said = left.run("files", "ls", "--accept-new", address)
+            assert (code, len(output.splitlines())) == (0, 51), said
+
+
+def test_lossy_way_changes_no_byte(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "tree", 300_000)
+    with lab.up(lab.pair().changed(f"1:{HARM}")) as network:
+        left = Peer(network.host("h1"), tmp_path / "left")
+        right = Peer(network.host("h2"), tmp_path / "right")
+        address = address_of(right)
+        with serving(right, "files", "serve", str(tree), "--listen", address):
+            code, _, said = left.run("files", "get", "--accept-new", address, str(tmp_path / "got"))
+        assert code == 0, said
+    assert same(tree, tmp_path / "got")
+
+
+def grown(place: Path, least: int) -> bool:
+    """Whether a file in the making has so many bytes."""
+    return any(part.stat().st_size >= least for part in place.glob(".rpt-*.part"))
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_kill_in_the_middle_leaves_no_half_file_and_goes_on(who: str, tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    data = os.urandom(4_000_000)
+    (tmp_path / "big").write_bytes(data)
+    with lab.up(lab.pair().changed("1:rate=40mbit,delay=5ms")) as network:
+        left = Peer(network.host("h1"), tmp_path / "left")
+        right = Peer(network.host("h2"), tmp_path / "right")
+        address = address_of(right)
+        words = ("files", "serve", str(tmp_path / "served"), "--write", "--listen", address)
+        big = str(tmp_path / "big")
+        put = ("files", "put", "--accept-new", "--tries", "20", big, f"{address}/")
+        with serving(right, *words) as server:
+            client = left.start(*put)
+            deadline = time.monotonic() + 20
+            while not grown(tmp_path / "served", 1_500_000):
+                assert time.monotonic() < deadline
+                assert client.poll() is None, client.communicate()
+                time.sleep(0.01)
+            (server if who == "server" else client).kill()
+            (server if who == "server" else client).wait(10)
+            assert not (tmp_path / "served" / "big").exists()
+            if who == "client":
+                client.communicate()
+                client = left.start(*put)
+                _, said = client.communicate(timeout=30)
+                assert client.returncode == 0, said
+        if who == "server":
+            with serving(right, *words):
+                _, said = client.communicate(timeout=40)
+                assert client.returncode == 0, said
+                assert b"trying again" in said
+    assert (tmp_path / "served" / "big").read_bytes() == data
+    assert os.listdir(tmp_path / "served") == ["big"]
+
+
+def test_many_clients_at_once(peers: tuple[Peer, Peer], tmp_path: Path) -> None:
+    left, right = peers
+    tree = plant(tmp_path / "tree", 100_000)
+    address = address_of(right)
+    with serving(right, "files", "serve", str(tree), "--listen", address):
+        assert left.run("files", "ls", "--accept-new", address)[0] == 0
+
+        def fetch(number: int) -> int:
+            return left.run("files", "get", address, str(tmp_path / f"got{number}"))[0]
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(fetch, range(6))) == [0] * 6
+    assert all(same(tree, tmp_path / f"got{number}") for number in range(6))
+
+
+def test_strangers_get_nothing(peers: tuple[Peer, Peer], tmp_path: Path) -> None:
+    left, right = peers
+    tree = plant(tmp_path / "tree", 10)
+    left.run("keys", "new")
+    admitted = tmp_path / "admitted"
+    admitted.write_bytes(left.run("keys", "show")[1])
+    address = address_of(right)
+    words = ("files", "serve", str(tree), "--authorized", str(admitted), "--listen", address)
+    with serving(right, *words):
+        assert left.run("files", "ls", "--accept-new", address)[0] == 0
+        stranger = Peer(left.host, tmp_path / "stranger")
+        code, output, said = stranger.run("files", "ls", "--accept-new", address)
+        assert (code, output) == (1, b"")
+        assert "not authorized" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["ls", "nonsense"], 2, "not ADDRESS/PATH"),
+        (["get", "rpt://127.0.0.1:1/x", "/proc/nowhere/"], 2, "/proc/nowhere"),
+        (["get", "here"], 2, "not ADDRESS/PATH"),
+        (["put", "/nowhere", "rpt://127.0.0.1:1/x"], 2, "/nowhere: no such file"),
+        (["sync", "a", "b"], 2, "one of FROM and TO"),
+        (["rm", "rpt://127.0.0.1:1/"], 2, "name what"),
+        (["ls", "rpt://127.0.0.1:1/"], 1, "nobody listens"),
+        (["serve", "/nowhere", "--listen", "rpt://127.0.0.1:0"], 2, "/nowhere: no such file"),
+        (["serve", ".", "--listen", "nonsense"], 2, "not an RPT address"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    words: list[str], code: int, said: str, peers: tuple[Peer, Peer]
+) -> None:
+    left, _ = peers
+    got, output, told = left.run("files", *words)
+    lines = [line for line in told.splitlines() if "new key" not in line]
+    assert (got, output, len(lines)) == (code, b"", 1), told
+    assert said in lines[0]
