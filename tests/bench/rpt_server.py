@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from rawproto import lab
 
 HERE = Path(__file__).parent
 PORT = 4000
+_LISTENING = re.compile(rb"^listening (\S+)$", re.MULTILINE)
 
 
 def environment(home: str) -> dict[str, str]:
@@ -28,24 +30,32 @@ def environment(home: str) -> dict[str, str]:
 @contextmanager
 def serving(host: lab.LiveHost, home: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """`rawproto perf serve`, ready; ended by its own process."""
-    verb = ["-m", "rawproto.cli.main", "perf", "serve"]
+    with verb(host, home, "perf", "serve", *words, f"rpt://{host.ipv4}:{PORT}") as (process, _):
+        yield process
+
+
+@contextmanager
+def verb(
+    host: lab.LiveHost, home: str, *words: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A verb that listens, and where it said so; ended by its own process."""
     with tempfile.TemporaryFile() as said:
         process = host.popen(
-            [sys.executable, *verb, *words, f"rpt://{host.ipv4}:{PORT}"],
+            [sys.executable, "-m", "rawproto.cli.main", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=said,
             env=environment(home),
         )
         try:
-            while process.poll() is None and b"listening" not in os.pread(said.fileno(), 4096, 0):
+            while not (found := _LISTENING.search(os.pread(said.fileno(), 4096, 0))):
                 try:
                     process.wait(0.05)
                 except subprocess.TimeoutExpired:
                     continue
-            if process.returncode is not None:
-                raise SystemExit(f"perf serve: {os.pread(said.fileno(), 4096, 0).decode()}")
-            yield process
+                told = os.pread(said.fileno(), 4096, 0).decode()
+                raise SystemExit(f"{' '.join(words[:2])}: {told}")
+            yield process, found[1].decode()
         finally:
             process.terminate()
             process.communicate(timeout=10)
@@ -100,9 +110,9 @@ def peak_bytes(pid: int) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU of a process and all below it so far."""
+    """CPU of a process and all below it so far, those that have ended included."""
     total = 0
     for each in family(pid):
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
+        total += sum(map(int, fields[11:15]))
     return total / os.sysconf("SC_CLK_TCK")
