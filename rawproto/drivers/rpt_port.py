@@ -87,13 +87,18 @@ class Port:
         if due_ns is not None and due_ns <= now_ns:
             endpoint.handle_timeout(now_ns)
         blocked = not self._send_unsent(now_ns)
-        while not blocked:
+        while not blocked and endpoint.pending:
             departures = endpoint.transmit(now_ns)
             if not departures:
                 break
             self._unsent.extend(departures)
             blocked = not self._send_unsent(now_ns)
         self._blocked = blocked
+
+    @property
+    def pending(self) -> bool:
+        """Whether a turn may have something to send at once."""
+        return bool(self._unsent) or self.endpoint.pending
 
     def due_ns(self, now_ns: int) -> int | None:
         """When the next turn has to come at the latest, ns; None: not before something arrives."""

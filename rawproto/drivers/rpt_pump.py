@@ -176,7 +176,8 @@ class Pump:
         self._leader = get_ident()
         self._stint += 1
         try:
-            self.turn()
+            if self.port.pending:
+                self.turn()
             while not ready() and not self.closed:
                 left = -1.0 if until is None else until - time.monotonic()
                 if until is not None and left <= 0:

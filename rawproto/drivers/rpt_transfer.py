@@ -24,8 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["Transfer", "failure"]
 
 _PIECE_BYTES = 1 << 16
-_TAKEN_IN = socket.MSG_DONTWAIT | socket.MSG_PEEK | socket.MSG_TRUNC | socket.MSG_WAITALL
-_TAKEN_OUT = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL | socket.MSG_EOR | socket.MSG_MORE
+# Plain numbers: a member of an enumeration costs a call each time.
+_PEEK, _DONTWAIT = int(socket.MSG_PEEK), int(socket.MSG_DONTWAIT)
+_WAITALL, _TRUNC, _EOR = int(socket.MSG_WAITALL), int(socket.MSG_TRUNC), int(socket.MSG_EOR)
+_TAKEN_IN = _DONTWAIT | _PEEK | _TRUNC | _WAITALL
+_TAKEN_OUT = _DONTWAIT | _EOR | int(socket.MSG_NOSIGNAL | socket.MSG_MORE)
+_STREAM, _SEQPACKET, _DGRAM = Kind.STREAM, Kind.SEQPACKET, Kind.DGRAM
 _NOW = 0.0
 
 
@@ -63,7 +67,7 @@ class Transfer:
 
     def _until(self, flags: int = 0) -> float | None:
         """When a call that begins now gives up; `_NOW` if it must not wait at all."""
-        if flags & socket.MSG_DONTWAIT or self._timeout == 0:
+        if flags & _DONTWAIT or self._timeout == 0:
             return _NOW
         return None if self._timeout is None else time.monotonic() + self._timeout
 
@@ -103,6 +107,8 @@ class Transfer:
             ConnectionResetError, TimeoutError (ETIMEDOUT): the connection was lost.
             OSError: ENOTCONN, EBADF, EOPNOTSUPP (flags).
         """
+        if self._kind is _STREAM and bufsize > 0 and not flags & ~_TAKEN_IN:
+            return self._receive_bytes(bufsize, flags)
         return self._receive(bufsize, flags)[0]
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
@@ -132,7 +138,7 @@ class Transfer:
             raise ValueError("nbytes is greater than the length of the buffer")
         data, whole, _, peer = self._receive(nbytes or len(view), flags)
         view[: len(data)] = data
-        return (whole if flags & socket.MSG_TRUNC else len(data)), peer
+        return (whole if flags & _TRUNC else len(data)), peer
 
     def recvmsg_into(
         self, buffers: Iterable[WriteableBuffer], ancbufsize: int = 0, flags: int = 0, /
@@ -153,13 +159,13 @@ class Transfer:
             raise ValueError("negative buffersize in recv")
         if flags & ~_TAKEN_IN:
             raise failure(errno.EOPNOTSUPP)
-        if self._kind is Kind.STREAM:
+        if self._kind is _STREAM:
             data = self._receive_bytes(size, flags)
             return data, len(data), 0, None
-        if self._kind is Kind.SEQPACKET:
+        if self._kind is _SEQPACKET:
             whole: bytes | None = self._receive_message(flags)
             peer = None
-            seen = int(socket.MSG_EOR)
+            seen = _EOR
             if whole is None:
                 return b"", 0, 0, None
         else:
@@ -167,7 +173,7 @@ class Transfer:
             peer = self._address(sender)
             seen = 0
         if len(whole) > size:
-            return whole[:size], len(whole), seen | socket.MSG_TRUNC, peer
+            return whole[:size], len(whole), seen | _TRUNC, peer
         return whole, len(whole), seen, peer
 
     def _receive_bytes(self, size: int, flags: int) -> bytes:
@@ -177,13 +183,13 @@ class Transfer:
         with end.pump.lock:
             if not end.readable():
                 self._wait(end, end.readable, self._until(flags))
-            if flags & socket.MSG_PEEK:
+            if flags & _PEEK:
                 data = end.peek(size)
             else:
                 data = end.read(size, time.monotonic_ns())
             if not data and not self._at_end(end):
                 raise failure(errno.EAGAIN)  # another thread was faster
-            if flags & socket.MSG_WAITALL and not flags & socket.MSG_PEEK and data:
+            if flags & _WAITALL and not flags & _PEEK and data:
                 data = self._receive_rest(end, data, size)
             self._was_read(end)
             return data
@@ -208,7 +214,7 @@ class Transfer:
         with end.pump.lock:
             if not end.readable():
                 self._wait(end, end.readable, self._until(flags))
-            message = end.message(keep=bool(flags & socket.MSG_PEEK))
+            message = end.message(keep=bool(flags & _PEEK))
             if message is None and not self._at_end(end):
                 raise failure(errno.EAGAIN)
             self._was_read(end)
@@ -234,7 +240,7 @@ class Transfer:
         with end.pump.lock:
             if not end.readable():
                 self._wait(end, end.readable, self._until(flags))
-            found = end.take(keep=bool(flags & socket.MSG_PEEK))
+            found = end.take(keep=bool(flags & _PEEK))
             if found is None:
                 raise end.take_error() or failure(errno.EAGAIN)
             end.refresh()
@@ -261,7 +267,7 @@ class Transfer:
         """Sends all of it, however often that blocks. Raises as `send`."""
         view = memoryview(data).cast("B")
         until = self._until(flags)
-        if self._kind is not Kind.STREAM or not view:
+        if self._kind is not _STREAM or not view:
             self._send(view, flags, None)
             return
         while view:
@@ -291,13 +297,13 @@ class Transfer:
     def _send(self, view: memoryview, flags: int, address: Any) -> int:
         if flags & ~_TAKEN_OUT:
             raise failure(errno.EOPNOTSUPP)
-        if self._kind is Kind.DGRAM:
+        if self._kind is _DGRAM:
             return self._send_datagram(view, flags, address)
         if address is not None:
             self._connected()
             raise failure(errno.EISCONN)
         until = self._until(flags)
-        if self._kind is Kind.SEQPACKET:
+        if self._kind is _SEQPACKET:
             return self._send_message(view, until)
         sent = self._send_bytes(view, until)
         while until is None and sent < len(view):  # as a blocking send of the kernel's
@@ -370,7 +376,7 @@ class Transfer:
         """
         if self._timeout == 0:
             raise ValueError("non-blocking sockets are not supported")
-        if self._kind is not Kind.STREAM:
+        if self._kind is not _STREAM:
             raise ValueError("only SOCK_STREAM type sockets are supported")
         if count is not None and count <= 0:
             raise ValueError(f"count must be a positive integer (got {count!r})")

@@ -419,6 +419,11 @@ class Endpoint:
 
     # --- what leaves, and time ---
 
+    @property
+    def pending(self) -> bool:
+        """Whether `transmit` may have something."""
+        return bool(self._touched or self._answers)
+
     def transmit(self, now_ns: int) -> list[Departure]:
         """The packets that leave now: (those of one connection, whereto, their ECN bits)."""
         departures = list(self._answers)

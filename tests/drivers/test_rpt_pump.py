@@ -48,6 +48,8 @@ class Nothing:
 class CountingPort:
     """Notes what came and which thread brought it."""
 
+    pending = False
+
     def __init__(self) -> None:
         self.endpoint = Nothing()
         self.got: list[tuple[bytes, int]] = []
