@@ -136,7 +136,7 @@ class Sender:
         if self.number - protection.sealer.first >= MAX_PHASE_PACKETS // 2:
             self.change_keys(now_ns)
         window, size = recovery.controller.window, self.mtu.size
-        every = min(max(window // size // 8, 1), 16)
+        every = 1 if self._probes_due else min(max(window // size // 8, 1), 16)
         waits = self.waits
         due_ns = acks.due_ns
         if not waits and not self._probes_due and (due_ns is None or due_ns > now_ns):

@@ -16,7 +16,7 @@ from rawproto.impair import Impairment
 from rawproto.sim.flow import Flow
 from rawproto.sim.network import Network
 from tests.sim import soak
-from tests.sim.paths import over, point
+from tests.sim.paths import HOLE, over, point
 from tests.sim.scenarios import SCENARIOS
 from tests.sim.trial import CLEAN, MS, PSK, SECOND, Scenario, Trial, play
 
@@ -133,3 +133,22 @@ def test_page_tells_of_every_scenario() -> None:
         assert int(seeds.replace(",", "")) >= 30
         assert float(longest.removesuffix(" s")) <= scenario.limit_s
         assert (sent == "-") is (scenario.ends is not None)
+
+
+def test_probes_of_a_path_that_went_silent_ask_for_an_answer_each() -> None:
+    network = Network(1, CLEAN, CLEAN)
+    asked: list[int] = []
+    network.tap = lambda now_ns, from_left, packet: (
+        asked.append(packet[21]) if from_left and not packet[20] & 0x80 else None
+    )
+    flow = Flow(network, 2_000_000)
+    assert network.run(lambda: flow.received > 500_000, 5 * SECOND)
+    assert asked[-1] > 1
+    # What an earlier ACK still lets go is not meant: from then on only probes leave.
+    network.forward.configure(HOLE)
+    network.backward.configure(HOLE)
+    network.run(lambda: flow.client.sender.recovery.pto_count > 0, 5 * SECOND)
+    asked.clear()
+    network.run(lambda: flow.ended, 3 * SECOND)
+    assert len(asked) >= 4
+    assert set(asked) == {1}
