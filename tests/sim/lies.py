@@ -214,6 +214,6 @@ LIES = (
         name="flood",
         words="100,000 spoofed INITs, 5,000 to 100,000 a second, while a client connects",
         play=flood,
-        limit_s=30,
+        limit_s=8,
     ),
 )
