@@ -20,6 +20,10 @@ from rawproto.transport.endpoint import Endpoint
 
 __all__ = ["Node"]
 
+_ARRIVAL_S, _FAREWELL_S = 3.0, 0.3
+"""How long an event loop that ends waits for what was sent to arrive, and then for peers to
+answer CLOSE."""
+
 
 class Node:
     """One port, in the running event loop.
@@ -60,11 +64,28 @@ class Node:
 
     async def _live(self) -> AsyncGenerator[None, None]:
         """An event loop that ends closes its asynchronous generators, and with this one the node:
-        its port is given back even if nobody waited for a connection's last packets."""
+        what was written gets a moment to arrive, peers are told, and the port is given back,
+        even if nobody waited for that."""
         try:
             yield
         finally:
-            self.close()
+            if not self._closed:
+                await self._take_leave()
+                self.close()
+
+    async def _take_leave(self) -> None:
+        self.endpoint.refuse()
+        handles = list(self._handles.values())
+        for handle in handles:
+            handle.machine.close(time.monotonic_ns())
+            handle.wake()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ARRIVAL_S):
+                for handle in handles:
+                    await handle.wait_closed()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                await self.drained()
 
     def adopt(self, connection: Connection) -> RPTConnection:
         """The handle of a connection, for its user."""

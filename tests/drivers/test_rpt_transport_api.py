@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -360,6 +362,35 @@ def test_loop_that_ends_while_a_closed_server_waits_tells_the_clients() -> None:
 
     asyncio.run(main())
     assert [type(each) for each in lost] == [ConnectionResetError]
+
+
+def test_loop_that_ends_first_delivers_what_was_written() -> None:
+    got: queue.Queue[Any] = queue.Queue()
+    size = 300_000
+    heard = asyncio.Event()
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.put(len(await reader.read()))
+        writer.close()
+        heard.set()
+
+    async def listen() -> None:
+        async with await start_rpt_server(hear, ADDRESS) as server:
+            got.put(str(server.address))
+            await heard.wait()
+
+    async def say(address: str) -> None:
+        _, writer = await open_rpt_connection(address)
+        writer.write(bytes(size))
+        writer.transport.abort()
+
+    listening = threading.Thread(target=lambda: asyncio.run(listen()))
+    listening.start()
+    try:
+        asyncio.run(say(got.get(timeout=10)))
+        assert got.get(timeout=10) == size
+    finally:
+        listening.join(20)
 
 
 def test_many_clients_come_and_go_and_nothing_is_left() -> None:

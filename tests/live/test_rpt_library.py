@@ -201,10 +201,16 @@ def test_connect_that_is_cancelled_leaves_no_port_behind() -> None:
 
 def test_loop_that_ends_gives_ports_back_without_the_garbage_collector() -> None:
     async def body() -> None:
-        async with serve("rpt://127.0.0.1:0", RPTConnection.wait_closed) as server:
-            connection = await connect(str(server.address))
-            await connection.close()
-            await connect(str(server.address))
+        async def greet(connection: RPTConnection) -> None:
+            await connection.stream.send(b"x")
+            await connection.wait_closed()
+
+        async with serve("rpt://127.0.0.1:0", greet) as server:
+            for ends in (True, False):
+                connection = await connect(str(server.address))
+                await connection.stream.receive()
+                if ends:
+                    await connection.close()
 
     asyncio.run(body())  # what is loaded at first use
     before = os.listdir("/proc/self/fd")
