@@ -32,6 +32,7 @@ from rawproto.transport.parameters import Parameters
 from rawproto.transport.protection import Keys
 from rawproto.transport.tokens import RetryTokens
 from rawproto.wire.rpt import KEY_PHASE, LONG, SHORT, VERSION_1, RPTHandshake, RPTInit, RPTLong
+from tests.sim.operations import Pair
 
 __all__ = ["RPT_TARGETS", "genuine_handshakes", "genuine_token"]
 
@@ -296,3 +297,30 @@ def rpt_connection(data: bytes) -> None:
         hostile.now_ns += 10 * _SECOND
     assert hostile.connection.state is State.CLOSED, "silence ends all"
     assert hostile.closed == 1, "and is told once"
+
+
+@target
+def rpt_operations(data: bytes) -> None:
+    """Two users, a path and time do what the bytes say, three for each thing done."""
+    pair = Pair()
+    for at in range(0, min(len(data), 300) - 2, 3):
+        what, choice, size = data[at], data[at + 1], data[at + 2]
+        number = what & 1
+        acts: list[Callable[[], object]] = [
+            partial(pair.write, number, choice, size * 160),
+            partial(pair.read, number, choice, 1 + size * 200),
+            partial(pair.wait, size * size * 100_000),
+            partial(pair.finish, number, choice),
+            partial(pair.reset, number, choice, size),
+            partial(pair.stop, number, choice, size),
+            partial(pair.datagram, number, size * 8),
+            partial(pair.change_keys, number),
+            partial(pair.ping, number),
+            partial(setattr, pair, "loss", (size & 3) * 0.1),
+        ]
+        if not pair.over:
+            acts.append(partial(pair.open, number, bool(size & 1)))
+        if size == 255:
+            acts += [partial(pair.close, number), partial(pair.abort, number, choice)]
+        acts[(what >> 1) % len(acts)]()
+    pair.settle()

@@ -118,6 +118,12 @@ def _from_rpt() -> dict[str, list[bytes]]:
             *[bytes((side,)) + each for each in joined for side in (0, 1)],
             *[bytes((side,)) + b"".join(joined[2:]) for side in (0, 1)],
         ],
+        # Three bytes for each thing done: see the target.
+        "rpt_operations": [
+            bytes([0, 0, 100, 1, 0, 50, 4, 0, 40, 2, 0, 255, 3, 0, 255]),
+            bytes([20, 0, 1, 0, 1, 200, 18, 0, 2, 4, 0, 30, 14, 0, 0, 8, 1, 7, 4, 0, 90]),
+            bytes([0, 0, 255, 4, 0, 9, 22, 0, 255, 4, 0, 99]),
+        ],
     }
 
 
