@@ -48,8 +48,8 @@ def main() -> int:
             honest = start(
                 client, "rpt_crowd.py", "single", server.ipv4, PORT, CLIENTS, seconds * 0.8
             )
-            flooded = result(flood, 2 * seconds + 30)
-            came = result(honest, seconds + 60)
+            flooded = result(flood, seconds + 60)
+            came = result(honest, seconds + 120)
             peak, lost = peak_bytes(process.pid) / MIB, drops(server)
     rows = [
         ["forged INITs sent", f"{flooded['sent']}"],
