@@ -93,9 +93,9 @@ def main(words: list[str] | None = None) -> int:
         sys.stderr.write(f"{names[number]}: {len(good)} well, {len(errors)} not\n")
         if good:
             rows[names[number]] = row(SCENARIOS[number], good)
+        if arguments.write and not errors:
+            write(rows)
     print(table(list(rows.values())), end="")
-    if arguments.write and not failed:
-        write(rows)
     return 1 if failed else 0
 
 
