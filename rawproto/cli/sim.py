@@ -4,6 +4,7 @@ examples:
   rawproto sim                                        10 MB over 10 Mbit/s, 40 ms, one BDP of queue
   rawproto sim --rate 100mbit --rtt 50ms --loss 1%    loss each way
   rawproto sim --flows 4 --time 60 --congestion newreno
+  rawproto sim --time 30 --congestion bbr,cubic --plot two.png    who gets what, over time
   rawproto sim --impair backward.loss=30%,forward.corrupt=1%   any harm that a lab's links know
   rawproto sim --qlog traces --pcap sim.pcapng        for qvis, and for decode or Wireshark
 
@@ -18,6 +19,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from rawproto.cli.sim_plot import Plot
 from rawproto.cli.sim_text import json_lines, report
 from rawproto.errors import UsageError
 from rawproto.impair import Impairment
@@ -56,15 +58,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     flows = parser.add_argument_group("flows")
-    flows.add_argument("--flows", type=int, default=1, metavar="N", help="at once (1)")
+    flows.add_argument(
+        "--flows", type=int, metavar="N", help="at once (1, or one for each controller)"
+    )
     amount = flows.add_mutually_exclusive_group()
     amount.add_argument("--bytes", metavar="N", help="of each flow, such as 500k (10M)")
     amount.add_argument("--time", type=float, metavar="SECONDS", help="to send for, virtual")
     flows.add_argument(
         "--congestion",
-        choices=sorted(CONTROLLERS),
-        default=Config().congestion,
-        help="the congestion controller (%(default)s)",
+        type=_controllers,
+        default=[Config().congestion],
+        metavar="NAME,...",
+        help=f"the flows' congestion controllers, in turn: {', '.join(sorted(CONTROLLERS))} "
+        f"({Config().congestion})",
     )
     flows.add_argument("--pinned", action="store_true", help="clients know the key: IK, not XX")
     flows.add_argument("--psk", action="store_true", help="both sides share a secret")
@@ -76,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="JSON Lines")
     output.add_argument(
+        "--plot", type=Path, metavar="FILE", help="a picture over time, such as run.png or .svg"
+    )
+    output.add_argument(
         "--qlog", type=Path, metavar="DIR", help="a file for each connection's side"
     )
     output.add_argument("--pcap", type=Path, metavar="FILE", help="pcapng, the keys inside")
@@ -84,17 +93,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Simulates and reports."""
     _check(arguments)
+    plot = Plot(arguments.plot) if arguments.plot else None
     forward, backward = _links(arguments)
     size = None if arguments.time else _size(arguments.bytes)
     experiment = Experiment(
         arguments.seed,
         forward,
         backward,
-        flows=arguments.flows,
+        flows=arguments.flows or len(arguments.congestion),
         size=size,
         duration_ns=int((arguments.time or 0) * 1e9),
         mtu=arguments.mtu,
-        configs=[Config(congestion=arguments.congestion)],
+        configs=[Config(congestion=name) for name in arguments.congestion],
         pinned=arguments.pinned,
         psk=_PSK if arguments.psk else b"",
     )
@@ -105,17 +115,25 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.pcap:
             file = stack.enter_context(arguments.pcap.open("wb"))
             stack.enter_context(record_packets(experiment.network, experiment.flows, file))
-        result = experiment.run(int(arguments.limit * 1e9))
+        result = experiment.run(
+            int(arguments.limit * 1e9),
+            (lambda now_ns: plot.look(experiment, now_ns)) if plot else (lambda now_ns: None),
+        )
+    if plot:
+        plot.draw(result, (forward, backward), _title(arguments, forward))
     if arguments.json:
-        sys.stdout.write(json_lines(result, arguments.seed, arguments.congestion))
+        sys.stdout.write(json_lines(result, arguments.seed))
     else:
-        sys.stdout.write(report(result, forward, arguments.seed, arguments.congestion))
+        sys.stdout.write(report(result, forward, arguments.seed))
     return 1 if any(flow.error for flow in result.flows) else 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raises UsageError where a number makes no sense."""
-    if not 1 <= arguments.flows <= _MOST_FLOWS:
+    flows, controllers = arguments.flows, len(arguments.congestion)
+    if flows is not None and flows < controllers:
+        raise UsageError(f"--flows {flows}: less than the {controllers} of --congestion")
+    if not 1 <= (flows or controllers) <= _MOST_FLOWS:
         raise UsageError(f"--flows {arguments.flows}: must be 1 to {_MOST_FLOWS}")
     if not _LEAST_MTU <= arguments.mtu <= _MOST_MTU:
         raise UsageError(f"--mtu {arguments.mtu}: must be {_LEAST_MTU} to {_MOST_MTU}")
@@ -123,6 +141,24 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and not 0 < value <= _MOST_SECONDS:
             raise UsageError(f"--{name} {value:g}: must be above 0, {_MOST_SECONDS} at most")
+
+
+def _controllers(text: str) -> list[str]:
+    """The names of `--congestion`."""
+    names = text.split(",")
+    for name in names:
+        if name not in CONTROLLERS:
+            known = ", ".join(sorted(CONTROLLERS))
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {known}")
+    return names
+
+
+def _title(arguments: argparse.Namespace, link: Impairment) -> str:
+    """What the picture is of, in the words of the options."""
+    words = [f"{arguments.rate}, RTT {arguments.rtt}, queue of {link.queue_packets} packets"]
+    if link.loss:
+        words.append(f"{arguments.loss} lost each way")
+    return ", ".join([*words, *filter(None, [arguments.impair]), f"seed {arguments.seed}"])
 
 
 def _size(text: str | None) -> int:

@@ -6,10 +6,11 @@ from rawproto.cli.render import json_line, milliseconds
 from rawproto.impair import Impairment
 from rawproto.sim.experiment import FlowResult, Result
 
-__all__ = ["json_lines", "report"]
+__all__ = ["json_lines", "rate", "report"]
 
 _HEAD = (
     "flow",
+    "by",
     "received",
     "goodput",
     "sent",
@@ -23,7 +24,7 @@ _HEAD = (
 )
 
 
-def report(result: Result, link: Impairment, seed: int, congestion: str) -> str:
+def report(result: Result, link: Impairment, seed: int) -> str:
     """A line for each flow, and what they made of the link together."""
     rows = [_HEAD, *[_row(flow) for flow in result.flows]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -35,7 +36,7 @@ def report(result: Result, link: Impairment, seed: int, congestion: str) -> str:
     seconds = result.duration_ns / 1e9
     used = f", {result.goodput_bps / link.rate_bps:.1%} of the link" if link.rate_bps else ""
     lines += [
-        f"{congestion}, seed {seed}: {seconds:.3f} s, {_rate(result.goodput_bps)}{used}",
+        f"seed {seed}: {seconds:.3f} s, {rate(result.goodput_bps)}{used}",
         f"fairness {result.fairness:.4f} (Jain)",
     ]
     lines.append(
@@ -45,12 +46,11 @@ def report(result: Result, link: Impairment, seed: int, congestion: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def json_lines(result: Result, seed: int, congestion: str) -> str:
+def json_lines(result: Result, seed: int) -> str:
     """A record `flow` for each, then one `summary`."""
     lines = [json_line("flow", _fields(flow)) for flow in result.flows]
     summary = {
         "seed": seed,
-        "congestion": congestion,
         "flows": len(result.flows),
         "duration_s": round(result.duration_ns / 1e9, 9),
         "goodput_bps": round(result.goodput_bps),
@@ -67,8 +67,9 @@ def json_lines(result: Result, seed: int, congestion: str) -> str:
 def _row(flow: FlowResult) -> tuple[str, ...]:
     return (
         str(flow.port),
+        flow.congestion,
         str(flow.received),
-        _rate(flow.goodput_bps),
+        rate(flow.goodput_bps),
         str(flow.packets_sent),
         str(flow.packets_lost),
         str(flow.packets_spurious),
@@ -81,6 +82,7 @@ def _row(flow: FlowResult) -> tuple[str, ...]:
 def _fields(flow: FlowResult) -> dict[str, object]:
     return {
         "port": flow.port,
+        "congestion": flow.congestion,
         "received_bytes": flow.received,
         "goodput_bps": round(flow.goodput_bps),
         "packets_sent": flow.packets_sent,
@@ -98,7 +100,8 @@ def _fields(flow: FlowResult) -> dict[str, object]:
     }
 
 
-def _rate(bps: float) -> str:
+def rate(bps: float) -> str:
+    """Bits a second, as people say it."""
     for unit in ("bit/s", "kbit/s", "Mbit/s"):
         if bps < 1000:
             return f"{bps:.2f} {unit}"

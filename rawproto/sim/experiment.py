@@ -34,6 +34,7 @@ class FlowResult:
 
     Attributes:
         port: the listener's.
+        congestion: the name of its controller.
         received: bytes that arrived, in order.
         goodput_bps: bits of them a second, from the start to the last.
         packets_sent: data packets of the client's.
@@ -49,6 +50,7 @@ class FlowResult:
     """
 
     port: int
+    congestion: str
     received: int
     goodput_bps: float
     packets_sent: int
@@ -202,6 +204,7 @@ def _flow_result(flow: Flow, rtts: list[int]) -> FlowResult:
     established = flow.established_ns
     return FlowResult(
         port=flow.right.port,
+        congestion=flow.congestion,
         received=flow.received,
         goodput_bps=flow.goodput_bps,
         packets_sent=sender.packets,

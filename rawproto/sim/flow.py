@@ -39,6 +39,7 @@ class Flow:
         client: the client's connection.
         server: the listener's, None before it is accepted.
         server_tracer: what it is given once it is.
+        congestion: the name of its controller.
         size: bytes to send; where no size was given, those drawn so far.
         received: bytes that arrived.
         established_ns: when `connect` was done, None before.
@@ -60,6 +61,7 @@ class Flow:
         psk: bytes = b"",
     ) -> None:
         config = config or Config()
+        self.congestion = config.congestion
         self._network = network
         self._left = _ENDLESS if size is None else size
         self._until_ns = network.now_ns + duration_ns if size is None else None
