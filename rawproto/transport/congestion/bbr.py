@@ -78,6 +78,41 @@ class BBR:
         bw: what is held to be the bandwidth for now.
     """
 
+    # Every idle connection has one, and past 30 attributes instances share no keys.
+    __slots__ = (
+        "_ack_phase",
+        "_app_limited",
+        "_cwnd_limited",
+        "_cycle_ns",
+        "_drain_start_round",
+        "_entropy",
+        "_idle_restart",
+        "_initial",
+        "_pacing_gain",
+        "_precautionary",
+        "_prior_window",
+        "_probe_rtt_done_ns",
+        "_probe_rtt_round",
+        "_probe_sample",
+        "_probe_wait_ns",
+        "_rounds_since_up",
+        "_too_high",
+        "_undo_state",
+        "_unmeasured",
+        "_up_acked",
+        "_up_acked_per_packet",
+        "_up_doublings",
+        "_was_cwnd_limited",
+        "_window_gain",
+        "bounds",
+        "bw",
+        "pacing_rate",
+        "packet",
+        "path",
+        "state",
+        "window",
+    )
+
     def __init__(self, packet: int, entropy: Callable[[int], bytes]) -> None:
         self.packet = packet
         self._entropy = entropy
