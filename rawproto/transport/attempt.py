@@ -173,8 +173,9 @@ class Attempt:
 
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed."""
+        opened = self.state is State.UNCONFIRMED
         if now_ns >= self._until_ns and self._move(Event.TIME):
-            if self._handshake.foreign:
+            if self._handshake.foreign and not opened:
                 words = "answers came, but none that opens: another shared secret (psk) or key?"
                 self.error = HandshakeError(words)
             else:

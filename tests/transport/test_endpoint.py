@@ -489,6 +489,25 @@ def test_kinds_that_differ_close_with_words() -> None:
     assert isinstance(pair.error_of(connection), RemoteProtocolError)
 
 
+def test_stale_answer_is_not_blamed_for_a_handshake_that_is_never_confirmed() -> None:
+    pair = Pair()
+
+    def lose(from_client: bool, data: bytes) -> bytes | None:
+        """Message 3 and all behind it; in front of message 2 comes one for another INIT."""
+        packet = parse_rpt(data)[0]
+        if from_client:
+            return data if isinstance(packet, RPTInit) else None
+        if isinstance(packet, RPTHandshake):
+            stale = replace(packet, message=bytes(len(packet.message)), checksum=None).emit()
+            pair.client.receive([(stale, SERVER, 0)], pair.now_ns)
+        return data
+
+    pair.change = lose
+    connection = pair.connect()
+    pair.run(11)
+    assert isinstance(pair.error_of(connection), ConnectionLostError)
+
+
 def test_datagrams_arrive_once_and_the_queue_is_bounded() -> None:
     pair = Pair()
     connection = pair.connect()
