@@ -43,6 +43,8 @@ from rawproto.wire.rpt_frames import (
 __all__ = ["Stream", "Streams"]
 
 ONE_WAY = 2
+_STREAM_STEPS = 8
+"""In so many parts the peer is told that it may open `max_streams` more."""
 
 
 class Stream:
@@ -262,11 +264,17 @@ class Streams:
         if stream is None or stream.receiving is None or stream.stop_code is not None:
             return
         stream.stop_code = code
-        self._read += stream.receiving.skip()
+        self._discard(stream.receiving.skip())
         if stream.receiving.whole:
             self._forget_if_done(stream)
         else:
             self._control.put(("stop", stream_id), StopSendingFrame(stream_id, code))
+
+    def _discard(self, size: int) -> None:
+        """Bytes that nobody will read: on other streams there is room for as many."""
+        self._read += size
+        if size and self._window.slide(self._read):
+            self._control.put("max_data", MaxDataFrame(self._window.limit))
 
     def read(self, stream_id: int, limit: int, now_ns: int, rtt_ns: int) -> bytes:
         """Up to `limit` bytes that have come, in order; b"" for none now, or at the end."""
@@ -357,7 +365,7 @@ class Streams:
         if fin:
             receiving.final_size = end
         if stream.stop_code is not None:
-            self._read += receiving.skip()
+            self._discard(receiving.skip())
             self._forget_if_done(stream)
         elif not stream.readable_told and (receiving.next > receiving.read or receiving.whole):
             stream.readable_told = True
@@ -416,7 +424,7 @@ class Streams:
         if stream.peer_reset or receiving.finished:
             return
         self._received += more
-        self._read += frame.final_size - receiving.read
+        self._discard(frame.final_size - receiving.read)
         receiving.final_size = receiving.highest = frame.final_size
         receiving.clear()
         stream.peer_reset = True
@@ -575,9 +583,10 @@ class Streams:
             return
         if stream.stream_id & 1 != self._side:
             direction = stream.stream_id >> 1 & 1
-            self._peer_may[direction] += 1
-            frame = MaxStreamsFrame(direction, self._peer_may[direction])
-            self._control.put(("max_streams", direction), frame)
+            self._peer_may[direction] = may = self._peer_may[direction] + 1
+            # Not with each: what opens and ends streams all the time would get a packet for each.
+            if not may % max(self._config.max_streams // _STREAM_STEPS, 1):
+                self._control.put(("max_streams", direction), MaxStreamsFrame(direction, may))
 
     def _sendings(self) -> Iterator[SendBuffer]:
         """What is to be sent, on all streams."""

@@ -63,7 +63,11 @@ class Pair:
         self._rng = network.rng
         network.middlebox = self._weather
         config = Config(
-            window_bytes=8192, max_window_bytes=65_536, send_buffer_bytes=16_384, max_streams=4
+            window_bytes=8192,
+            max_window_bytes=65_536,
+            send_buffer_bytes=16_384,
+            max_streams=4,
+            keep_alive_ns=5 * SECOND,
         )
         static = network.entropy(32)
         right = Endpoint(
@@ -100,6 +104,7 @@ class Pair:
                 assert not side.closed, f"{event} behind the end"
                 if isinstance(event, ConnectionClosed):
                     side.closed += 1
+                    assert any(each.leaving for each in self.sides), f"it broke: {event.error}"
                 elif isinstance(event, StreamReset):
                     self.ways[event.stream_id, 1 - number].given_up = True
                 elif isinstance(event, SendingStopped):
@@ -249,7 +254,8 @@ class Pair:
                         way.finished = True
                 self._touch(number)
             arrived = self._run(self._all_read, 120 * SECOND)
-            assert arrived or self.over, f"not all arrived: {self.ways}"
+            late = {key: way for key, way in self.ways.items() if not self._is_read(way)}
+            assert arrived or self.over, f"not all arrived: {late}"
         for number, side in enumerate(self.sides):
             if side.connection.state is State.ESTABLISHED:
                 self.close(number)
@@ -269,10 +275,10 @@ class Pair:
             for choice in range(mine):
                 while self.read(number, choice, 65_536):
                     pass
-        return all(
-            way.given_up or not way.finished or way.read == way.written
-            for way in self.ways.values()
-        )
+        return all(map(self._is_read, self.ways.values()))
+
+    def _is_read(self, way: Way) -> bool:
+        return way.given_up or not way.finished or way.read == way.written
 
 
 def content(stream_id: int, number: int, start: int, size: int) -> bytes:

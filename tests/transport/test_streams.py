@@ -162,16 +162,42 @@ def test_stream_that_is_done_makes_room_for_another() -> None:
     assert side.read(3) == b""
 
 
+def test_room_for_streams_is_told_in_steps_not_with_every_stream_that_ends() -> None:
+    side = Side(streams=32)
+    told = []
+    for stream_id in range(3, 3 + 4 * 16, 4):
+        side.streams.on_data(stream_id, 0, b"all", True)
+        side.read(stream_id)
+        told += [frame.maximum for frame in side.asked() if isinstance(frame, MaxStreamsFrame)]
+    assert told == [36, 40, 44, 48]
+
+
 def test_reset_is_told_counts_with_its_final_size_and_ends_the_stream() -> None:
     side = Side()
     side.streams.on_data(3, 0, b"some", False)
-    side.streams.on_reset(ResetStreamFrame(3, 77, 600))
+    side.streams.on_reset(ResetStreamFrame(3, 77, 400))
     assert side.events[-1] == StreamReset(3, 77)
     assert side.streams.known(3) is None
     assert side.read(3) == b""
-    side.streams.on_reset(ResetStreamFrame(3, 77, 600))
+    side.streams.on_reset(ResetStreamFrame(3, 77, 400))
     assert side.events.count(StreamReset(3, 77)) == 1
-    side.refused(CloseCode.FLOW, side.streams.on_data, 0, 0, bytes(401), False)
+    side.refused(CloseCode.FLOW, side.streams.on_data, 0, 0, bytes(601), False)
+
+
+@pytest.mark.parametrize("how", ["reset", "stopped before", "stopped behind"])
+def test_what_is_never_read_makes_room_for_others(how: str) -> None:
+    side = Side()
+    side.streams.on_data(3, 0, bytes(100), False)
+    if how == "reset":
+        side.streams.on_reset(ResetStreamFrame(3, 77, 600))
+    elif how == "stopped before":
+        side.streams.stop(3, 5)
+        side.streams.on_data(3, 100, bytes(500), False)
+    else:
+        side.streams.on_data(3, 100, bytes(500), False)
+        side.streams.stop(3, 5)
+    assert MaxDataFrame(1600) in side.asked()
+    side.streams.on_data(0, 0, bytes(1000), False)
 
 
 def test_who_is_asked_to_stop_resets_at_what_was_sent() -> None:
