@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     )
     from rawproto.drivers.rpt_servers import ForkingRPTServer, RPTServer, ThreadingRPTServer
     from rawproto.drivers.rpt_socket import RPTSocket, socket
+    from rawproto.drivers.rpt_transport import RPTTransport
+    from rawproto.drivers.rpt_transport_api import (
+        TransportServer,
+        create_rpt_connection,
+        create_rpt_server,
+        create_stream_transport,
+        open_rpt_connection,
+        start_rpt_server,
+    )
     from rawproto.drivers.rpt_workers import WorkerServer
     from rawproto.drivers.send import SendResult, send, send_async
     from rawproto.drivers.sniff import AsyncSniffer, Sniffer, sniff, sniff_async
@@ -174,6 +183,15 @@ _HOMES = {
     "drivers.rpt_socket": (
         "RPTSocket",
         "socket",
+    ),
+    "drivers.rpt_transport": ("RPTTransport",),
+    "drivers.rpt_transport_api": (
+        "TransportServer",
+        "create_rpt_connection",
+        "create_rpt_server",
+        "create_stream_transport",
+        "open_rpt_connection",
+        "start_rpt_server",
     ),
     "drivers.send": (
         "SendResult",
@@ -395,6 +413,7 @@ __all__ = [
     "RPTShort",
     "RPTSocket",
     "RPTStream",
+    "RPTTransport",
     "RPTVersion",
     "RawprotoError",
     "RefusedError",
@@ -413,6 +432,7 @@ __all__ = [
     "TraceOptions",
     "TraceResult",
     "Transmit",
+    "TransportServer",
     "TruncatedError",
     "UDPHeader",
     "UnknownPeerError",
@@ -429,13 +449,17 @@ __all__ = [
     "connect",
     "craft",
     "create_connection",
+    "create_rpt_connection",
+    "create_rpt_server",
     "create_server",
+    "create_stream_transport",
     "diagram",
     "dissect",
     "fields",
     "fragment_ipv4",
     "fragment_ipv6",
     "hexdump",
+    "open_rpt_connection",
     "open_writer",
     "parse_icmp",
     "parse_icmpv6",
@@ -448,6 +472,7 @@ __all__ = [
     "sniff",
     "sniff_async",
     "socket",
+    "start_rpt_server",
     "summary",
     "traceroute",
     "traceroute_async",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rawproto import lab
 from rawproto.cli.main import VERBS
 from tests.test_architecture import MAY_IMPORT
 
@@ -17,6 +18,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("capture
 README = (ROOT / "README.md").read_text()
 RUN = (ROOT / "README.md", ROOT / "docs" / "sockets.md")
 """The pages whose Python blocks are run."""
+PROGRAM = ROOT / "docs" / "asyncio.md"
+"""The page whose Python blocks are one program."""
 
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
 _EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.M | re.S)
@@ -111,3 +114,14 @@ def test_example_of_a_page_runs(code: str, shown: str, tmp_path: Path) -> None:
     promised = re.findall(r"# -> (.*)$", code, re.M)
     assert done.stdout.splitlines()[: len(promised)] == promised
     assert done.stdout.endswith(shown)
+
+
+@pytest.mark.live
+def test_page_that_is_one_program_runs(tmp_path: Path) -> None:
+    blocks = _EXAMPLE.findall(PROGRAM.read_text())
+    code = "".join(code for code, _ in blocks)
+    with lab.up(lab.pair()) as network:
+        command = [sys.executable, "-W", "error", "-c", code]
+        done = network.host("h1").run(command, timeout=30, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(shown for _, shown in blocks)
