@@ -26,7 +26,8 @@ from rawproto.transport.endpoint import Departure, Endpoint
 __all__ = ["Port"]
 
 _BATCH = 64
-_BUSY = (errno.EAGAIN, errno.ENOBUFS)
+_MOST_DROPS = 16
+"""A device that drops a packet so often, tried each millisecond, is not busy: it never takes it."""
 # Port or protocol unreachable; IPv6 has Parameter Problem for an unknown next header.
 _REFUSED = (errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.EPROTO)
 _RETRY_NS = 1_000_000
@@ -49,6 +50,7 @@ class Port:
         self.carrier = carrier
         self._unsent: deque[Departure] = deque()
         self._blocked = False
+        self._drops = 0  # in a row
 
     def receive(self, descriptor: int, limit: int = _BATCH) -> int:
         """Takes in what has arrived, packets or errors; a turn has to follow.
@@ -112,10 +114,17 @@ class Port:
             try:
                 sent = send_many(packets, address, ecn)
             except (OSError, LinkError) as error:
-                if error.errno in _BUSY:
+                if error.errno == errno.EAGAIN:
                     return False
                 sent = 1
-                self._on_refused(packets[0], address, error, now_ns)
+                if error.errno == errno.ENOBUFS:
+                    self._drops += 1
+                    if self._drops < _MOST_DROPS:
+                        return False
+                else:
+                    self._on_refused(packets[0], address, error, now_ns)
+            else:
+                self._drops = 0
             if sent < len(packets):
                 unsent[0] = packets[sent:], address, ecn
             else:

@@ -1,0 +1,72 @@
+"""A port whose device takes packets late, or never."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Any, cast
+
+from rawproto.drivers.rpt_port import Port
+
+HERE = "10.0.0.2", 0
+
+
+class Device:
+    """A carrier that refuses packets: so many times each, or those above a size for good."""
+
+    ceiling = 1480
+
+    def __init__(self, error: int, *, times: int = 0, most: int = 1 << 16) -> None:
+        self._error, self._times, self._most = error, times, most
+        self.tries = 0
+        self.sent: list[bytes] = []
+
+    def send_many(self, packets: Sequence[bytes], address: object, ecn: int) -> int:
+        self.tries += 1
+        if self.tries <= self._times or len(packets[0]) > self._most:
+            raise OSError(self._error, "")
+        self.sent.append(packets[0])
+        return 1
+
+
+class Source:
+    """An endpoint with packets to send, and nothing else to do."""
+
+    def __init__(self, *packets: bytes) -> None:
+        self._packets = list(packets)
+
+    def poll_timeout(self) -> None:
+        return None
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._packets)
+
+    def transmit(self, now_ns: int) -> list[Any]:
+        packets, self._packets = self._packets, []
+        return [(packets, HERE, 0)] if packets else []
+
+
+def turns(device: Device, source: Source, count: int) -> Port:
+    port = Port(cast("Any", source), cast("Any", device))
+    for now_ns in range(count):
+        port.turn(now_ns)
+    return port
+
+
+def test_busy_device_is_tried_until_it_takes_the_packet() -> None:
+    for error, times in ((errno.EAGAIN, 500), (errno.ENOBUFS, 10)):
+        device = Device(error, times=times)
+        port = turns(device, Source(b"first", b"second"), times)
+        assert port.due_ns(0) == 1_000_000
+        assert device.sent == []
+        port.turn(0)
+        assert device.sent == [b"first", b"second"]
+
+
+def test_packet_that_a_device_drops_for_good_is_lost_and_the_next_one_leaves() -> None:
+    large, small = bytes(1480), bytes(1200)
+    device = Device(errno.ENOBUFS, most=1300)
+    port = turns(device, Source(large, small, large, small), 40)
+    assert device.sent == [small, small]
+    assert port.due_ns(0) is None
