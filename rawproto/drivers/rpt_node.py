@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.drivers.rpt_port import Port
+from rawproto.drivers.rpt_port import FEW, Port
 from rawproto.drivers.timer import Timer
 from rawproto.link.rpt_carrier import Carrier
-from rawproto.transport.connection import Connection, State
+from rawproto.transport.connection import Connection
 from rawproto.transport.endpoint import Endpoint
 
 __all__ = ["Node"]
@@ -115,8 +115,11 @@ class Node:
         self._turn(time.monotonic_ns())
 
     def _readable(self, descriptor: int) -> None:
-        self._port.receive(descriptor)
-        self._turn(time.monotonic_ns())
+        if 0 < self._port.receive(descriptor) <= FEW:
+            self._hand_out()
+            self._schedule()  # behind the tasks that were just woken
+        else:
+            self._turn(time.monotonic_ns())
 
     def _turn(self, now_ns: int) -> None:
         self._port.turn(now_ns)
@@ -143,7 +146,7 @@ class Node:
             handle = self._handles.get(connection.cid)
             if handle is not None:
                 handle.hand_out()
-                if connection.state is State.CLOSED:
+                if connection.cid not in endpoint.connections:
                     del self._handles[connection.cid]
                     handle.forgotten()
         if not endpoint.connections:

@@ -23,7 +23,11 @@ from rawproto.transport.connection import Address
 from rawproto.transport.constants import BASE_PACKET_BYTES
 from rawproto.transport.endpoint import Departure, Endpoint
 
-__all__ = ["Port"]
+__all__ = ["FEW", "Port"]
+
+FEW = 4
+"""What comes in so few packets is a question rather than a transfer: who was waiting for it gets
+it before the turn, so that the acknowledgement goes along with his answer."""
 
 _BATCH = 64
 _MOST_DROPS = 16

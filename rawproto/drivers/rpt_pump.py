@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from rawproto.drivers.rpt_caretaker import CARETAKER
 from rawproto.drivers.rpt_office import LOOK_S, Office
-from rawproto.drivers.rpt_port import Port
+from rawproto.drivers.rpt_port import FEW, Port
 from rawproto.drivers.timer import Timer
 from rawproto.transport.connection import Connection, State
 from rawproto.transport.endpoint import Endpoint
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Pump"]
 
 _NOBODY, _IN_CARE = 0, -1
-_FEW = 4
-"""What comes in so few packets is a question rather than a transfer."""
 _LOOK_NS = int(LOOK_S * 1e9)
 
 
@@ -226,8 +224,7 @@ class Pump:
         except BaseException:
             self.fail()
             raise
-        # The acknowledgement of a question goes along with its answer, if one comes soon.
-        if not 0 < packets <= _FEW or len(events) != 1 or ready is None or not ready():
+        if not 0 < packets <= FEW or len(events) != 1 or ready is None or not ready():
             self.turn()
 
     def turn(self) -> None:

@@ -195,10 +195,11 @@ class Endpoint:
         return self._accepted.popleft() if self._accepted else None
 
     def active(self) -> list[Connection]:
-        """Connections that may have events since this was asked last."""
-        active = list(self._woken.values())
-        self._woken.clear()
-        return active
+        """Connections that may have events since this was asked last, before a turn or after."""
+        active, self._woken = self._woken, {}
+        if self._touched:
+            active.update(self._touched)
+        return list(active.values())
 
     # --- what arrives ---
 
