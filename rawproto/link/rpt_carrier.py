@@ -19,6 +19,7 @@ import struct
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol, cast
 
 from rawproto.errors import LinkError
@@ -164,6 +165,21 @@ def alike(packets: Sequence[bytes]) -> int:
         if len(packet) != size:
             return count
     return len(packets)
+
+
+@lru_cache(64)
+def _header_4(source: str, ecn: int) -> bytes:
+    """An IPv4 header up to the destination: a flood of INITs wants one for each answer."""
+    whole = IPv4Header(
+        src_addr=source,
+        dst_addr="0.0.0.0",
+        protocol=IP_PROTOCOL,
+        flags=DF,
+        ecn=ecn,
+        total_length=20,
+        checksum=0,
+    )
+    return whole.emit()[:16]
 
 
 def wildcard(family: Family) -> str:
@@ -425,15 +441,7 @@ class RawCarrier:
         packed = pack_target(family_number(self._family), bare, scope)
         source = split_scope(self.local_to(peer))[0]
         if self._family == 4:
-            head = IPv4Header(
-                src_addr=source,
-                dst_addr=bare,
-                protocol=IP_PROTOCOL,
-                flags=DF,
-                ecn=ecn,
-                total_length=20,
-                checksum=0,
-            ).emit()
+            head = _header_4(source, ecn) + socket.inet_aton(bare)
             found = head, b"", (bare, 0), packed
         else:
             whole = IPv6Header(
