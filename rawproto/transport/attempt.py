@@ -46,7 +46,8 @@ class Event(Enum):
     MESSAGE_2 = "message 2 opens"
     STRANGER = "message 2 of a peer that is not trusted"
     VERSION = "VERSION without version 1"
-    RESET = "RESET that echoes both CIDs"
+    BUSY = "RESET(BUSY) that echoes both CIDs"
+    RESET = "another RESET that echoes both CIDs"
     UNREACHABLE = "ICMP: nobody is there"
     TIME = "10 s have passed"
     SHORT = "a short packet opens"
@@ -56,6 +57,7 @@ TRANSITIONS: Table[State, Event] = Table(
     (State.WAITING_2, Event.TIMER, "sends the same INIT again", State.WAITING_2),
     (State.WAITING_2, Event.RETRY, "starts afresh (2.5.1)", State.WAITING_2),
     (State.WAITING_2, Event.KEY_RESET, "starts afresh with XX (3.4.5)", State.WAITING_2),
+    (State.WAITING_2, Event.BUSY, "goes on, and says so if it fails", State.WAITING_2),
     (
         State.WAITING_2,
         Event.MESSAGE_2,
@@ -133,7 +135,7 @@ class Attempt:
         self.error: RawprotoError | None = None
         self.init_cid = ports.cid
         self._until_ns = now_ns + config.handshake_timeout_ns
-        self._retried = False
+        self._retried = self._busy = False
         self._asking_for_key = False
         self._peer_cid = ports.peer_cid
         psk = "psk" if credentials.psk else ""
@@ -178,6 +180,8 @@ class Attempt:
             if self._handshake.foreign and not opened:
                 words = "answers came, but none that opens: another shared secret (psk) or key?"
                 self.error = HandshakeError(words)
+            elif self._busy:
+                self.error = _REFUSALS[ResetCode.BUSY]()
             else:
                 self.error = ConnectionLostError("no answer to the handshake")
 
@@ -253,6 +257,9 @@ class Attempt:
             self._asking_for_key = True
             self._ports = replace(self._ports, peer_cid=int.from_bytes(self._entropy(8), "big"))
             self._start(now_ns)
+            return
+        if packet.code == ResetCode.BUSY and self._move(Event.BUSY):
+            self._busy = True
             return
         self._move(Event.RESET)
         self.error = _REFUSALS.get(packet.code, _REFUSALS[ResetCode.KEY])()

@@ -40,6 +40,8 @@ class LocalCIDs:
             because packets may still be under way.
     """
 
+    __slots__ = ("_control", "_draw", "_forget", "_given", "_next", "_retired")
+
     def __init__(
         self,
         first: int,
@@ -98,6 +100,8 @@ class PeerCIDs:
     Attributes:
         current: the one that packets go to.
     """
+
+    __slots__ = ("_control", "_floor", "_known", "current")
 
     def __init__(self, control: Control) -> None:
         self._control = control

@@ -60,7 +60,7 @@ TRANSITIONS: Table[State, Event] = Table(
     (State.UNKNOWN, Event.BROKEN_INIT, "sends RESET(KEY)", State.UNKNOWN),
     (State.UNKNOWN, Event.SUITE, "sends RESET(SUITE)", State.UNKNOWN),
     (State.UNKNOWN, Event.UNPROVED, "sends RETRY (12.5)", State.UNKNOWN),
-    (State.UNKNOWN, Event.FULL, "drops it", State.UNKNOWN),
+    (State.UNKNOWN, Event.FULL, "sends RESET(BUSY)", State.UNKNOWN),
     (State.HALF_OPEN, Event.AGAIN, "sends the same message 2 again (12.4)", State.HALF_OPEN),
     (State.HALF_OPEN, Event.BROKEN_3, "sends RESET(KEY)", State.HALF_OPEN),
     (State.HALF_OPEN, Event.HELD, "holds up to 8, opens them after message 3", State.HALF_OPEN),
@@ -232,7 +232,7 @@ class Listener:
         if len(self.by_cid) >= MOST_HALF_OPEN or (
             prefix is not None and self._of_prefix[prefix] >= MOST_OF_A_PREFIX
         ):
-            return None
+            return ResetCode.BUSY
         suite = suite_of(packet.suite)
         if suite is None or suite[0].psk != bool(self._psk):
             return ResetCode.SUITE

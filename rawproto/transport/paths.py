@@ -74,6 +74,26 @@ class Paths:
             an address is being proved or a probe waits to be sent.
     """
 
+    __slots__ = (
+        "_again_ns",
+        "_answered",
+        "_asked",
+        "_challenge",
+        "_challenged",
+        "_claimed",
+        "_entropy",
+        "_got",
+        "_mobile",
+        "_old_challenge",
+        "_probes",
+        "_proved",
+        "_sent",
+        "_until_ns",
+        "_wait_ns",
+        "address",
+        "usual",
+    )
+
     def __init__(self, address: Address, *, mobile: bool, entropy: Callable[[int], bytes]) -> None:
         self.address = self._proved = address
         self.usual: Address | None = address

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -19,6 +20,7 @@ from rawproto.errors import (
     RemoteProtocolError,
     UnknownPeerError,
 )
+from rawproto.transport import halfopen
 from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Address, Connection, State
@@ -571,3 +573,24 @@ def test_close_that_nobody_hears_tells_that_data_may_be_lost() -> None:
     pair.client.touch(connection)
     pair.run(11)
     assert isinstance(pair.error_of(connection), ConnectionLostError)
+
+
+def test_client_of_a_busy_listener_tries_on_and_gets_in_when_there_is_room() -> None:
+    pair = Pair()
+    with patch.object(halfopen, "MOST_HALF_OPEN", 0):
+        connection = pair.connect()
+        pair.run(3)
+    assert connection.state is State.HANDSHAKE
+    assert {each.code for each in pair.longs(RPTReset) if isinstance(each, RPTReset)} == {4}
+    pair.run(1)
+    assert connection.state is State.ESTABLISHED
+
+
+def test_client_of_a_listener_that_stays_busy_is_told_so() -> None:
+    pair = Pair()
+    with patch.object(halfopen, "MOST_HALF_OPEN", 0):
+        connection = pair.connect()
+        pair.run(11)
+    error = pair.error_of(connection)
+    assert isinstance(error, RefusedError)
+    assert "too many handshakes" in str(error)

@@ -184,6 +184,7 @@ ATTEMPTS: dict[tuple[attempt.State, attempt.Event], Script] = {
     (attempt.State.WAITING_2, attempt.Event.TIMER): sent_again,
     (attempt.State.WAITING_2, attempt.Event.RETRY): retry,
     (attempt.State.WAITING_2, attempt.Event.KEY_RESET): lambda scene: scene.refuse(ResetCode.KEY),
+    (attempt.State.WAITING_2, attempt.Event.BUSY): lambda scene: scene.refuse(ResetCode.BUSY),
     (attempt.State.WAITING_2, attempt.Event.MESSAGE_2): unconfirmed,
     (attempt.State.WAITING_2, attempt.Event.STRANGER): unconfirmed,
     (attempt.State.WAITING_2, attempt.Event.VERSION): version,
@@ -251,7 +252,7 @@ def unproved(scene: Scene) -> None:
 def full(scene: Scene) -> None:
     with patch.object(halfopen, "UNDER_LOAD", MOST_HALF_OPEN + 1):
         crowd(scene, MOST_HALF_OPEN)
-        assert scene.to_server(scene.init) == []
+        answered_by(lambda scene, init: scene.init, ResetCode.BUSY)(scene)
 
 
 def again(scene: Scene) -> None:
