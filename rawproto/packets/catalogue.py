@@ -225,7 +225,7 @@ _OPTIONS: dict[str, dict[str, type]] = {
         "mtu": ndp_options.MTUOption,
         "recursive_dns_server": ndp_options.RecursiveDNSServer,
         "unknown": ndp_options.UnknownNDPOption,
-        "raw": ndp_options.RawNDPOptions,
+        "raw": ndp_options.RawOptions,
     },
     "ICMPObject": {
         "mpls": icmp_objects.MPLSLabelStack,

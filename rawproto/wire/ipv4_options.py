@@ -16,11 +16,20 @@ not load them.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from socket import inet_ntoa
 
 from rawproto.errors import EmitError
+from rawproto.wire import options
 from rawproto.wire.address import pack_ipv4
+from rawproto.wire.options import (
+    EndOfOptions,
+    NoOperation,
+    Option,
+    RawOptions,
+    UnknownOption,
+    emit_options,
+)
 
 __all__ = [
     "EndOfOptions",
@@ -38,37 +47,8 @@ __all__ = [
 ]
 
 
-class IPv4Option:
-    """The base of the options: each knows its own bytes, which begin with its kind."""
-
-    __slots__ = ()
-
-    @property
-    def kind(self) -> int:
-        """Copied flag, class and number in one byte (RFC 791 section 3.1)."""
-        return int.from_bytes(self.emit()[:1], "big")  # 0 where there are no bytes
-
-    def emit(self) -> bytes:
-        """Kind, length and data, without padding. Raises EmitError."""
-        raise NotImplementedError
-
-
-@dataclass(slots=True, kw_only=True)
-class EndOfOptions(IPv4Option):
-    """Kind 0: nothing after it is an option. `padding` is what stands there all the same."""
-
-    padding: bytes = b""
-
-    def emit(self) -> bytes:
-        return b"\x00" + self.padding
-
-
-@dataclass(slots=True, kw_only=True)
-class NoOperation(IPv4Option):
-    """Kind 1: one byte, to align what follows."""
-
-    def emit(self) -> bytes:
-        return b"\x01"
+IPv4Option = Option
+"""Any of them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,30 +138,6 @@ class RouterAlert(IPv4Option):
             raise EmitError("RouterAlert.value", self.value, "must be 0 to 65535") from None
 
 
-@dataclass(slots=True, kw_only=True)
-class UnknownOption(IPv4Option):
-    """Any other kind, well formed: `data` is what follows kind and length."""
-
-    kind: int = field()
-    data: bytes = b""
-
-    def emit(self) -> bytes:
-        try:
-            return bytes((self.kind, 2 + len(self.data))) + self.data
-        except ValueError:
-            raise EmitError("UnknownOption.kind", self.kind, "must be 0 to 255") from None
-
-
-@dataclass(slots=True, kw_only=True)
-class RawOptions(IPv4Option):
-    """The rest of an option field from the first option that cannot be read; emitted as it is."""
-
-    data: bytes = b""
-
-    def emit(self) -> bytes:
-        return self.data
-
-
 def _emit_route(kind: int, pointer: int, addresses: tuple[str, ...]) -> bytes:
     body = b"".join(map(pack_ipv4, addresses))
     try:
@@ -221,32 +177,8 @@ def _parse_option(kind: int, data: bytes) -> IPv4Option | None:
 
 
 def parse_options(data: bytes) -> tuple[IPv4Option, ...]:
-    """An option field to its options; never raises, emitting gives `data` again.
-
-    Up to three zero bytes at the end are the padding to 32 bits and no option.
-    """
-    options: list[IPv4Option] = []
-    at, end = 0, len(data)
-    while at < end:
-        kind = data[at]
-        if kind == 0:
-            if end - at > 3 or any(data[at:]):
-                options.append(EndOfOptions(padding=data[at + 1 :]))
-            break
-        if kind == 1:
-            options.append(NoOperation())
-            at += 1
-            continue
-        length = data[at + 1] if at + 1 < end else 0
-        option = None
-        if 2 <= length <= end - at:
-            option = _parse_option(kind, data[at + 2 : at + length])
-        if option is None:
-            options.append(RawOptions(data=data[at:]))
-            break
-        options.append(option)
-        at += length
-    return tuple(options)
+    """An option field to its options; never raises, emitting gives `data` again."""
+    return options.parse_options(data, _parse_option)
 
 
 def final_addr(options: tuple[IPv4Option, ...]) -> str | None:
@@ -258,9 +190,3 @@ def final_addr(options: tuple[IPv4Option, ...]) -> str | None:
         if isinstance(option, SourceRoute) and option.pointer <= 4 * len(option.addresses):
             return option.addresses[-1]
     return None
-
-
-def emit_options(options: tuple[IPv4Option, ...]) -> bytes:
-    """Options to an option field, padded with zeros to 32 bits. Raises EmitError."""
-    data = b"".join([option.emit() for option in options])
-    return data + bytes(-len(data) % 4)

@@ -23,6 +23,7 @@ import struct
 from dataclasses import dataclass, field
 
 from rawproto.errors import EmitError
+from rawproto.wire.options import Option, RawOptions
 
 __all__ = [
     "IPv6Option",
@@ -37,19 +38,8 @@ __all__ = [
 ]
 
 
-class IPv6Option:
-    """The base of the options: each knows its own bytes, which begin with its kind."""
-
-    __slots__ = ()
-
-    @property
-    def kind(self) -> int:
-        """The option type, action and change bits included."""
-        return int.from_bytes(self.emit()[:1], "big")  # 0 where there are no bytes
-
-    def emit(self) -> bytes:
-        """Kind, length and data. Raises EmitError."""
-        raise NotImplementedError
+IPv6Option = Option
+"""Any of them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,16 +95,6 @@ class UnknownOption(IPv6Option):
 
     def emit(self) -> bytes:
         return _emit_option("UnknownOption", self.kind, self.data)
-
-
-@dataclass(slots=True, kw_only=True)
-class RawOptions(IPv6Option):
-    """The rest of an option field from the first option that cannot be read; emitted as it is."""
-
-    data: bytes = b""
-
-    def emit(self) -> bytes:
-        return self.data
 
 
 _PAD1 = Pad1()

@@ -11,7 +11,7 @@
 The length counts the whole option in units of 8 bytes. An option whose fields
 would not give its bytes again (odd length, reserved bits set) is kept as
 `UnknownNDPOption`, and from the first that can't be read on the rest is kept as
-`RawNDPOptions`, so that nothing on the wire is lost.
+`RawOptions`, so that nothing on the wire is lost.
 
 RFC 4861 calls the kind "Type"; here it is `kind`, as in the options of IPv4 and TCP.
 """
@@ -23,12 +23,13 @@ from dataclasses import dataclass, field
 
 from rawproto.errors import EmitError
 from rawproto.wire.address import pack_ipv6, pack_mac, unpack_ipv6, unpack_mac
+from rawproto.wire.options import Option, RawOptions
 
 __all__ = [
     "MTUOption",
     "NDPOption",
     "PrefixInformation",
-    "RawNDPOptions",
+    "RawOptions",
     "RecursiveDNSServer",
     "RedirectedHeader",
     "SourceLinkLayerAddress",
@@ -43,19 +44,8 @@ _MTU = struct.Struct("!HI")
 _SERVERS = struct.Struct("!HI")
 
 
-class NDPOption:
-    """The base of the options: each knows its own bytes, which begin with its kind."""
-
-    __slots__ = ()
-
-    @property
-    def kind(self) -> int:
-        """What the option is, its first byte."""
-        return int.from_bytes(self.emit()[:1], "big")  # 0 where there are no bytes
-
-    def emit(self) -> bytes:
-        """Kind, length and data. Raises EmitError."""
-        raise NotImplementedError
+NDPOption = Option
+"""Any of them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,16 +157,6 @@ class UnknownNDPOption(NDPOption):
         return _emit_option(self, self.kind, self.data)
 
 
-@dataclass(slots=True, kw_only=True)
-class RawNDPOptions(NDPOption):
-    """The rest of the options from the first that can't be read; emitted as it is."""
-
-    data: bytes = b""
-
-    def emit(self) -> bytes:
-        return self.data
-
-
 def parse_options(data: bytes) -> tuple[NDPOption, ...]:
     """What follows a message's fixed part; never raises, emitting gives `data` again."""
     options: list[NDPOption] = []
@@ -184,7 +164,7 @@ def parse_options(data: bytes) -> tuple[NDPOption, ...]:
     while at < end:
         length = data[at + 1] * 8 if at + 1 < end else 0
         if not 0 < length <= end - at:
-            options.append(RawNDPOptions(data=data[at:]))
+            options.append(RawOptions(data=data[at:]))
             break
         options.append(_parse_option(data[at : at + length]))
         at += length

@@ -18,9 +18,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rawproto.errors import EmitError
+from rawproto.wire import options
+from rawproto.wire.options import (
+    EndOfOptions,
+    NoOperation,
+    Option,
+    RawOptions,
+    UnknownOption,
+    emit_option,
+    emit_options,
+)
 
 __all__ = [
     "MSS",
@@ -44,38 +54,8 @@ _TWO_WORDS = struct.Struct("!II")
 
 _new = object.__new__
 
-
-class TCPOption:
-    """The base of the options: each knows its own bytes, which begin with its kind."""
-
-    __slots__ = ()
-
-    @property
-    def kind(self) -> int:
-        """The option kind, 0 to 255."""
-        return int.from_bytes(self.emit()[:1], "big")  # 0 where there are no bytes
-
-    def emit(self) -> bytes:
-        """Kind, length and data, without padding. Raises EmitError."""
-        raise NotImplementedError
-
-
-@dataclass(slots=True, kw_only=True)
-class EndOfOptions(TCPOption):
-    """Kind 0: nothing after it is an option. `padding` is what stands there all the same."""
-
-    padding: bytes = b""
-
-    def emit(self) -> bytes:
-        return b"\x00" + self.padding
-
-
-@dataclass(slots=True, kw_only=True)
-class NoOperation(TCPOption):
-    """Kind 1: one byte, to align what follows."""
-
-    def emit(self) -> bytes:
-        return b"\x01"
+TCPOption = Option
+"""Any of them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,7 +138,7 @@ class MD5Signature(TCPOption):
     digest: bytes = bytes(16)
 
     def emit(self) -> bytes:
-        return _emit_option("MD5Signature.digest", 19, self.digest)
+        return emit_option("MD5Signature.digest", 19, self.digest)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,39 +148,10 @@ class FastOpen(TCPOption):
     cookie: bytes = b""
 
     def emit(self) -> bytes:
-        return _emit_option("FastOpen.cookie", 34, self.cookie)
+        return emit_option("FastOpen.cookie", 34, self.cookie)
 
 
-@dataclass(slots=True, kw_only=True)
-class UnknownOption(TCPOption):
-    """Any other kind, well formed: `data` is what follows kind and length."""
-
-    kind: int = field()
-    data: bytes = b""
-
-    def emit(self) -> bytes:
-        return _emit_option("UnknownOption", self.kind, self.data)
-
-
-@dataclass(slots=True, kw_only=True)
-class RawOptions(TCPOption):
-    """The rest of an option field from the first option that cannot be read; emitted as it is."""
-
-    data: bytes = b""
-
-    def emit(self) -> bytes:
-        return self.data
-
-
-_NOP = NoOperation()
 _SACK_PERMITTED = SACKPermitted()
-
-
-def _emit_option(name: str, kind: int, data: bytes) -> bytes:
-    try:
-        return bytes((kind, 2 + len(data))) + data
-    except (ValueError, TypeError):
-        raise EmitError(name, data, "a byte of kind and at most 253 bytes of data") from None
 
 
 def _timestamps(data: bytes) -> TCPOption:
@@ -222,34 +173,10 @@ _PARSERS: dict[tuple[int, int], Callable[[bytes], TCPOption]] = {
 
 
 def parse_options(data: bytes) -> tuple[TCPOption, ...]:
-    """An option field to its options; never raises, emitting gives `data` again.
-
-    Up to three zero bytes at the end are the padding to 32 bits and no option.
-    """
-    options: list[TCPOption] = []
-    at, end = 0, len(data)
-    while at < end:
-        kind = data[at]
-        if kind == 1:
-            options.append(_NOP)
-            at += 1
-            continue
-        if kind == 0:
-            if end - at > 3 or any(data[at:]):
-                options.append(EndOfOptions(padding=data[at + 1 :]))
-            break
-        length = data[at + 1] if at + 1 < end else 0
-        if not 2 <= length <= end - at:
-            options.append(RawOptions(data=data[at:]))
-            break
-        body = data[at + 2 : at + length]
-        parse = _PARSERS.get((kind, length - 2))
-        options.append(parse(body) if parse else UnknownOption(kind=kind, data=body))
-        at += length
-    return tuple(options)
+    """An option field to its options; never raises, emitting gives `data` again."""
+    return options.parse_options(data, _parse)
 
 
-def emit_options(options: tuple[TCPOption, ...]) -> bytes:
-    """Options to an option field, padded with zeros to 32 bits. Raises EmitError."""
-    data = b"".join([option.emit() for option in options])
-    return data + bytes(-len(data) % 4)
+def _parse(kind: int, data: bytes) -> TCPOption:
+    parse = _PARSERS.get((kind, len(data)))
+    return parse(data) if parse else UnknownOption(kind=kind, data=data)

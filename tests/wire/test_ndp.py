@@ -39,7 +39,7 @@ from rawproto.wire.ndp_options import (
     MTUOption,
     NDPOption,
     PrefixInformation,
-    RawNDPOptions,
+    RawOptions,
     RecursiveDNSServer,
     RedirectedHeader,
     SourceLinkLayerAddress,
@@ -237,7 +237,7 @@ def test_option_that_says_what_its_fields_cannot_is_kept(data: str) -> None:
 @pytest.mark.parametrize("rest", [b"\x01", b"\x01\x00abcdef", b"\x01\x02abcdef"])
 def test_rest_that_is_no_option_is_kept(rest: bytes) -> None:
     first = MTUOption(mtu=9000)
-    assert parse_options(first.emit() + rest) == (first, RawNDPOptions(data=rest))
+    assert parse_options(first.emit() + rest) == (first, RawOptions(data=rest))
 
 
 @given(st.binary(max_size=80))
