@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rawproto.drivers.rpt_pump import Pump
     from rawproto.drivers.rpt_readiness import Readiness
     from rawproto.transport.connection import Connection
-    from rawproto.transport.streams import Stream
+    from rawproto.transport.stream import Stream
 
 __all__ = ["RESET_BY_USER", "BoundEnd", "End", "ListeningEnd", "StreamEnd", "peer_of"]
 

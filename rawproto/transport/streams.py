@@ -30,6 +30,7 @@ from rawproto.transport.parameters import Parameters
 from rawproto.transport.pieces import Piece
 from rawproto.transport.recvbuf import ReceiveBuffer
 from rawproto.transport.sendbuf import SendBuffer
+from rawproto.transport.stream import Stream
 from rawproto.transport.window import Window
 from rawproto.wire.rpt_frames import (
     Frame,
@@ -40,73 +41,11 @@ from rawproto.wire.rpt_frames import (
     StopSendingFrame,
 )
 
-__all__ = ["Stream", "Streams"]
+__all__ = ["Streams"]
 
 ONE_WAY = 2
 _STREAM_STEPS = 8
 """In so many parts the peer is told that it may open `max_streams` more."""
-
-
-class Stream:
-    """One stream. A part that this side does not have is None.
-
-    Attributes:
-        stream_id: its ID.
-        sending: what is still to be sent.
-        receiving: what has come.
-        send_limit: the peer takes data up to here.
-        window: what this side takes.
-        reset_code: with which this side gave up sending, None if it did not.
-        reset_acked: and the peer knows.
-        stop_code: with which this side asked the peer to stop, None if it did not.
-        peer_reset: the peer gave up sending.
-    """
-
-    __slots__ = (
-        "full",
-        "peer_reset",
-        "queued",
-        "readable_told",
-        "receiving",
-        "reset_acked",
-        "reset_code",
-        "send_limit",
-        "sending",
-        "stop_code",
-        "stream_id",
-        "window",
-    )
-
-    def __init__(
-        self,
-        stream_id: int,
-        sending: SendBuffer | None,
-        receiving: ReceiveBuffer | None,
-        send_limit: int,
-        window: Window,
-    ) -> None:
-        self.stream_id = stream_id
-        self.sending = sending
-        self.receiving = receiving
-        self.send_limit = send_limit
-        self.window = window
-        self.reset_code: int | None = None
-        self.reset_acked = False
-        self.stop_code: int | None = None
-        self.peer_reset = False
-        self.readable_told = False
-        self.full = False
-        self.queued = False
-
-    @property
-    def done(self) -> bool:
-        """Whether both parts are, so that the stream can be forgotten."""
-        sent = (
-            self.sending is None
-            or self.sending.done
-            or (self.reset_code is not None and self.reset_acked)
-        )
-        return sent and (self.receiving is None or self.peer_reset or self.receiving.finished)
 
 
 class Streams:
