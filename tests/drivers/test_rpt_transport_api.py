@@ -404,7 +404,7 @@ def test_many_clients_come_and_go_and_nothing_is_left() -> None:
 
     async def body() -> None:
         async with await start_rpt_server(echo, ADDRESS) as server:
-            await asyncio.gather(*[talk(server, number) for number in range(60)])
+            await asyncio.gather(*[talk(server, number) for number in range(30)])
         assert not server._transports
 
     run(body())
