@@ -212,7 +212,7 @@ LIES = (
     ),
     Scenario(
         name="flood",
-        words="100,000 spoofed INITs (5,000 in 19 seeds of 20), up to 100,000 a second, and a client",
+        words="100,000 spoofed INITs (5,000 in 19 seeds of 20) at up to 100,000/s, and a client",
         play=flood,
         limit_s=8,
     ),
