@@ -16,6 +16,7 @@ import errno
 import os
 import time
 from collections import deque
+from contextlib import suppress
 
 from rawproto.errors import ConnectionLostError, LinkError, RefusedError
 from rawproto.link.rpt_carrier import Carrier
@@ -139,7 +140,9 @@ class Port:
         """The kernel won't send a packet at all."""
         if error.errno == errno.EMSGSIZE:
             # The device takes less than we thought, and the route tells how much.
-            limit = min(self.carrier.largest_to(address[0]), len(data) - 1)
+            limit = len(data) - 1
+            with suppress(LinkError):  # there may be no way by now
+                limit = min(self.carrier.largest_to(address[0]), limit)
             self._on_too_big(data, limit, now_ns)
         else:
             failed = LinkError("send to", address[0], error.errno)

@@ -391,15 +391,17 @@ class RawCarrier:
     ) -> None:
         size = self._size
         for _ in range(limit):
-            data, ancillary, _, source = sock.recvmsg(size, ANCILLARY_BYTES)
+            data, ancillary, _, (addr, _, _, scope) = sock.recvmsg(size, ANCILLARY_BYTES)
+            if scope:
+                addr = f"{addr}%{scope}"
             ecn = 0
             for _, kind, value in ancillary:
                 if kind == socket.IPV6_TCLASS:
                     ecn = value[LOW_BYTE] & 3
                 elif kind == socket.IPV6_PKTINFO:
                     packed, _ = _PKTINFO.unpack(value)
-                    self._note_local(source[0], socket.inet_ntop(socket.AF_INET6, packed))
-            packets.append((data, (source[0], 0), ecn))
+                    self._note_local(addr, socket.inet_ntop(socket.AF_INET6, packed))
+            packets.append((data, (addr, 0), ecn))
 
     def _note_local(self, peer: str, local: str) -> None:
         """The address by which a peer knows us is the one to answer from."""

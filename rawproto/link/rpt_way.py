@@ -11,7 +11,7 @@ import errno
 import socket
 
 from rawproto.errors import LinkError
-from rawproto.link.routes import lookup
+from rawproto.link.routes import Route, lookup
 
 __all__ = ["Way"]
 
@@ -41,7 +41,7 @@ class Way:
     def __init__(self, family: int, peer: str, src_addr: str = "") -> None:
         route = lookup(peer, src_addr=src_addr or None)
         self._peer = peer
-        self.src_addr = src_addr or route.src_addr
+        self.src_addr = src_addr or self._source(route)
         self.mtu = route.interface_mtu
         self._fixed = bool(src_addr)
         flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK
@@ -68,10 +68,16 @@ class Way:
             route = lookup(self._peer)
         except LinkError:
             return False
-        if not route.src_addr or route.src_addr == self.src_addr:
+        src_addr = self._source(route)
+        if not src_addr or src_addr == self.src_addr:
             return False
-        self.src_addr, self.mtu = route.src_addr, route.interface_mtu
+        self.src_addr, self.mtu = src_addr, route.interface_mtu
         return True
+
+    def _source(self, route: Route) -> str:
+        """The source of packets; a link-local one means nothing without the peer's interface."""
+        _, percent, scope = self._peer.partition("%")
+        return route.src_addr + percent + scope if percent else route.src_addr
 
     def _drain(self) -> None:
         for _ in range(_MOST_NOTICES):

@@ -241,3 +241,21 @@ def test_router_that_marks_is_heard_and_no_packet_is_lost(
         if "congestion_window" in record["data"]
     ]
     assert any(after < 0.9 * before for before, after in pairwise(windows))
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_link_local_addresses_are_talked_to_and_from(carrier: str, pair: tuple[Peer, Peer]) -> None:
+    left, right = pair
+    words = ["ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link"]
+    there = right.host.run(words, check=True).stdout.split()[3].partition("/")[0]
+    with listening(right, f"{carrier}://[::]:4000") as listener:
+        client = left.start("connect", "--accept-new", f"{carrier}://[{there}%eth0]:4000")
+        talk = Talk(client, listener)
+        talk.say(client, listener)
+        talk.say(listener, client)
+        for process in (client, listener):
+            assert process.stdin is not None
+            process.stdin.close()
+            process.stdin = None
+        assert client.wait(20) == listener.wait(20) == 0
+        client.communicate()

@@ -141,3 +141,17 @@ def test_probe_by_another_implementation_from_a_new_address_is_answered_there() 
     answers = departing(pair.server, pair.now_ns)
     assert [(len(data), to) for data, to in answers if to == ELSEWHERE] == [(1200, ELSEWHERE)]
     assert accepted.address == CLIENT
+
+
+def test_every_connection_id_of_a_worker_is_its_own_modulo_the_workers() -> None:
+    pair = Pair()
+    pair.server._cid_of = lambda bits: bits - bits % 3 + 1
+    connection = pair.connect()
+    pair.run(1)
+    for number in range(5):
+        pair.address = f"10.0.1.{number}", 0
+        connection.on_moved(1480, pair.now_ns)
+        pair.client.touch(connection)
+        pair.run(1)
+    assert {cid % 3 for cid in pair.server._routes} == {1}
+    assert len(pair.server._routes) == 8
