@@ -167,7 +167,9 @@ class Flow:
 
     def _read(self, connection: Connection, now_ns: int) -> bool:
         """Reads all there is; whether the connection has something to say now."""
-        while data := connection.read(0, _PIECE_BYTES, now_ns):
+        full = True
+        while full and (data := connection.read(0, _PIECE_BYTES, now_ns)):
+            full = len(data) == _PIECE_BYTES
             if self.first_byte_ns is None:
                 self.first_byte_ns = self._network.now_ns
             assert data == self._check.take(len(data)), "bytes arrived that were not sent"

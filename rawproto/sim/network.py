@@ -60,13 +60,14 @@ class Host:
 class _Seat:
     """An endpoint in its place, and when it wants its turn."""
 
-    __slots__ = ("app", "cable", "endpoint", "from_left", "host", "wake_ns")
+    __slots__ = ("app", "cable", "due_ns", "endpoint", "from_left", "host", "wake_ns")
 
     def __init__(self, host: Host, port: int, cable: LinkModel, from_left: bool) -> None:
         self.host, self.cable, self.from_left = host, cable, from_left
         self.endpoint = host.endpoints[port]
         self.app = host.apps.get(port)
         self.wake_ns = 0
+        self.due_ns = 0  # by the host's clock: when its timers are
 
 
 class Network:
@@ -130,32 +131,34 @@ class Network:
             for port in host.endpoints
         ]
         while True:
-            self._settle()
+            following = self._settle()
             if done():
                 return True
-            following = min([seat.wake_ns for seat in self._seats], default=_NEVER)
-            for cable in (self.forward, self.backward):
-                arrival_ns = cable.poll_timeout()
-                if arrival_ns is not None and arrival_ns < following:
-                    following = arrival_ns
             if following >= end_ns:
                 self.now_ns = end_ns
                 return False
-            self.now_ns = max(following, self.now_ns)
+            self.now_ns = following
 
-    def _settle(self) -> None:
-        """All that happens now, until nothing more does."""
-        now_ns = self.now_ns
+    def _settle(self) -> int:
+        """All that happens now, until nothing more does: when something does again, ns."""
+        now_ns, ways = self.now_ns, ((self.forward, self.right), (self.backward, self.left))
         for _ in range(_MAX_TURNS):
-            self._deliver(self.forward, self.right)
-            self._deliver(self.backward, self.left)
-            busy = False
+            for cable, host in ways:
+                arrival_ns = cable.poll_timeout()
+                if arrival_ns is not None and arrival_ns <= now_ns:
+                    self._deliver(cable, host)
+            following = _NEVER
             for seat in self._seats:
                 if seat.wake_ns <= now_ns:
-                    busy = True
                     self._turn(seat)
-            if not busy:
-                return
+                if seat.wake_ns < following:
+                    following = seat.wake_ns
+            for cable, _ in ways:
+                arrival_ns = cable.poll_timeout()
+                if arrival_ns is not None and arrival_ns < following:
+                    following = arrival_ns
+            if following > now_ns:
+                return following
         raise SimulationError(f"no end of turns at {self.now_ns} ns")
 
     def _turn(self, seat: _Seat) -> None:
@@ -163,10 +166,11 @@ class Network:
         endpoint, app, host = seat.endpoint, seat.app, seat.host
         now_ns = self.now_ns + host.ahead_ns
         self.turns += 1
-        endpoint.handle_timeout(now_ns)
+        if seat.due_ns <= now_ns:
+            endpoint.handle_timeout(now_ns)
         for _ in range(_MAX_TURNS):
-            while departures := endpoint.transmit(now_ns):
-                for packets, address, ecn in departures:
+            while endpoint.pending:
+                for packets, address, ecn in endpoint.transmit(now_ns):
                     for data in packets:
                         self._send(seat, data, address, ecn)
             if app is None or not app(now_ns):
@@ -174,7 +178,8 @@ class Network:
         else:
             raise SimulationError(f"a program that never rests at {self.now_ns} ns")
         timeout = endpoint.poll_timeout()
-        seat.wake_ns = _NEVER if timeout is None else timeout - host.ahead_ns
+        seat.due_ns = _NEVER if timeout is None else timeout
+        seat.wake_ns = seat.due_ns - host.ahead_ns
 
     def _send(self, seat: _Seat, data: bytes, address: Address, ecn: int) -> None:
         host, other = seat.host, self.right if seat.from_left else self.left
@@ -198,9 +203,6 @@ class Network:
 
     def _deliver(self, cable: LinkModel, host: Host) -> None:
         """Hands out what has arrived; who got something has its turn now."""
-        arrival_ns = cable.poll_timeout()
-        if arrival_ns is None or arrival_ns > self.now_ns:
-            return
         for _, packet in cable.poll(self.now_ns):
             found = self._sources.get(packet[4:_HEADER_BYTES])
             if found is None:

@@ -446,11 +446,16 @@ class Connection:
             return self.attempt.timeout_ns if self.attempt else None
         if self._farewell is not None:
             return self._farewell.timeout_ns
-        budget = self.paths.budget
-        times = [self._linger_until_ns, self.paths.timeout_ns, *self._silence.timeouts()]
+        paths, budget = self.paths, None
+        times = [self._silence.due_ns()]
+        if paths.usual is None:
+            times.append(paths.timeout_ns)
+            budget = paths.budget
         if budget is None or budget >= self.sender.mtu.size:
-            times += self.sender.timeouts(probing=self.attempt is None and budget is None)
-        if self._protection is not None:
+            times.append(self.sender.due_ns(probing=self.attempt is None and budget is None))
+        if self._linger_until_ns is not None:
+            times.append(self._linger_until_ns)
+        if self._protection is not None and self._protection.forget_ns is not None:
             times.append(self._protection.forget_ns)
         if self.attempt is not None:
             times.append(self.attempt.timeout_ns)

@@ -5,7 +5,7 @@ RESET, VERSION); handshakes that are half-open are kept here, in `halfopen`; eve
 else goes to a `Connection`.
 
 Calling order, one turn of a driver: `receive` with all packets that came; `handle_timeout`
-if `poll_timeout()` has come; `transmit` until it answers nothing; for each connection of
+if `poll_timeout()` has come; `transmit` while there is something `pending`; for each connection of
 `active()` drain its `poll_event`; `accept` until it answers None.
 """
 
@@ -470,10 +470,11 @@ class Endpoint:
         timers = self._timers
         while timers and self._timer_of.get(timers[0][1]) != timers[0][0]:
             heappop(timers)
-        times = [timers[0][0]] if timers else []
-        if self._listener is not None and (expiry := self._listener.expiry_ns()) is not None:
-            times.append(expiry)
-        return min(times, default=None)
+        due_ns = timers[0][0] if timers else None
+        expiry_ns = self._listener.expiry_ns() if self._listener is not None else None
+        if due_ns is None or (expiry_ns is not None and expiry_ns < due_ns):
+            return expiry_ns
+        return due_ns
 
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed."""

@@ -100,6 +100,7 @@ class Sender:
         self.packets = 0
         self.active_ns = now_ns
         self._pacer = Pacer(self.mtu.size)
+        self._pace: tuple[object, ...] = ()  # what its rate was computed from
         self._skipped = self.recovery.skipped
         self._draw_skip()
         self._probes_due = 0
@@ -187,10 +188,13 @@ class Sender:
         controller, rtt = self.recovery.controller, self.recovery.rtt
         if not rtt.sampled:
             return
-        rate = controller.pacing_rate
+        rate, window, slow_start = controller.pacing_rate, controller.window, controller.slow_start
+        pace = rate, window, slow_start, rtt.smoothed_rtt, size
+        if pace == self._pace:
+            return
+        self._pace = pace
         if rate is None:
-            gain = 2 if controller.slow_start else 1.25
-            rate = int(gain * controller.window * 1e9 / rtt.smoothed_rtt)
+            rate = int((2 if slow_start else 1.25) * window * 1e9 / rtt.smoothed_rtt)
         self._pacer.set_rate(rate, size)
 
     def _fill(
@@ -358,7 +362,7 @@ class Sender:
         """Packets go by another path from now on: RTT, window, size and marks begin anew."""
         self.mtu.fall_back(now_ns)
         self.recovery.begin_path(self._controller())
-        self._pacer = Pacer(self.mtu.size)
+        self._pacer, self._pace = Pacer(self.mtu.size), ()
 
     def resume(self, now_ns: int) -> None:
         """The peer can be reached again: what waited for a time-out leaves now."""
@@ -381,18 +385,24 @@ class Sender:
 
     # --- time ---
 
-    def timeouts(self, probing: bool) -> list[int | None]:
-        """When there is something to do, ns; None for never."""
+    def due_ns(self, probing: bool) -> int | None:
+        """When there is something to do; None for never. Asked after each turn."""
         recovery = self.recovery
+        due_ns = recovery.pto_ns()
+        ack_ns, loss_ns = self._acks.due_ns, recovery.loss_ns
+        if ack_ns is not None and (due_ns is None or ack_ns < due_ns):
+            due_ns = ack_ns
+        if loss_ns is not None and (due_ns is None or loss_ns < due_ns):
+            due_ns = loss_ns
+        room = recovery.controller.window - recovery.in_flight
+        if room >= self.mtu.size and self.waits:
+            send_ns = self._pacer.next_ns()
+            if due_ns is None or send_ns < due_ns:
+                due_ns = send_ns
         probe_ns = self.mtu.next_ns if probing and recovery.rtt.sampled else None
-        return [recovery.loss_ns, recovery.pto_ns(), self._acks.due_ns, self._send_ns(), probe_ns]
-
-    def _send_ns(self) -> int | None:
-        """When waiting data may leave, as far as window and pace let it."""
-        recovery = self.recovery
-        if not self.waits or recovery.in_flight + self.mtu.size > recovery.controller.window:
-            return None
-        return self._pacer.next_ns()
+        if probe_ns is not None and (due_ns is None or probe_ns < due_ns):
+            due_ns = probe_ns
+        return due_ns
 
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed."""

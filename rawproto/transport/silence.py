@@ -41,15 +41,18 @@ class Silence:
         self._idle_ns = min(idle, default=0) * 10**6
         self.heard_ns = now_ns
 
-    def timeouts(self) -> list[int]:
-        """When something is due, ns."""
+    def due_ns(self) -> int | None:
+        """When something is due; None for never."""
         sender, config = self._sender, self._config
-        times = [sender.active_ns + self._idle_ns] if self._idle_ns else []
         if sender.recovery.in_flight:
-            times.append(self._dead_ns())
+            due_ns = self._dead_ns()
         elif config.keep_alive_ns:
-            times.append(sender.active_ns + config.keep_alive_ns)
-        return times
+            due_ns = sender.active_ns + config.keep_alive_ns
+        else:
+            return sender.active_ns + self._idle_ns if self._idle_ns else None
+        if self._idle_ns and sender.active_ns + self._idle_ns < due_ns:
+            return sender.active_ns + self._idle_ns
+        return due_ns
 
     def verdict(self, now_ns: int) -> str:
         """Why the connection is lost by now; "" if it is not."""
