@@ -11,8 +11,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
-from rawproto.apps.chat.store import Event, Store
+from rawproto.apps.chat.store import Event, HistoryError, Store
 from rawproto.rpc import RPCError, encoded_item
 
 __all__ = ["Hub", "Member", "SlowReaderError"]
@@ -143,7 +144,8 @@ class Hub:
 
     def _left(self, member: Member) -> None:
         del self._leaving[member.room, member.key]
-        self.happen("leave", member.room, member.nick, member.key)
+        with suppress(HistoryError):
+            self.happen("leave", member.room, member.nick, member.key)
 
     def happen(
         self,
@@ -157,7 +159,11 @@ class Hub:
         to_nick: str = "",
         to_key: bytes = b"",
     ) -> int:
-        """Something happened: kept, and told to whom it concerns. Its number."""
+        """Something happened: kept, and told to whom it concerns. Its number.
+
+        Raises:
+            HistoryError: it cannot be kept, and nobody is told.
+        """
         event = Event(0, kind, room, nick, key, to_nick, to_key, text, self._now_ns())
         event, new = self._store.add(event, message_id)
         if new:

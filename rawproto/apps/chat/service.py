@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import unicodedata
 from typing import Any
 
 from rawproto.apps.chat.hub import Hub, Member, SlowReaderError
-from rawproto.apps.chat.store import Store
+from rawproto.apps.chat.store import HistoryError, Store
 from rawproto.rpc import BadRequestError, Call, Method, RPCError
 
 __all__ = ["ERRORS", "MOST_TEXT_BYTES", "VERSION", "ChatService", "NameTakenError"]
@@ -40,7 +39,7 @@ class VersionError(RPCError):
     code = "version"
 
 
-ERRORS = (NameTakenError, NobodyError, SlowReaderError, VersionError)
+ERRORS = (HistoryError, NameTakenError, NobodyError, SlowReaderError, VersionError)
 """What either side may answer with."""
 
 
@@ -132,13 +131,10 @@ class ChatService:
     ) -> dict[str, int]:
         text, message_id = _text(params), _name(params, "id", _MOST_ID)
         await self._wait_for_credit()
-        try:
-            sequence = self._hub.happen(
-                kind, room, nick, self._key,
-                text=text, message_id=message_id, to_nick=to_nick, to_key=to_key,
-            )  # fmt: skip
-        except sqlite3.Error as error:
-            raise RPCError(f"it cannot be kept: {error}") from None
+        sequence = self._hub.happen(
+            kind, room, nick, self._key,
+            text=text, message_id=message_id, to_nick=to_nick, to_key=to_key,
+        )  # fmt: skip
         return {"sequence": sequence}
 
     async def _wait_for_credit(self) -> None:

@@ -12,8 +12,9 @@ import unicodedata
 from dataclasses import dataclass, replace
 
 from rawproto.errors import UsageError
+from rawproto.rpc import RPCError
 
-__all__ = ["Event", "Store", "folded"]
+__all__ = ["Event", "HistoryError", "Store", "folded"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -31,6 +32,12 @@ _VERSION = 1
 _MOST_IN_MEMORY = 500
 _MOST_NAMES = 16
 _COLUMNS = "sequence, kind, room, nick, key, to_nick, to_key, text, time_ns"
+
+
+class HistoryError(RPCError):
+    """Nothing can be kept: the disk is full, or otherwise. So nothing was said."""
+
+    code = "history"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,7 @@ class Store:
             The event as it is kept, and whether it is new.
 
         Raises:
-            sqlite3.Error: the disk is full, or otherwise.
+            HistoryError: it cannot be kept.
         """
         try:
             added = self._base.execute(
@@ -116,6 +123,8 @@ class Store:
                 f"SELECT {_COLUMNS} FROM events WHERE key = ? AND id = ?", (event.key, message_id)
             )
             return Event(*found.fetchone()), False
+        except sqlite3.Error as error:
+            raise HistoryError(f"the server cannot keep it: {error}") from None
         sequence = added.lastrowid or 0
         if self._most and not sequence % self._most:
             self._base.execute("DELETE FROM events WHERE sequence <= ?", (sequence - self._most,))
@@ -156,14 +165,21 @@ class Store:
         return found or 0
 
     def claim(self, nick: str, key: bytes) -> bool:
-        """Takes a name for a key: whether it has it now, or had it. A key has 16 at most."""
+        """Takes a name for a key: whether it has it now, or had it. A key has 16 at most.
+
+        Raises:
+            HistoryError: it cannot be kept.
+        """
         owner = self.owner(nick)
         if owner is not None:
             return owner == key
         (count,) = self._base.execute("SELECT COUNT(*) FROM names WHERE key = ?", (key,)).fetchone()
         if count >= _MOST_NAMES:
             return False
-        self._base.execute("INSERT INTO names VALUES (?, ?, ?)", (folded(nick), nick, key))
+        try:
+            self._base.execute("INSERT INTO names VALUES (?, ?, ?)", (folded(nick), nick, key))
+        except sqlite3.Error as error:
+            raise HistoryError(f"the server cannot keep it: {error}") from None
         return True
 
     def owner(self, nick: str) -> bytes | None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rawproto.apps.chat.service import (
     NobodyError,
     VersionError,
 )
-from rawproto.apps.chat.store import Store
+from rawproto.apps.chat.store import Event, HistoryError, Store
 from rawproto.drivers.rpt import Server, connect, serve
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, UsageError
@@ -422,6 +423,41 @@ def test_history_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
         base.execute("PRAGMA user_version=7")
     with pytest.raises(UsageError, match="version 7"):
         Store(str(tmp_path / "newer"))
+
+
+def fill(store: Store) -> None:
+    """The file takes nothing more."""
+    (pages,) = store._base.execute("PRAGMA page_count").fetchone()
+    store._base.execute(f"PRAGMA max_page_count={pages}")
+    filler = Event(0, "message", "attic", "", b"", "", b"", "x", 0)
+    with suppress(HistoryError):
+        for _ in range(1000):
+            store.add(filler, None)
+
+
+def test_full_disk_is_told_to_who_speaks_and_to_who_comes(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "history"))
+    why = "the server cannot keep it: database or disk is full"
+
+    async def scene(rooms: Rooms) -> None:
+        bob = await Person(rooms, "bob").come()
+        ada = await Person(rooms, "ada").come()
+        fill(store)
+        await ada.member.say("x" * 20_000)
+        await ada.member.said()
+        assert ada.complaints == [why]
+        with pytest.raises(HistoryError, match=why):
+            await Person(rooms, "eve").come()
+        assert await bob.member.who() == ["ada", "bob"], "who is there stays"
+        store._base.execute("PRAGMA max_page_count=100000")
+        await ada.member.say("there is room again")
+        await bob.until(lambda: ("ada", "there is room again") in bob.texts())
+        assert ("ada", "x" * 20_000) not in bob.texts(), "what cannot be kept is not said"
+        await bob.go()
+        fill(store)
+        await ada.go()  # that somebody leaves cannot be kept either
+
+    run(scene, store=store)
 
 
 def test_memory_keeps_what_was_last() -> None:
