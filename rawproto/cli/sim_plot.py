@@ -28,7 +28,7 @@ __all__ = ["Plot"]
 
 _MOST_SAMPLES = 4000
 _GOODPUT_POINTS = 150
-_LEAST_GOODPUT_S = 0.1
+_LEAST_GOODPUT_S = 0.2
 _COLORS = ("#0b6e99", "#d9480f", "#2b8a3e", "#862e9c", "#c2255c", "#5c7cfa", "#a07400", "#495057")
 _QUIET = "#868e96"
 _MOST_NAMED = 8

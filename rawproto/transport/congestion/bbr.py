@@ -180,7 +180,7 @@ class BBR:
             return
         burst = lost.burst
         if marked:
-            self._on_too_high(lost.in_flight, False, lost.now_ns)
+            self._on_too_high(burst.in_flight, burst.app_limited, lost.now_ns)
         elif above_threshold(lost.lost, burst, self.packet):
             level = in_flight_at_loss(lost.lost, burst, lost.size)
             self._on_too_high(level, burst.app_limited, lost.now_ns)
