@@ -16,6 +16,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,7 @@ class Caretaker:
             for descriptor, _ in events:
                 pump = self._in_care.get(descriptor)
                 if pump is not None:
-                    pump.attend_in_care()
+                    self._spared(pump.attend_in_care)
                 elif descriptor == self._alarm:
                     with suppress(BlockingIOError):
                         os.eventfd_read(self._alarm)
@@ -113,9 +114,20 @@ class Caretaker:
             if self._alone and time.monotonic() >= look_at:
                 look_at = time.monotonic() + GRACE_S
                 for pump, stint in list(self._alone.items()):
-                    seen = pump.take_in_care(stint)
+                    seen = self._spared(pump.take_in_care, stint)
                     if seen is not None and pump in self._alone:
                         self._alone[pump] = seen
+
+    @staticmethod
+    def _spared(call: Callable[..., int | None], *arguments: int) -> int | None:
+        """What befalls one port must not befall the others: it is told, and that is all."""
+        try:
+            return call(*arguments)
+        except Exception as error:
+            thread = threading.current_thread()
+            told = (type(error), error, error.__traceback__, thread)
+            threading.excepthook(threading.ExceptHookArgs(told))
+            return None
 
     def _end(self) -> None:
         self._epoll.close()

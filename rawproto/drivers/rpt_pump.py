@@ -302,7 +302,7 @@ class Pump:
     def attend_in_care(self) -> None:
         """Something has come while the caretaker led; perhaps he does not any more."""
         with self.lock:
-            if self._leader == _IN_CARE:
+            if self._leader == _IN_CARE and not self.closed:
                 self._attend(self._epoll.poll(0))
 
     # --- the end ---

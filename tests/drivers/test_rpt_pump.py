@@ -53,13 +53,13 @@ class CountingPort:
     def __init__(self) -> None:
         self.endpoint = Nothing()
         self.got: list[tuple[bytes, int]] = []
-        self.broken = False
+        self.failure: type[BaseException] | None = None
         self.alarm_ns: int | None = None
         self.alarmed = threading.Event()
 
     def receive(self, descriptor: int) -> int:
-        if self.broken:
-            raise KeyboardInterrupt
+        if self.failure is not None:
+            raise self.failure
         words = os.read(descriptor, 64)
         self.got += [(bytes([byte]), threading.get_ident()) for byte in words]
         return len(words)
@@ -192,12 +192,36 @@ def test_port_that_is_closed_under_a_sleeper_is_given_back_by_him(setting: Setti
 
 
 def test_interrupted_turn_ends_the_port_and_tells_its_ends(setting: Setting) -> None:
-    setting.port.broken = True
+    setting.port.failure = KeyboardInterrupt
     setting.arrive(b"a")
     with pytest.raises(KeyboardInterrupt):
         setting.await_words(1)
     assert setting.pump.closed
     assert isinstance(setting.end.error, ConnectionAbortedError)
+
+
+def test_port_that_fails_in_care_takes_no_other_along(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    other = Setting()
+    for each in (setting, other):
+        each.arrive(b"a")
+        each.await_words(1)
+    caretaker = CARETAKER._thread
+    until(lambda: setting.pump._leader == other.pump._leader == -1)
+    setting.port.failure = ZeroDivisionError
+    setting.arrive(b"b")
+    until(lambda: setting.pump.closed)
+    assert [each.exc_type for each in told] == [ZeroDivisionError]
+    other.arrive(b"b")
+    until(lambda: len(other.port.got) == 2)
+    assert CARETAKER._thread is caretaker
+    assert setting.pump.take_in_care(0) is setting.pump.attend_in_care() is None
+    with other.pump.lock:
+        other.end.close()
+        other.pump.turn()
 
 
 def test_finalizer_may_close_an_end_in_the_middle_of_anything(setting: Setting) -> None:
