@@ -130,7 +130,7 @@ def _server_words(name: str, addr: str, port: int) -> list[str]:
     if kind == "tcp":
         return ["iperf3", "-s", "-1", "-p", str(port), "--forceflush"]
     if kind == "aioquic":
-        return [sys.executable, str(HERE / "quic_peer.py"), "serve", addr]
+        return [sys.executable, str(HERE / "quic_peer.py"), "aioquic", "serve", addr]
     return [sys.executable, *PERF, "serve", f"rpt://{addr}:{port}"]
 
 
@@ -140,7 +140,7 @@ def _client_words(name: str, addr: str, port: int, seconds: float) -> list[str]:
         to = ["-c", addr, "-p", str(port)]
         return ["iperf3", *to, "-t", f"{seconds:g}", "-C", congestion, "-J"]
     if kind == "aioquic":
-        return [sys.executable, str(HERE / "quic_peer.py"), "run", addr, f"{seconds:g}"]
+        return [sys.executable, str(HERE / "quic_peer.py"), "aioquic", "run", addr, f"{seconds:g}"]
     plan = ["--accept-new", "--json", f"--time={seconds:g}", "--congestion", congestion]
     return [sys.executable, *PERF, "run", *plan, f"rpt://{addr}:{port}"]
 
