@@ -52,6 +52,7 @@ class ChatMember:
         self._room_to_say.set()
         self._peer: RPCPeer | None = None
         self._in = asyncio.Event()
+        self._been_in = asyncio.Event()
 
     async def run(self, connection: RPTConnection) -> None:
         """Is in the room for as long as the connection lasts.
@@ -95,6 +96,7 @@ class ChatMember:
                 if event.get("kind") == "here":
                     self._since = self._since or 0
                     self._in.set()
+                    self._been_in.set()
                 elif event["sequence"] <= (self._since or 0):
                     continue
                 else:
@@ -127,7 +129,8 @@ class ChatMember:
         self._more.set()
 
     async def said(self) -> None:
-        """Returns once the server has all that was said."""
+        """Returns once the server has let us in and has all that was said."""
+        await self._been_in.wait()
         while self._unsaid:
             self._room_to_say.clear()
             await self._room_to_say.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 from rawproto.apps.chat.hub import Hub, Member, SlowReaderError
@@ -50,9 +51,18 @@ class ChatService:
         hub: all rooms.
         store: what is remembered.
         key: the client's public key.
+        now_s: a clock that only goes forward.
     """
 
-    def __init__(self, hub: Hub, store: Store, key: bytes) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        store: Store,
+        key: bytes,
+        *,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now_s = now_s
         self._hub = hub
         self._store = store
         self._key = key
@@ -139,7 +149,7 @@ class ChatService:
 
     async def _wait_for_credit(self) -> None:
         """Who says too much at once waits for its answer, and nobody else does."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = self._now_s()
         gained = (now_s - self._credited_s) * _PER_SECOND
         self._credit = min(self._credit + gained, _BURST) - 1
         self._credited_s = now_s
