@@ -75,7 +75,11 @@ async def run(
             asyncio.create_task(room.member(made, number, each))
             for number, each in enumerate(entered)
         ]
-        await asyncio.gather(*[each.wait() for each in entered])
+        everybody = asyncio.gather(*[each.wait() for each in entered])
+        await asyncio.wait({everybody, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                await task  # which says why it is not there any more
         print(json.dumps({"members": members, "seconds": time.monotonic() - begun}), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         await room.speak(texts, per_second)
