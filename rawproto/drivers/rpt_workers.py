@@ -34,7 +34,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn, Protocol
 
@@ -101,6 +101,16 @@ class WorkerServer:
         for carrier in carriers:
             carrier.close()
         self._loop.add_reader(self._orders, self._told)
+        self._life = self._live()
+        with suppress(StopIteration):
+            self._life.__anext__().send(None)
+
+    async def _live(self) -> AsyncGenerator[None, None]:
+        """Ends the workers with the event loop, which closes its asynchronous generators."""
+        try:
+            yield
+        finally:
+            await self.close()
 
     async def begin(self, family: int) -> None:
         """Refuses ports that nobody holds, on bare IP; returns when all workers are there."""

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -347,6 +348,22 @@ def test_worker_that_dies_at_once_is_started_later_and_later(tmp_path: Path) -> 
             assert all(pause >= 0.1 * 2**at for at, pause in enumerate(pauses)), pauses
 
     run(body())
+
+
+def test_event_loop_that_ends_ends_workers_that_nobody_closed() -> None:
+    servers = []
+
+    async def body() -> None:
+        server = await serve("rpt://127.0.0.1:0", tell_who, workers=2)
+        assert isinstance(server, WorkerServer)
+        servers.append((server, [os.pidfd_open(pid) for pid in server.pids]))
+
+    asyncio.run(body())
+    ((server, descriptors),) = servers
+    assert server.pids == [0, 0]
+    for descriptor in descriptors:
+        assert select.select([descriptor], [], [], 0)[0], "it lives"
+        os.close(descriptor)
 
 
 def test_count_of_workers_that_cannot_be_is_refused() -> None:
