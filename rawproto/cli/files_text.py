@@ -10,7 +10,7 @@ from typing import Any
 
 from rawproto.apps.files.client import Progress
 from rawproto.apps.files.entries import Entry
-from rawproto.cli.render import json_line
+from rawproto.cli.render import counted, json_line
 
 __all__ = ["Meter", "listed", "listed_json", "summary", "summary_json"]
 
@@ -64,7 +64,7 @@ def size_text(size: float) -> str:
 
 def summary(progress: Progress, seconds: float) -> str:
     """The line at the end."""
-    parts = [f"{progress.done_files} files, {size_text(progress.done_bytes)}"]
+    parts = [f"{counted(progress.done_files, 'file')}, {size_text(progress.done_bytes)}"]
     parts.append(f"{seconds:.1f} s, {size_text(progress.done_bytes / max(seconds, 1e-9))}/s")
     if progress.skipped_files:
         parts.append(f"{progress.skipped_files} were the same")
