@@ -351,6 +351,10 @@ class ListeningEnd(End):
         pump.on_accept = self._accepted
 
     def _accepted(self, connection: Connection) -> None:
+        if self.closed:  # its handshake had begun before
+            connection.abort(RESET_BY_USER, "nobody listens any more", time.monotonic_ns())
+            self.pump.touch_soon(connection)
+            return
         self.waiting.append(StreamEnd(self.pump, None, connection))
         self.changed()
 
@@ -367,8 +371,6 @@ class ListeningEnd(End):
     def close(self) -> None:
         """Connections that nobody accepted end; accepted ones go on, without the listener."""
         if not self.closed:
-            self.pump.on_accept = None
-            self.pump.port.endpoint.refuse()
             while self.waiting:
                 self.waiting.popleft().reset()
             super().close()

@@ -6,7 +6,7 @@ import hmac
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rawproto.drivers.rpt_office import Office
 from rawproto.drivers.rpt_options import Options
@@ -20,6 +20,9 @@ from rawproto.transport.constants import Kind, ResetCode
 from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.halfopen import Listener
 from rawproto.wire.rpt import RPTInit, RPTRetry
+
+if TYPE_CHECKING:
+    from rawproto.drivers.rpt_ends import ListeningEnd
 
 __all__ = ["Way", "careful_authorize", "careful_trust", "new_endpoint", "open_pump"]
 
@@ -57,8 +60,7 @@ def open_pump(options: Options, way: Way, host: str = "", port: int = 0, *, peer
     except LinkError as error:
         raise OSError(error.errno, f"{error.operation}: {error.reason}") from error
     try:
-        full = (lambda: False) if way.kind is Kind.DGRAM else None
-        endpoint = new_endpoint(options, way, carrier, full)
+        endpoint = new_endpoint(options, way, carrier, listens=way.kind is Kind.DGRAM)
     except BaseException:
         carrier.close()
         raise
@@ -66,7 +68,12 @@ def open_pump(options: Options, way: Way, host: str = "", port: int = 0, *, peer
 
 
 def new_endpoint(
-    options: Options, way: Way, carrier: Carrier, full: Callable[[], bool] | None
+    options: Options,
+    way: Way,
+    carrier: Carrier,
+    *,
+    listens: bool,
+    door: ListeningEnd | None = None,
 ) -> Endpoint:
     """An endpoint as a socket wants it.
 
@@ -74,15 +81,16 @@ def new_endpoint(
         options: of the socket.
         way: likewise.
         carrier: under it.
-        full: whether no client is let in for now; None for one that does not listen.
+        listens: lets clients in.
+        door: who says whether it is full or closed just now.
     """
     config = options.settings(way.kind)
     listener = reset_key = None
-    if full is not None:
+    if listens:
         identity = options.identity or os.urandom(32)
         # It follows from the key, so that a restarted listener can tell its old clients.
         reset_key = hmac.digest(identity, b"rpt1 reset", "sha256")
-        listener = _Gate(identity, config, psk=options.psk, authorize=options.authorize, full=full)
+        listener = _Gate(identity, config, options, door)
     return Endpoint(
         carrier.port,
         config,
@@ -94,16 +102,23 @@ def new_endpoint(
 
 
 class _Gate(Listener):
-    """A listener whose backlog may be full: clients then ask again until it is not."""
+    """A listener with a door: who comes while it is full is let ask again until it is not."""
 
-    def __init__(self, static: bytes, config: Config, *, full: Callable[[], bool], **rest: Any):
-        super().__init__(static, config, **rest)
-        self._full = full
+    def __init__(
+        self, identity: bytes, config: Config, options: Options, door: ListeningEnd | None
+    ) -> None:
+        super().__init__(identity, config, psk=options.psk, authorize=options.authorize)
+        self._door = door
 
     def on_init(
         self, packet: RPTInit, data: bytes, address: Address, now_ns: int
     ) -> bytes | RPTRetry | ResetCode | None:
-        return None if self._full() else super().on_init(packet, data, address, now_ns)
+        door = self._door
+        if door is not None and door.closed:
+            return ResetCode.PORT
+        if door is not None and door.full():
+            return None
+        return super().on_init(packet, data, address, now_ns)
 
 
 def careful_trust(

@@ -347,8 +347,9 @@ class RPTSocket(Transfer):
         pump = end.pump
         with pump.lock:
             listening = ListeningEnd(pump, self._readiness, backlog)
-            endpoint = new_endpoint(self._options, self._way, pump.port.carrier, listening.full)
-            pump.port = Port(endpoint, pump.port.carrier)
+            carrier = pump.port.carrier
+            endpoint = new_endpoint(self._options, self._way, carrier, listens=True, door=listening)
+            pump.port = Port(endpoint, carrier)
             pump.ends.discard(end)
             self._end = listening
             listening.refresh()
