@@ -1,8 +1,8 @@
-"""Goodput over a link that loses packets at random, beside kernel TCP and aioquic.
+"""Goodput over a link that loses packets at random, beside kernel TCP, aioquic and qh3.
 
 Two hosts of a lab, 100 Mbit/s, an RTT of 50 ms, a queue of one BDP; 1 % of the packets is lost
 each way, ACKs too. One flow at a time, in turns. RPT is `rawproto perf`, kernel TCP is
-iperf3's with CUBIC and with the kernel's BBR, aioquic is `quic_peer.py`.
+iperf3's with CUBIC and with the kernel's BBR, aioquic and qh3 are `quic_peer.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rpt_rivals import Run, link_of, run_flows
 
 from rawproto import lab
 
-NAMES = ("rpt bbr", "rpt cubic", "tcp bbr", "tcp cubic", "aioquic")
+NAMES = ("rpt bbr", "rpt cubic", "tcp bbr", "tcp cubic", "aioquic", "qh3")
 RATE_MBPS, RTT_MS, LOSS_PERCENT = 100, 50, 1
 WANTED_MBPS = 85
 

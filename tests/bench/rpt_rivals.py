@@ -1,7 +1,7 @@
-"""Flows between two hosts of a lab, each a program as a user runs it: RPT, kernel TCP, aioquic.
+"""Flows between two hosts of a lab, each a program as a user runs it: RPT, kernel TCP, QUIC.
 
-A flow is named `rpt bbr`, `tcp cubic` (or what else either knows) or `aioquic`; kernel TCP is
-iperf3's. All servers are ready before the clients are started, at the same time.
+A flow is named `rpt bbr`, `tcp cubic` (or what else either knows), `aioquic` or `qh3`; kernel TCP
+is iperf3's. All servers are ready before the clients are started, at the same time.
 
 The programs run with real-time priority where that is allowed, as the emulator of the link does:
 what else the machine has to do would else hold back only those that are programs, and not
@@ -26,6 +26,7 @@ __all__ = ["Run", "link_of", "run_flows"]
 
 HERE = Path(__file__).parent
 PERF = ["-m", "rawproto.cli.main", "perf"]
+QUIC = ("aioquic", "qh3")
 FIRST_PORT = 5200
 BOUND_S = 60
 
@@ -129,8 +130,8 @@ def _server_words(name: str, addr: str, port: int) -> list[str]:
     kind = name.partition(" ")[0]
     if kind == "tcp":
         return ["iperf3", "-s", "-1", "-p", str(port), "--forceflush"]
-    if kind == "aioquic":
-        return [sys.executable, str(HERE / "quic_peer.py"), "aioquic", "serve", addr]
+    if kind in QUIC:
+        return [sys.executable, str(HERE / "quic_peer.py"), kind, "serve", addr]
     return [sys.executable, *PERF, "serve", f"rpt://{addr}:{port}"]
 
 
@@ -139,8 +140,8 @@ def _client_words(name: str, addr: str, port: int, seconds: float) -> list[str]:
     if kind == "tcp":
         to = ["-c", addr, "-p", str(port)]
         return ["iperf3", *to, "-t", f"{seconds:g}", "-C", congestion, "-J"]
-    if kind == "aioquic":
-        return [sys.executable, str(HERE / "quic_peer.py"), "aioquic", "run", addr, f"{seconds:g}"]
+    if kind in QUIC:
+        return [sys.executable, str(HERE / "quic_peer.py"), kind, "run", addr, f"{seconds:g}"]
     plan = ["--accept-new", "--json", f"--time={seconds:g}", "--congestion", congestion]
     return [sys.executable, *PERF, "run", *plan, f"rpt://{addr}:{port}"]
 
