@@ -47,7 +47,7 @@ class Plot:
             flow: bytes received, bytes in flight, RTT in ms, window).
 
     Raises:
-        UsageError: matplotlib is not there, or does not know the format.
+        UsageError: matplotlib is not there, or does not know the format; or no such directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,6 +59,8 @@ class Plot:
         known = FigureCanvasAgg.get_supported_filetypes()
         if path.suffix[1:].lower() not in known:
             raise UsageError(f"--plot {path}: must end in one of .{', .'.join(sorted(known))}")
+        if not path.parent.is_dir():
+            raise UsageError(f"--plot {path}: there is no directory {path.parent}")
         self._figure = Figure(figsize=(10, 9.5), layout="constrained")
         self._path = path
         self.samples: list[tuple[float, int, int, list[tuple[int, int, float, int]]]] = []

@@ -128,7 +128,7 @@ def test_picture_without_matplotlib_says_how_to_get_it(
         (["--congestion", "bbr,cubic", "--flows", "1"], "less than the 2 of --congestion"),
         (["--plot", "run.jpegg"], "must end in one of"),
         (["--plot", "run"], "must end in one of"),
-        (["--plot", "/nowhere/run.png", "--bytes", "1k"], "/nowhere"),
+        (["--plot", "/nowhere/run.png", "--limit", "1"], "no directory /nowhere"),
     ],
 )
 def test_wrong_flows_and_pictures_are_named_in_one_line(
