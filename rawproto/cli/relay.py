@@ -219,8 +219,12 @@ def _doors(arguments: argparse.Namespace, stack: AsyncExitStack) -> Doors:
     capture = stack.enter_context(capture_of(arguments))
 
     def config(datagrams: bool) -> Config:
-        kind = Kind.DGRAM if datagrams else Kind.STREAM
-        return Config(kind=kind, congestion=arguments.congestion, keep_alive_ns=_KEEP_ALIVE_NS)
+        return Config(
+            kind=Kind.DGRAM if datagrams else Kind.STREAM,
+            congestion=arguments.congestion,
+            keep_alive_ns=_KEEP_ALIVE_NS,
+            max_streams=1,  # nobody would ever read another than stream 0
+        )
 
     async def connect_to(address: str, datagrams: bool) -> RPTConnection:
         trust = Trust(address, accept_new=arguments.accept_new)
