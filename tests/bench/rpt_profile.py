@@ -1,4 +1,4 @@
-"""Where each microsecond of a bulk packet goes: the table in docs/transport.md.
+"""Where each microsecond of a bulk packet goes: the table in docs/performance.md.
 
 Runs `rawproto perf` between two hosts, once with the sender under py-spy and once with the
 receiver (`pip install py-spy`), sorts the samples by the line or the module they fell in,
@@ -26,33 +26,37 @@ VERB = ["-m", "rawproto.cli.main", "perf"]
 # frame where it begins with a caret) -> what it is called.
 SIDES = {
     "sending": (
-        ("RawCarrier.send", "kernel: sendto, as far as the other host's socket"),
+        ("Volley.send", "kernel: sendmmsg, as far as the other host's socket"),
+        ("RawCarrier.send", "kernel: sendmmsg, as far as the other host's socket"),
+        ("rpt_carrier.py", "turn: window, pace, timers"),
         ("Sender._seal", "header, nonce, AES-GCM, what is remembered of it"),
-        ("transport/sendbuf.py", "stream: buffer, slices, what was acknowledged"),
-        ("transport/streams.py", "stream: buffer, slices, what was acknowledged"),
+        ("transport/pieces.py", "stream: pieces, what was acknowledged"),
+        ("transport/sendbuf.py", "stream: pieces, what was acknowledged"),
+        ("transport/streams.py", "stream: pieces, what was acknowledged"),
         ("^Endpoint.receive ", "taking in ACKs: opening, RTT, losses, window"),
         ("RawCarrier._receive", "kernel: recv of ACKs"),
         ("transport/", "turn: window, pace, timers"),
         ("drivers/", "turn: window, pace, timers"),
-        ("asyncio/", "event loop: epoll, callbacks"),
-        ("selectors.py", "event loop: epoll, callbacks"),
+        ("asyncio/", "event loop: callbacks"),
+        ("selectors.py", "waiting: epoll"),
         ("", "all else: the program, start and end"),
     ),
     "receiving": (
         ("RawCarrier._receive", "kernel: recv, and the copy behind the IP header"),
-        ("Connection.handle_short", "number, nonce, AES-GCM"),
-        ("read_frames", "frames and streams"),
-        ("^Streams.on_data ", "frames and streams"),
-        ("transport/acks.py", "ACKs: what came, when to say so, sealing"),
-        ("Sender._seal", "ACKs: what came, when to say so, sealing"),
-        ("RawCarrier.send", "kernel: sendto of ACKs"),
+        ("^take_run ", "number, nonce, AES-GCM, frames, stream"),
+        ("Connection.handle_short ", "number, nonce, AES-GCM, frames, stream"),
+        ("read_frames", "number, nonce, AES-GCM, frames, stream"),
+        ("^Streams.on_data ", "number, nonce, AES-GCM, frames, stream"),
+        ("transport/acks.py", "ACKs: what came, when to say so, sealing, sendto"),
+        ("Sender._seal", "ACKs: what came, when to say so, sealing, sendto"),
+        ("RawCarrier.send", "ACKs: what came, when to say so, sealing, sendto"),
         ("^Endpoint.receive ", "finding the connection"),
         ("transport/recvbuf.py", "reading: joining pieces, windows"),
         ("transport/streams.py", "reading: joining pieces, windows"),
         ("transport/", "turn: window, pace, timers"),
         ("drivers/", "turn: window, pace, timers"),
-        ("asyncio/", "event loop: epoll, callbacks"),
-        ("selectors.py", "event loop: epoll, callbacks"),
+        ("asyncio/", "event loop: callbacks"),
+        ("selectors.py", "waiting: epoll"),
         ("", "all else: the program, start and end"),
     ),
 }
