@@ -20,6 +20,7 @@ What a socket does is not known here; it has an *end* (`rpt_ends`) on the port.
 from __future__ import annotations
 
 import errno
+import os
 import select
 import threading
 import time
@@ -140,11 +141,16 @@ class Pump:
 
         Returns:
             False if the time was up.
+
+        Raises:
+            OSError: EDEADLK, a signal handler would wait for the call that it came in.
         """
         try:
             while not ready():
                 if self.closed or (until is not None and time.monotonic() >= until):
                     return False
+                if self._leader == get_ident():
+                    raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
                 if self._leader > 0:
                     self._follow(condition, until)
                 else:

@@ -13,7 +13,6 @@ what happens behind a socket `rpt_ends` and `rpt_pump`.
 from __future__ import annotations
 
 import errno
-import os
 import socket as stdlib
 import time
 import warnings
@@ -113,14 +112,13 @@ class RPTSocket(Transfer):
         self._bound: tuple[str, int] | None = None
         self._timeout = 0.0 if type & stdlib.SOCK_NONBLOCK else stdlib.getdefaulttimeout()
         self._io_refs = 0
-        self._pid = os.getpid()
         self._closed = self._gone = False
 
     # --- what it is ---
 
     def _use(self) -> End | None:
         end = self._end
-        if self._gone or self._pid != os.getpid():
+        if self._gone or (end is not None and end.closed):  # by another thread, or as a copy
             raise failure(errno.EBADF)
         if end is not None and end.pump.lock._is_owned():  # type: ignore[attr-defined]
             raise failure(errno.EDEADLK)
@@ -128,7 +126,7 @@ class RPTSocket(Transfer):
 
     def fileno(self) -> int:
         """A descriptor for select, poll and epoll, and for nothing else; -1 once closed."""
-        if self._gone or self._pid != os.getpid():
+        if self._gone or (self._end is not None and self._end.closed):
             return -1
         if self._readiness is None:
             self._readiness = readiness = Readiness()
@@ -512,7 +510,7 @@ class RPTSocket(Transfer):
         end, self._end = self._end, None
         readiness, self._readiness = self._readiness, None
         try:
-            if end is not None and self._pid == os.getpid():
+            if end is not None and not end.closed:
                 if end.pump.lock._is_owned():  # type: ignore[attr-defined]
                     end.pump.orphan(end)  # a signal handler, in the middle of a call
                 else:
@@ -549,7 +547,7 @@ class RPTSocket(Transfer):
         end, self._end = self._end, None
         if not self._closed:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        if end is not None and self._pid == os.getpid():
+        if end is not None and not end.closed:
             end.pump.orphan(end)  # a finalizer may run in the middle of anything
         if self._readiness is not None:
             self._readiness.close()

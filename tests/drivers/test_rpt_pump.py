@@ -213,7 +213,8 @@ def test_port_that_fails_in_care_takes_no_other_along(
     until(lambda: setting.pump._leader == other.pump._leader == -1)
     setting.port.failure = ZeroDivisionError
     setting.arrive(b"b")
-    until(lambda: setting.pump.closed)
+    until(lambda: told)
+    assert setting.pump.closed
     assert [each.exc_type for each in told] == [ZeroDivisionError]
     other.arrive(b"b")
     until(lambda: len(other.port.got) == 2)

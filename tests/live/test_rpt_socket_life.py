@@ -336,3 +336,20 @@ def test_handler_that_returns_is_no_end_of_waiting_and_may_use_the_socket() -> N
             assert client.recv(10) == b"woken"
         finally:
             signal.signal(signal.SIGALRM, before)
+
+
+def test_handler_that_would_wait_for_the_call_it_came_in_is_told() -> None:
+    with joined() as (client, server):
+        told: list[OSError] = []
+
+        def interrupt(*_: object) -> None:
+            told.append(raises(errno.EDEADLK, client.recv, 10))
+            server.send(b"woken")
+
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            assert client.recv(10) == b"woken"
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert len(told) == 1
