@@ -153,8 +153,8 @@ class Pump:
                     raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
                 if self._leader > 0:
                     self._follow(condition, until)
-                else:
-                    self._lead(ready, until)
+                elif self._lead(ready, until):
+                    break
             return True
         finally:
             self.leave()
@@ -174,7 +174,8 @@ class Pump:
         finally:
             self._followers.remove(condition)
 
-    def _lead(self, ready: Callable[[], bool], until: float | None) -> None:
+    def _lead(self, ready: Callable[[], bool], until: float | None) -> bool:
+        """Pumps until something is so, or time is up: whether it is so."""
         if self._leader == _IN_CARE:
             CARETAKER.give_back(self._epoll)
         self._leader = get_ident()
@@ -182,11 +183,15 @@ class Pump:
         try:
             if self.port.pending:
                 self.turn()
-            while not ready() and not self.closed:
+                if ready():
+                    return True
+            while not self.closed:
                 left = -1.0 if until is None else until - time.monotonic()
                 if until is not None and left <= 0:
                     break
-                self._attend(self._sleep(left), ready)
+                if self._attend(self._sleep(left), ready):
+                    return True
+            return False
         finally:
             self._leader = _NOBODY
             if self.closed:
@@ -211,11 +216,11 @@ class Pump:
     # --- pumping ---
 
     def _attend(
-        self, events: list[tuple[int, int]], ready: Callable[[], bool] | None = None
-    ) -> None:
-        """Takes in what has come. What the leader waited for spares him the turn."""
+        self, events: list[tuple[int, int]], ready: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Takes in what has come: whether it is what the leader waited for."""
         if self.closed:
-            return
+            return ready()
         packets = 0
         timer = self._timer.fileno()
         try:
@@ -230,8 +235,10 @@ class Pump:
         except BaseException:
             self.fail()
             raise
-        if not 0 < packets <= FEW or len(events) != 1 or ready is None or not ready():
-            self.turn()
+        if 0 < packets <= FEW and len(events) == 1 and ready():
+            return True  # which spares him the turn
+        self.turn()
+        return ready()
 
     def turn(self) -> None:
         """Lets timers run, sends, and tells the ends what happened. The lock is held."""

@@ -321,12 +321,12 @@ class Transfer:
         """What there is room for, once there is any."""
         end = self._connected()
         with end.pump.lock:
-            if not end.writable():
-                self._wait(end, end.writable, until)
             self._may_send(end)
             if not view:
                 return 0
-            sent = end.write(view)
+            while not (sent := end.write(view)):
+                self._wait(end, end.writable, until)
+                self._may_send(end)
             end.pump.touch(end.connection)
             if end.readiness is not None:
                 end.refresh()
