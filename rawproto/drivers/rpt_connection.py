@@ -187,6 +187,17 @@ class RPTStream:
         while self.reset_by is None and self.stopped_by is None and not self.owner.closed:
             await self.bell.wait()
 
+    def watch(self, call: Callable[[], None] | None) -> None:
+        """Has something called whenever the bell rings; None for nothing any more.
+
+        Meanwhile the connection holds the stream, and with it whoever watches.
+        """
+        self.bell.watcher = call
+        if call is None:
+            self.owner.watched.discard(self)
+        else:
+            self.owner.watched.add(self)
+
     def reset(self, code: int = 0) -> None:
         """Gives up sending; the peer is told `code`."""
         self._connection.streams.reset(self.stream_id, code)
@@ -208,6 +219,7 @@ class RPTConnection:
         self._bell = _Bell()
         # A handle lives as long as somebody holds it: thousands of streams come and go.
         self._streams: WeakValueDictionary[int, RPTStream] = WeakValueDictionary()
+        self.watched: set[RPTStream] = set()
         self._first = self._handle(0)
         self._opened: list[RPTStream] = []
         self._established = connection.peer_key != b""

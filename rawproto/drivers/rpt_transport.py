@@ -98,7 +98,7 @@ class RPTTransport(_FlowControlMixin):
 
     def begin(self) -> None:
         """Introduces itself to the protocol, and starts. To be called once."""
-        self._stream.bell.watcher = self._go_on
+        self._stream.watch(self._go_on)
         if self._owns_connection:
             self._connection.when_over(self._forgotten)
         self._tell("connection_made", self)
@@ -401,7 +401,7 @@ class RPTTransport(_FlowControlMixin):
             self._drop_unsent()
             if self._patience is not None:
                 self._patience.cancel()
-            self._stream.bell.watcher = None
+            self._stream.watch(None)
             self._loop.call_soon(self._tell, "connection_lost", error)
 
     # --- the protocol ---

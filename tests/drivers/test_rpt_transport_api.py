@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import ssl
 import threading
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from rawproto.drivers.rpt import connect, serve
 from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt_transport import RPTTransport
 from rawproto.drivers.rpt_transport_api import (
     TransportServer,
     create_rpt_connection,
@@ -237,6 +239,24 @@ def test_streams_of_one_connection_are_transports_of_their_own() -> None:
             assert not connection.closed
             await connection.stream.send(b"still here")
             assert await peer.stream.receive() == b"still here"
+
+    run(body())
+
+
+def test_transport_of_a_stream_lives_though_nobody_holds_it() -> None:
+    async def body() -> None:
+        async with connected() as (connection, _):
+            create_stream_transport(Recorder, await connection.open_stream())
+            gc.collect()
+            ((transport, protocol),) = [
+                (each, each.get_protocol())
+                for stream in connection.watched
+                if isinstance(each := getattr(stream.bell.watcher, "__self__", None), RPTTransport)
+            ]
+            assert isinstance(protocol, Recorder)
+            transport.close()
+            assert await protocol.lost() is None
+            assert not connection.watched
 
     run(body())
 
