@@ -90,7 +90,7 @@ soak: $(DEV)  ## every simulated scenario, SEEDS=1000 of each; WRITE=1 puts the 
 	@$(PY) -m tests.sim.soak --seeds $(or $(SEEDS),1000) --jobs $(CORES) $(if $(WRITE),--write)
 
 bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
-	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay iperf3=iperf3
+	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay iperf3=iperf3 socat=socat rsync=rsync ssh=openssh-client /usr/sbin/sshd=openssh-server ss=iproute2
 	@for bench in tests/bench/bench_*.py; do QUICK=$(QUICK) $(PY) $$bench || exit 1; done
 
 clean:  ## remove what was built, the virtual environment too

@@ -22,7 +22,7 @@ from typing import Any
 
 from rawproto import lab
 
-__all__ = ["Run", "link_of", "run_flows"]
+__all__ = ["Run", "link_of", "priority", "run_flows"]
 
 HERE = Path(__file__).parent
 PERF = ["-m", "rawproto.cli.main", "perf"]
@@ -66,19 +66,19 @@ def run_flows(names: Sequence[str], link: str, seconds: float, home: str) -> Run
     environment = {**os.environ, "XDG_CONFIG_HOME": home, "XDG_STATE_HOME": home}
     # Bytecode is kept, as users have it; a process would else compile itself each time.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    priority = _priority()
+    first = priority()
     with lab.up(lab.pair().changed(link)) as network, ExitStack() as stack:
         left, right = network.host("h1"), network.host("h2")
         left.run(["ping", "-c3", "-i0.2", right.ipv4], check=True)  # one of them gets through
         network.link(1).report(clear=True)
         flows = list(zip(names, range(FIRST_PORT, FIRST_PORT + len(names)), strict=True))
         for name, port in flows:
-            words = [*priority, *_server_words(name, right.ipv4, port)]
+            words = [*first, *_server_words(name, right.ipv4, port)]
             stack.enter_context(_listening(name, right, words, environment))
         clients = []
         for name, port in flows:
             client = left.popen(
-                [*priority, *_client_words(name, right.ipv4, port, seconds)],
+                [*first, *_client_words(name, right.ipv4, port, seconds)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -96,7 +96,7 @@ def run_flows(names: Sequence[str], link: str, seconds: float, home: str) -> Run
     return Run(goodputs=goodputs, late_ms=late_ms)
 
 
-def _priority() -> list[str]:
+def priority() -> list[str]:
     """The words before a command that let it run first, where that may be."""
     words = ["chrt", "-r", "1"]
     tried = subprocess.run([*words, "true"], capture_output=True, check=False)
