@@ -70,7 +70,8 @@ unit: $(DEV)  ## the tests that need no network
 	@$(PYTEST) -n $(CORES) -m "not live"
 
 live: $(DEV)  ## the tests between real namespaces: as root, or in user namespaces
-	@.ci/setup live $(PYTEST) -m live
+	@RAWPROTO_PYTHON=$(abspath $(PY)) .ci/setup live $(PYTEST) -m live --dist loadfile \
+		--tx "$(CORES)*popen//python=$(CURDIR)/.ci/apart"
 
 check: $(DEV)  ## formatting, lint, strict types, who imports whom
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "run: $(VENV)/bin/ruff format ." >&2; exit 1; }
@@ -90,7 +91,7 @@ soak: $(DEV)  ## every simulated scenario, SEEDS=1000 of each; WRITE=1 puts the 
 	@$(PY) -m tests.sim.soak --seeds $(or $(SEEDS),1000) --jobs $(CORES) $(if $(WRITE),--write)
 
 bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
-	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay iperf3=iperf3 socat=socat rsync=rsync ssh=openssh-client /usr/sbin/sshd=openssh-server ss=iproute2
+	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay iperf3=iperf3 socat=socat rsync=rsync ssh=openssh-client /usr/sbin/sshd=openssh-server
 	@for bench in tests/bench/bench_*.py; do QUICK=$(QUICK) $(PY) $$bench || exit 1; done
 
 clean:  ## remove what was built, the virtual environment too

@@ -26,6 +26,7 @@ _EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.M | 
 _SENDS = re.compile(r"\bping\(|rawproto\.(create_server|ThreadingRPTServer)\(")
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 _TARGET = re.compile(r"\bmake ((?:[a-z]+ )*[a-z]+)")
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 _PATH = re.compile(r"`((?:rawproto|tests|docs|captures|\.ci)/[\w./-]+)`")
 
 
@@ -73,6 +74,22 @@ def test_path_named_in_a_page_exists(page: Path) -> None:
     named = {path for path in _PATH.findall(prose(page)) if "NAME" not in path}
     named -= {path for path in named if path.startswith("rawproto/rpt/")}  # sockets' names
     assert sorted(path for path in named if not (ROOT / path).exists()) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_test_named_in_a_page_exists(page: Path) -> None:
+    gone = [
+        f"{path}::{name}"
+        for path, name in _TEST.findall(prose(page))
+        if not (ROOT / path).exists() or f"def {name}(" not in (ROOT / path).read_text()
+    ]
+    assert gone == []
+
+
+def test_page_about_security_names_tests() -> None:
+    """And in a form in which they are looked for."""
+    page = prose(ROOT / "docs" / "security.md")
+    assert len(_TEST.findall(page)) == page.count(".py::") > 40
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
