@@ -77,6 +77,12 @@ class Root:
         """Gives the descriptor back."""
         os.close(self._fd)
 
+    def below(self, path: str) -> Root:
+        """A directory beneath as a root of its own."""
+        root = object.__new__(Root)
+        root._fd = _openat2(self._fd, path or ".", os.O_PATH | os.O_DIRECTORY)
+        return root
+
     def _open_path(self, path: str, *, follow: bool) -> int:
         flags = os.O_PATH if follow else os.O_PATH | os.O_NOFOLLOW
         return _openat2(self._fd, path or ".", flags)

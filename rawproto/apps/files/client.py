@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,6 +37,9 @@ __all__ = ["FileClient", "Progress"]
 _SECONDS = 7 * 86400.0
 _NAMES = 1000
 _NAMES_BYTES = 1 << 17
+# What one listing may make us hold, whatever a server tells.
+_MOST_ENTRIES = 1_000_000
+_MOST_LISTED_BYTES = 256 << 20
 
 
 @dataclass(slots=True)
@@ -131,15 +135,46 @@ class FileClient:
         Raises:
             RPCError: the path itself cannot be fetched.
         """
-        theirs = [entry async for entry in self.entries(path, recursive=True)]
+        theirs = await self._listed(path)
+        if theirs[0].kind != "directory":
+            await self._get_all(path, root, name, theirs[:1], progress, sync, delete)
+            return
+        # A root of its own: nothing that a server names leads out of what it is to fill.
+        with as_file_errors(name):
+            root.make_directories(name)
+            inner = root.below(name)
+        with closing(inner):
+            await self._get_all(path, inner, "", theirs, progress, sync, delete)
+        set_directories(root, name, theirs[:1])
+
+    async def _listed(self, path: str) -> list[Entry]:
+        """All that is there, itself first."""
+        listed: list[Entry] = []
+        size = 0
+        async for entry in self.entries(path, recursive=True):
+            listed.append(entry)
+            size += len(entry.path) + len(entry.target)
+            if len(listed) > _MOST_ENTRIES or size > _MOST_LISTED_BYTES:
+                raise FileError(
+                    f"{path or '.'}: more than {_MOST_ENTRIES:,} things, or names too long; "
+                    "take its directories one by one"
+                )
+        if not listed or listed[0].path:
+            raise FileError(f"{path or '.'}: the server told nonsense")
+        return listed
+
+    async def _get_all(
+        self, path: str, root: Root, name: str, theirs: list[Entry], progress: Progress,
+        sync: bool, delete: bool,
+    ) -> None:  # fmt: skip
         ours = _here(root, name) if sync or delete else {}
         wanted = _wanted(theirs, ours if sync else {}, progress)
         if delete:
-            for stray in _strays(theirs, ours):
+            for stray in _strays(theirs, ours, progress):
                 with as_file_errors(stray):
                     progress.removed += root.remove(_join(name, stray), recursive=True)
         large, small = _split(wanted)
-        if len(theirs) == 1 and theirs[0].kind == "file":
+        if theirs[0].kind == "file":
             large, small = wanted, []  # one file needs no pack
         await self._run(
             [
@@ -197,13 +232,13 @@ class FileClient:
         theirs: dict[str, Entry] = {}
         if sync or delete:
             try:
-                theirs = {e.path: e async for e in self.entries(path, recursive=True)}
+                theirs = {entry.path: entry for entry in await self._listed(path)}
             except FileError as error:
                 if error.details != {"errno": "ENOENT"}:
                     raise
         wanted = _wanted(ours, theirs if sync else {}, progress)
         if delete:
-            for stray in _strays(ours, theirs):
+            for stray in _strays(ours, theirs, progress):
                 progress.removed += await self.remove(_join(path, stray), recursive=True)
         large, small = _split(wanted)
         if len(ours) == 1 and ours[0].kind == "file":
@@ -297,7 +332,9 @@ def _wanted(theirs: list[Entry], known: dict[str, Entry], progress: Progress) ->
     wanted = []
     for entry in theirs:
         if entry.kind == "other":
-            progress.faults.append(f"{entry.path}: neither file nor directory nor link")
+            progress.faults.append(f"{entry.path or '.'}: neither file nor directory nor link")
+        elif entry.kind == "unread":
+            progress.faults.append(f"{entry.path}: {entry.target.lower()}")
         elif entry.kind == "file" and entry.same_as(known.get(entry.path)):
             progress.skipped_files += 1
         else:
@@ -308,8 +345,13 @@ def _wanted(theirs: list[Entry], known: dict[str, Entry], progress: Progress) ->
     return wanted
 
 
-def _strays(source: list[Entry], target: dict[str, Entry]) -> list[str]:
+def _strays(source: list[Entry], target: dict[str, Entry], progress: Progress) -> list[str]:
     """What is in the target and not in the source, the outermost of each."""
+    if source[0].kind != "directory":
+        return []  # it takes nothing's place but that of its own name
+    if any(entry.kind == "unread" for entry in source):
+        progress.faults.append("nothing was deleted, as not all could be read")
+        return []
     names = {entry.path for entry in source}
     strays: list[str] = []
     for path in sorted(target):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
@@ -20,7 +20,7 @@ PREFIX = ".rpt-"
 """What names begin with that are none of the user's: files in the making."""
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
-_MOST_DEPTH = 256
+_AT_ONCE = 500
 _MOST_NS = 1 << 63
 
 
@@ -30,11 +30,12 @@ class Entry:
 
     Attributes:
         path: relative, with `/`; "" for what was asked for itself.
-        kind: `"file"`, `"directory"`, `"link"` or `"other"`.
+        kind: `"file"`, `"directory"`, `"link"`, `"other"`, or `"unread"`: a directory that nobody
+            could look into.
         size: of a file, in bytes.
         mode: permissions, 0 to 0o777.
         mtime_ns: when it was changed.
-        target: where a link points to.
+        target: where a link points to; of what is unread, why.
     """
 
     path: str
@@ -66,12 +67,13 @@ class Entry:
         return cls(path, kind, size, mode & 0o777, mtime_ns, target)
 
     def same_as(self, other: Entry | None) -> bool:
-        """Whether another is the same by its kind, size and time, as rsync looks at it."""
+        """Whether another is the same by kind, size, time and permissions, as rsync looks at it."""
         if other is None or other.kind != self.kind:
             return False
         if self.kind == "link":
             return other.target == self.target
-        return self.kind != "file" or (other.size, other.mtime_ns) == (self.size, self.mtime_ns)
+        ours, theirs = [(each.size, each.mtime_ns, each.mode) for each in (self, other)]
+        return self.kind != "file" or ours == theirs
 
 
 def entry_of(path: str, status: os.stat_result, target: str = "") -> Entry:
@@ -90,33 +92,55 @@ def scan(root: Root, path: str, *, recursive: bool) -> Iterator[Entry]:
     """What is at a path, first itself as "", then what is in it, names in order, parents first.
 
     A link at the path itself is followed; below it none is. Raises OSError for the path itself;
-    a directory below it that cannot be read is told as empty.
+    a directory below it that cannot be read is told as `"unread"`, and why. Holds no descriptor
+    between two entries, however deep it is, and however slowly they are taken.
     """
-    status = root.stat(path, follow=True)
-    yield entry_of("", status)
-    if stat.S_ISDIR(status.st_mode):
-        yield from _below(root.open_directory(path), "", recursive, 0)
+    top = entry_of("", root.stat(path, follow=True))
+    waiting = [("", _names(root, path))] if top.kind == "directory" else []
+    yield top
+    while waiting:
+        above, names = waiting[-1]
+        for entry in _some(root, path, above, names):
+            if recursive and entry.kind == "directory":
+                try:
+                    waiting.append((entry.path, _names(root, f"{path}/{entry.path}")))
+                except OSError as error:
+                    entry = replace(entry, kind="unread", target=error.strerror or "")
+            yield entry
+        if not names:
+            waiting.remove((above, names))
 
 
-def _below(directory: int, path: str, recursive: bool, depth: int) -> Iterator[Entry]:
+def _names(root: Root, path: str) -> list[str]:
+    """The names in a directory, the first one last."""
+    directory = root.open_directory(path.strip("/"))
     try:
-        for name in sorted(os.listdir(directory)):
-            if is_inner(name):
-                continue
-            inner = f"{path}/{name}" if path else name
+        names = [name for name in os.listdir(directory) if not is_inner(name)]
+    finally:
+        os.close(directory)
+    return sorted(names, reverse=True)
+
+
+def _some(root: Root, path: str, above: str, names: list[str]) -> list[Entry]:
+    """Looks at the next names in a directory, up to one that is a directory itself."""
+    found: list[Entry] = []
+    try:
+        directory = root.open_directory(f"{path}/{above}".strip("/"))
+    except OSError:
+        names.clear()  # it went while we looked
+        return found
+    try:
+        while names and len(found) < _AT_ONCE:
+            name = names.pop()
             try:
                 status = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 link = stat.S_ISLNK(status.st_mode)
                 target = os.readlink(name, dir_fd=directory) if link else ""
             except OSError:
-                continue  # it went while we looked
-            yield entry_of(inner, status, target)
-            if recursive and stat.S_ISDIR(status.st_mode) and depth < _MOST_DEPTH:
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                try:
-                    fd = os.open(name, flags, dir_fd=directory)
-                except OSError:
-                    continue
-                yield from _below(fd, inner, recursive, depth + 1)
+                continue  # likewise
+            found.append(entry_of(f"{above}/{name}".lstrip("/"), status, target))
+            if found[-1].kind == "directory":
+                break
     finally:
         os.close(directory)
+    return found

@@ -389,3 +389,98 @@ def test_other_version_is_told(place: Place) -> None:
     place.methods = {"hello": hello}
     with pytest.raises(VersionError, match="version 2 of files, and we 1"):
         place.run(work)
+
+
+def lying(*entries: list[Any]) -> Method:
+    """A server's `list` that tells these."""
+
+    async def told(params: Any, call: Call) -> None:
+        await call.send([["", "directory", 0, 0o755, 0, ""], *entries])
+
+    return told
+
+
+async def every_name(params: Any, call: Call) -> Any:
+    """A server's `get_pack` that has a byte for each name, and has permissions for others."""
+    entries = [[name, "file", 1, 0o644, 0, ""] for name in params["names"]]
+    await call.send({"entries": entries, "leaf": leaf(b"!" * len(entries)).hex()})
+    await call.send(b"!" * len(entries))
+    await call.send({"directories": [["../mine", "directory", 0, 0o777, 0, ""]]})
+    return []
+
+
+@pytest.mark.parametrize("name", ["../mine/key", "link/mine/key", "x/../../mine/key"])
+def test_server_cannot_write_beside_the_directory_that_it_sends(place: Place, name: str) -> None:
+    """By its listing: with `..`, or by a link that it sent at another time."""
+    (place.here / "mine").mkdir(mode=0o700)
+    (place.here / "mine" / "key").write_text("mine")
+    (place.here / "got").mkdir()
+    (place.here / "got" / "link").symlink_to("..")
+    place.methods = {"list": lying([name, "file", 1, 0o644, 0, ""]), "get_pack": every_name}
+    progress = place.get("dir", "got")
+    assert (place.here / "mine" / "key").read_text() == "mine"
+    assert (place.here / "mine").stat().st_mode & 0o777 == 0o700
+    assert progress.faults
+
+
+def test_listing_without_an_end_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rawproto.apps.files.client._MOST_ENTRIES", 5000)
+
+    async def endless(params: Any, call: Call) -> None:
+        await call.send([["", "directory", 0, 0o755, 0, ""]])
+        for count in range(1 << 62):
+            await call.send([[f"{count} {each}", "file", 1, 0, 0, ""] for each in range(500)])
+
+    place.methods = {"list": endless}
+    with pytest.raises(FileError, match="more than 5,000"):
+        place.get("dir", "got")
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
+def test_what_cannot_be_read_is_told_and_nothing_is_deleted(
+    place: Place, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = place.here / "tree", place.served / "copy"
+    if way == "get":
+        source, target = place.served / "tree", place.here / "copy"
+    for top in (source, target):
+        (top / "closed").mkdir(parents=True)
+        (top / "closed" / "f").write_text("f")
+    (target / "stray").write_text("stray")
+    opened = Root.open_directory
+
+    def refusing(root: Root, path: str) -> int:
+        if path == "tree/closed":
+            raise OSError(errno.EACCES, "Permission denied", path)
+        return opened(root, path)
+
+    monkeypatch.setattr(Root, "open_directory", refusing)
+    progress = (place.put if way == "put" else place.get)("tree", "copy", sync=True, delete=True)
+    assert sorted(os.listdir(target)) == ["closed", "stray"]
+    assert (target / "closed" / "f").exists()
+    assert progress.faults == [
+        "closed: permission denied",
+        "nothing was deleted, as not all could be read",
+    ]
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
+def test_file_in_the_place_of_a_directory_deletes_nothing(place: Place, way: str) -> None:
+    source, target = place.here / "one", place.served / "two"
+    if way == "get":
+        source, target = place.served / "one", place.here / "two"
+    source.write_text("file")
+    target.mkdir()
+    (target / "precious").write_text("precious")
+    progress = (place.put if way == "put" else place.get)("one", "two", sync=True, delete=True)
+    assert progress.faults == ["two: there is a directory of that name"]
+    assert os.listdir(target) == ["precious"]
+
+
+def test_sync_carries_permissions_that_changed(place: Place) -> None:
+    (place.here / "tree").mkdir()
+    (place.here / "tree" / "script").write_text("#!")
+    place.put("tree", "copy")
+    (place.here / "tree" / "script").chmod(0o755)
+    place.put("tree", "copy", sync=True)
+    assert (place.served / "copy" / "script").stat().st_mode & 0o777 == 0o755
