@@ -168,10 +168,11 @@ class Trust:
         """Asks on the terminal; remembers a yes. Without a terminal the answer is no."""
         question = f"{self.name} is not known. Its key is {fingerprint(key)}\nTrust it? [y/N] "
         try:
-            with open("/dev/tty", "r+") as terminal:
-                terminal.write(question)
-                terminal.flush()
-                answer = terminal.readline()
+            # Twice: Python reads and writes one file object only where it can seek.
+            with open("/dev/tty", "w") as screen, open("/dev/tty") as keyboard:
+                screen.write(question)
+                screen.flush()
+                answer = keyboard.readline()
         except OSError:
             return False
         if answer.strip().lower() not in ("y", "yes"):
