@@ -36,6 +36,7 @@ __all__ = ["FileClient", "Progress"]
 
 _SECONDS = 7 * 86400.0
 _NAMES = 1000
+_LANES = 3
 _NAMES_BYTES = 1 << 17
 # What one listing may make us hold, whatever a server tells.
 _MOST_ENTRIES = 1_000_000
@@ -289,13 +290,14 @@ class FileClient:
     def _packs(
         self, small: list[Entry], send: Callable[[list[Entry]], Awaitable[None]]
     ) -> Iterable[Awaitable[None]]:
-        """Directories come before what is in them: packs follow each other."""
+        """Several lanes of packs, so that one is asked for while another comes."""
+        parts = cut(small, _NAMES, _NAMES_BYTES)
 
-        async def one_after_the_other() -> None:
-            for some in cut(small, _NAMES, _NAMES_BYTES):
+        async def lane() -> None:
+            for some in parts:
                 await send(some)
 
-        return [one_after_the_other()] if small else []
+        return [lane() for _ in range(_LANES)] if small else []
 
     async def _run(self, jobs: list[Awaitable[None]], progress: Progress) -> None:
         """Runs them, so many at once. What is wrong with a file is noted; the rest goes on."""

@@ -16,10 +16,10 @@ Many files::
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -155,8 +155,25 @@ async def send_pack(
         What could not be read, and was left out.
     """
     faults: list[FileError] = []
-    for batch in cut(entries, _PACK_ENTRIES, _NAMES_BYTES, _PACK_BYTES):
-        await _send_batch(call, root, above, batch, faults, tell)
+    batches = cut(entries, _PACK_ENTRIES, _NAMES_BYTES, _PACK_BYTES)
+
+    def read() -> tuple[list[Entry], bytes, list[FileError]] | None:
+        batch = next(batches, None)
+        return None if batch is None else _read_batch(root, above, batch)
+
+    reading = asyncio.ensure_future(asyncio.to_thread(read))
+    try:
+        while (found := await reading) is not None:
+            reading = asyncio.ensure_future(asyncio.to_thread(read))
+            some, data, failed = found
+            faults += failed
+            await call.send(
+                {"entries": [each.to_json() for each in some], "leaf": leaf(data).hex()}
+            )
+            await call.send(data)
+            tell(len(data))
+    finally:
+        await asyncio.wait({reading})
     return faults
 
 
@@ -188,16 +205,6 @@ async def send_directories(call: Call, directories: Iterable[Entry]) -> None:
     """Their permissions and times, once all that is in them stands; those within first."""
     for some in cut(directories, _PACK_ENTRIES, _NAMES_BYTES):
         await call.send({"directories": [each.to_json() for each in some]})
-
-
-async def _send_batch(
-    call: Call, root: Root, above: str, batch: list[Entry], faults: list[FileError], tell: Tell
-) -> None:
-    entries, data, failed = await asyncio.to_thread(_read_batch, root, above, batch)
-    faults += failed
-    await call.send({"entries": [each.to_json() for each in entries], "leaf": leaf(data).hex()})
-    await call.send(data)
-    tell(len(data))
 
 
 def _read_batch(
@@ -237,23 +244,34 @@ async def receive_pack(
         tell: hears of bytes received.
     """
     faults: list[FileError] = []
-    async for item in call:
-        if isinstance(item, dict) and "directories" in item:
-            entries = _entries(_field(item, "directories", list))
-            await asyncio.to_thread(set_directories, root, above, entries)
-            continue
-        entries = _entries(_field(item, "entries", list))
-        expected = _field(item, "leaf", str)
-        data = await anext(call, None)
-        if not isinstance(data, bytes) or len(data) != sum(
-            each.size for each in entries if each.kind == "file"
-        ):
-            raise BadRequestError("the contents of a pack were expected")
-        if leaf(data).hex() != expected:
-            raise FileError("a damaged pack arrived")
-        faults += await asyncio.to_thread(_write_batch, root, above, entries, data, admit)
-        tell(len(data))
-    return faults
+    writing: asyncio.Future[list[FileError]] | None = None
+    try:
+        async for item in call:
+            if isinstance(item, dict) and "directories" in item:
+                if writing is not None:
+                    faults, writing = faults + await writing, None
+                entries = _entries(_field(item, "directories", list))
+                await asyncio.to_thread(set_directories, root, above, entries)
+                continue
+            entries = _entries(_field(item, "entries", list))
+            expected = _field(item, "leaf", str)
+            data = await anext(call, None)
+            if not isinstance(data, bytes) or len(data) != sum(
+                each.size for each in entries if each.kind == "file"
+            ):
+                raise BadRequestError("the contents of a pack were expected")
+            if leaf(data).hex() != expected:
+                raise FileError("a damaged pack arrived")
+            if writing is not None:
+                faults += await writing
+            writing = asyncio.ensure_future(
+                asyncio.to_thread(_write_batch, root, above, entries, data, admit)
+            )
+            tell(len(data))
+    finally:
+        if writing is not None:
+            await asyncio.wait({writing})
+    return faults + (writing.result() if writing is not None else [])
 
 
 def _entries(told: list[Any]) -> list[Entry]:
@@ -267,51 +285,57 @@ def _write_batch(
     root: Root, above: str, entries: list[Entry], data: bytes, admit: Callable[[Entry], None]
 ) -> list[FileError]:
     faults, at = [], 0
-    for entry in entries:
-        content = b""
-        if entry.kind == "file":
-            content, at = data[at : at + entry.size], at + entry.size
-        path = f"{above}/{entry.path}".strip("/")
-        try:
-            admit(replace(entry, path=path))
-            with as_file_errors(path):
-                _make(root, path, entry, content)
-        except FileError as fault:
-            faults.append(fault)
+    with ExitStack() as stack:
+        directory, opened = -1, None  # many in a row are in the same one
+        for entry in entries:
+            content = b""
+            if entry.kind == "file":
+                content, at = data[at : at + entry.size], at + entry.size
+            path = f"{above}/{entry.path}".strip("/")
+            where, _, name = path.rpartition("/")
+            try:
+                admit(replace(entry, path=path))
+                with as_file_errors(path):
+                    if entry.kind == "directory":
+                        root.make_directories(path)
+                        continue
+                    if where != opened:
+                        opened = None
+                        stack.close()
+                        directory, _ = stack.enter_context(root.parent(path, make=True))
+                        opened = where
+                    _make(directory, name, entry, content)
+            except FileError as fault:
+                faults.append(fault)
     return faults
 
 
-def _make(root: Root, path: str, entry: Entry, content: bytes) -> None:
-    if entry.kind == "directory":
-        root.make_directories(path)
-        return
+def _make(directory: int, name: str, entry: Entry, content: bytes) -> None:
     if entry.kind not in ("file", "link"):
-        raise OSError(0, "neither file nor directory nor link", path)
-    with root.parent(path, make=True) as (directory, name):
-        with suppress(FileNotFoundError):
-            if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-                raise OSError(0, "there is a directory of that name", path)
-        inner = PREFIX + os.urandom(12).hex()
-        try:
-            if entry.kind == "link":
-                os.symlink(entry.target, inner, dir_fd=directory)
-                times = (entry.mtime_ns, entry.mtime_ns)
-                os.utime(inner, ns=times, dir_fd=directory, follow_symlinks=False)
-            else:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-                fd = os.open(inner, flags, 0o600, dir_fd=directory)
-                try:
-                    if os.write(fd, content) != len(content):
-                        raise OSError(28, os.strerror(28), path)
-                    os.fchmod(fd, entry.mode)
-                    os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-                finally:
-                    os.close(fd)
-            os.rename(inner, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(inner, dir_fd=directory)
-            raise
+        raise OSError(0, "neither file nor directory nor link", name)
+    if name in ("", ".", ".."):
+        raise OSError(errno.EINVAL, "no name", name)
+    inner = PREFIX + os.urandom(12).hex()
+    try:
+        if entry.kind == "link":
+            os.symlink(entry.target, inner, dir_fd=directory)
+            times = (entry.mtime_ns, entry.mtime_ns)
+            os.utime(inner, ns=times, dir_fd=directory, follow_symlinks=False)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(inner, flags, 0o600, dir_fd=directory)
+            try:
+                if os.write(fd, content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+                os.fchmod(fd, entry.mode)
+                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            finally:
+                os.close(fd)
+        os.rename(inner, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(inner, dir_fd=directory)
+        raise
 
 
 def set_directories(root: Root, above: str, entries: Iterable[Entry]) -> None:
