@@ -18,6 +18,7 @@ from contextlib import suppress
 from rawproto.cli.rpt_options import add_server_options, check_combination
 from rawproto.cli.rpt_serve import listening
 from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
+from rawproto.drivers.rpt_address import host_and_port
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.stdio import read_lines, write_output
 from rawproto.errors import ConnectionLostError, ProtocolError
@@ -59,7 +60,7 @@ async def _listen(arguments: argparse.Namespace) -> None:
     clients: set[RPTConnection] = set()
 
     async def use(connection: RPTConnection) -> None:
-        name = "{}:{}".format(*connection.peer_address)
+        name = host_and_port(*connection.peer_address)
         sys.stderr.write(f"connected {name} {fingerprint(connection.peer_key)}\n")
         if arguments.keep:
             clients.add(connection)

@@ -28,6 +28,7 @@ from rawproto.cli.render import json_line
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
 from rawproto.cli.rpt_serve import listening
+from rawproto.drivers.rpt_address import host_and_port
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError, UsageError
 from rawproto.transport.config import Config
@@ -151,7 +152,7 @@ def _tell(
 
 async def _serve(arguments: argparse.Namespace) -> None:
     async def use(connection: RPTConnection) -> None:
-        name = "{}:{}".format(*connection.peer_address)
+        name = host_and_port(*connection.peer_address)
         try:
             sys.stderr.write(served_line(name, await serve_perf(connection)))
         except (ConnectionLostError, ProtocolError) as error:

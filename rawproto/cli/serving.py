@@ -16,6 +16,7 @@ from typing import Any
 
 from rawproto.cli.render import json_line
 from rawproto.cli.rpt_serve import listening
+from rawproto.drivers.rpt_address import host_and_port
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.identity.keys import fingerprint
@@ -104,7 +105,7 @@ async def serve_sessions(
     log = Log(arguments.log)
 
     async def session(connection: RPTConnection) -> None:
-        name = "{}:{}".format(*connection.peer_address)
+        name = host_and_port(*connection.peer_address)
         key = fingerprint(connection.peer_key)
         began = time.monotonic()
         error: Exception | None = None

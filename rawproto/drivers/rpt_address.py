@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rawproto.errors import UsageError
 
-__all__ = ["RPTAddress", "parse_address"]
+__all__ = ["RPTAddress", "host_and_port", "parse_address"]
 
 _FORM = re.compile(r"(?:(rpt|rpt\+udp)://)?(?:\[([^\]]+)\]|([^:/\[\]]*)):(\d{1,5})/?")
 
@@ -26,8 +26,12 @@ class RPTAddress(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.carrier}://{host}:{self.port}"
+        return f"{self.carrier}://{host_and_port(self.host, self.port)}"
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Both as people write them: an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_address(text: str) -> RPTAddress:
