@@ -6,20 +6,25 @@ examples:
   rawproto connect --messages rpt+udp://host:4000    a line is a message
   rawproto connect -z rpt://10.0.0.2:4000            is it there?
 
-exit status: 0 ended well, 1 refused, lost or not trusted, 2 usage or local error
+exit status: 0 ended well, 1 refused, lost or not trusted, 2 usage or local error,
+130 Ctrl-C
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, check_combination
 from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
 from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.errors import UsageError
 
 __all__ = ["add_arguments", "run"]
+
+_MOST_WAIT_S = 86_400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,4 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             await exchange(connection, arguments)
 
-    return dial("connect", arguments, config_of(arguments), use)
+    config = config_of(arguments)
+    if arguments.wait is not None:
+        if not 0 < arguments.wait <= _MOST_WAIT_S:
+            raise UsageError(
+                f"-w: {arguments.wait:g} seconds; more than 0, and no more than {_MOST_WAIT_S}"
+            )
+        config = replace(config, handshake_timeout_ns=int(arguments.wait * 1e9))
+    return dial("connect", arguments, config, use)

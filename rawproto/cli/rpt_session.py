@@ -30,16 +30,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
         kind = Kind.SEQPACKET
     elif arguments.datagrams:
         kind = Kind.DGRAM
-    wait = getattr(arguments, "wait", None)
-    config = Config(kind=kind, congestion=arguments.congestion, keep_alive_ns=_KEEP_ALIVE_NS)
-    if wait is None:
-        return config
-    return Config(
-        kind=kind,
-        congestion=arguments.congestion,
-        keep_alive_ns=_KEEP_ALIVE_NS,
-        handshake_timeout_ns=int(wait * 1e9),
-    )
+    return Config(kind=kind, congestion=arguments.congestion, keep_alive_ns=_KEEP_ALIVE_NS)
 
 
 async def exchange(connection: RPTConnection, arguments: argparse.Namespace) -> None:
