@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rawproto.capture import RPT_KEY_LOG, CapturedPacket
 from rawproto.capture.pcapng_writer import PcapngWriter
+from rawproto.cli.demo_apps import show_apps
 from rawproto.cli.demo_rpt import show_talk, talk
 from rawproto.cli.render import Style, draw_in_ascii
 from rawproto.errors import LinkError, UsageError
@@ -86,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     show_capture(page, frames, arguments.file)
     show_headers(page, frames)
     show_talk(page, said, arguments.file)
+    show_apps(page)
     show_trace(page)
     show_what_next(page, arguments.file, privileged)
     return 0

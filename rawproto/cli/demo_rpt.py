@@ -29,7 +29,7 @@ from rawproto.wire.show import hexdump
 if TYPE_CHECKING:
     from rawproto.cli.demo import Page
 
-__all__ = ["Talk", "show_talk", "talk"]
+__all__ = ["Talk", "await_listening", "running", "show_talk", "talk"]
 
 QUESTION, ANSWER = "Can anybody on the way read this?", "Only who has the keys."
 PORT = 4000
@@ -61,11 +61,11 @@ def talk(h1: LiveHost, h2: LiveHost) -> Talk:
         tap = PacketLink(h1.interfaces[0].name)
     with tap, tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         keys = Path(directory, "keylog")
-        listener = stack.enter_context(_running(h2, directory, "listen", "--messages", address))
+        listener = stack.enter_context(running(h2, directory, "listen", "--messages", address))
         _give(listener, ANSWER)
-        _await_listening(listener, address)
+        await_listening(listener, address)
         words = ("connect", "--messages", "--accept-new", "--keylog", str(keys), address)
-        client = stack.enter_context(_running(h1, directory, *words))
+        client = stack.enter_context(running(h1, directory, *words))
         _give(client, QUESTION)
         heard_by_h1, heard_by_h2 = _end(client, address), _end(listener, address)
         frames: list[Frame] = []
@@ -75,7 +75,7 @@ def talk(h1: LiveHost, h2: LiveHost) -> Talk:
 
 
 @contextmanager
-def _running(host: LiveHost, directory: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+def running(host: LiveHost, directory: str, *words: str) -> Iterator[subprocess.Popen[str]]:
     """A verb on a host, with a home of its own, for as long as it may take."""
     home = os.path.join(directory, host.name)
     process: subprocess.Popen[str] = host.popen(
@@ -104,7 +104,8 @@ def _give(process: subprocess.Popen[str], words: str) -> None:
     process.stdin = None
 
 
-def _await_listening(listener: subprocess.Popen[str], address: str) -> None:
+def await_listening(listener: subprocess.Popen[str], address: str) -> None:
+    """Returns once it says that it is ready. Raises LinkError where it ends instead."""
     assert listener.stderr is not None
     line = ""
     for line in listener.stderr:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
@@ -15,9 +17,20 @@ from scapy.packet import Packet
 from scapy.utils import rdpcap
 
 from rawproto.capture import read
+from rawproto.cli.demo_apps import ANSWER as ROOM_ANSWER
+from rawproto.cli.demo_apps import QUESTION as ROOM_QUESTION
+from rawproto.cli.demo_apps import SIZE
 from rawproto.cli.demo_rpt import ANSWER, QUESTION
 from rawproto.cli.main import main
 from tests.rpt_scapy import KeyedReader
+
+
+class Ran(NamedTuple):
+    """What a run printed, what it saved, and which interfaces there were before."""
+
+    stdout: str
+    capture: Path
+    interfaces: list[str]
 
 
 def demo(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +45,17 @@ def demo(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
     )
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """One run, looked at from several sides, where an older capture stands."""
+    place = tmp_path_factory.mktemp("demo")
+    (place / "demo.pcapng").write_text("an older one")
+    interfaces = sorted(os.listdir("/sys/class/net"))
+    done = demo(cwd=place)
+    assert (done.returncode, done.stderr) == (0, "")
+    return Ran(done.stdout, place / "demo.pcapng", interfaces)
+
+
 def checksum_is_right(packet: Packet, layer: type[Packet]) -> bool:
     again = packet.copy()
     del again[layer].chksum
@@ -42,11 +66,9 @@ def is_rpt(packet: Packet) -> bool:
     return IP in packet and packet[IP].proto == 253
 
 
-def test_demo_saves_the_packets_that_it_shows(tmp_path: Path) -> None:
-    (tmp_path / "demo.pcapng").write_text("an older one")
-    done = demo(cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    packets = rdpcap(str(tmp_path / "demo.pcapng"))
+def test_demo_saves_the_packets_that_it_shows(ran: Ran) -> None:
+    done = ran
+    packets = rdpcap(str(ran.capture))
     sealed = [packet for packet in packets if is_rpt(packet)]
     assert f"{len(packets) - len(sealed)} packets crossed the cable" in done.stdout
     assert f"{len(sealed)} packets of RPT, sealed" in done.stdout
@@ -66,10 +88,9 @@ def test_demo_saves_the_packets_that_it_shows(tmp_path: Path) -> None:
 
 
 def test_demo_talks_over_rpt_sealed_and_saves_the_keys_that_open_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ran: Ran, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = demo(cwd=tmp_path)
-    path = tmp_path / "demo.pcapng"
+    done, path = ran, ran.capture
     assert done.stdout.count(f"\n  {QUESTION}\n") == done.stdout.count(f"\n  {ANSWER}\n") == 1
     wire = [bytes(packet) for packet in rdpcap(str(path))]
     with read(path) as reader:
@@ -88,24 +109,35 @@ def test_demo_talks_over_rpt_sealed_and_saves_the_keys_that_open_it(
             assert line.split(" | ")[1] in done.stdout, "decode says of them what the demo did"
 
 
-def test_demo_traces_the_delay_that_it_tells_of_and_no_search_for_neighbours(
-    tmp_path: Path,
-) -> None:
-    lines = demo(cwd=tmp_path).stdout.partition("\n  traceroute to ")[2].splitlines()[1:6]
+def test_demo_traces_the_delay_that_it_tells_of_and_no_search_for_neighbours(ran: Ran) -> None:
+    lines = ran.stdout.partition("\n  traceroute to ")[2].splitlines()[1:6]
     assert [line.split()[1] for line in lines] == ["r1", "*", "r3", "r4", "h2"]
     # 10 ms each way; behind a search for the neighbour, which takes as long again, it is 40 ms.
     assert 20 <= min(float(line.split()[-2]) for line in lines[2:]) < 40
 
 
-def test_long_command_goes_on_behind_its_pipe(tmp_path: Path) -> None:
-    done = demo(cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    talk = [line for line in done.stdout.splitlines() if "rpt://" in line]
+def test_long_command_goes_on_behind_its_pipe(ran: Ran) -> None:
+    talk = [line for line in ran.stdout.splitlines() if "rpt://" in line]
     assert max(map(len, talk)) <= 80
 
 
-def test_demo_is_plain_where_colour_is_not_wanted(tmp_path: Path) -> None:
-    assert "\x1b" not in demo(cwd=tmp_path).stdout
+def test_demo_fetches_a_file_over_a_lossy_link_and_shows_what_tcp_did_of_it(ran: Ran) -> None:
+    found = re.findall(r"^  (RPT|TCP), (\w+) +([#.]{30}) ([\d.]+) MB in ", ran.stdout, re.M)
+    (rpt, *_, whole, size), (tcp, _, part, arrived) = found
+    assert (rpt, whole, float(size), tcp) == ("RPT", "#" * 30, SIZE / 1e6, "TCP")
+    assert (part == whole) == (float(arrived) == float(size))
+
+
+def test_demo_talks_in_a_room_in_which_both_hear_both(ran: Ran) -> None:
+    for nick, words in (("bob", ROOM_QUESTION), ("ada", ROOM_ANSWER)):
+        assert (
+            len(re.findall(rf"^  \d\d:\d\d:\d\d <{nick}> {re.escape(words)}$", ran.stdout, re.M))
+            == 2
+        )
+
+
+def test_demo_is_plain_where_colour_is_not_wanted(ran: Ran, tmp_path: Path) -> None:
+    assert "\x1b" not in ran.stdout
     coloured = demo("--color=always", cwd=tmp_path, NO_COLOR="1").stdout
     assert "\x1b[1m" in coloured
 
@@ -126,8 +158,6 @@ def test_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    interfaces = sorted(os.listdir("/sys/class/net"))
-    assert demo(cwd=tmp_path).returncode == 0
-    assert sorted(os.listdir("/sys/class/net")) == interfaces
-    assert os.listdir(tmp_path) == ["demo.pcapng"]
+def test_nothing_is_left_behind(ran: Ran) -> None:
+    assert sorted(os.listdir("/sys/class/net")) == ran.interfaces
+    assert os.listdir(ran.capture.parent) == ["demo.pcapng"]
