@@ -104,7 +104,11 @@ def authorize_of(arguments: argparse.Namespace) -> Callable[[bytes], bool]:
 
 def capture_of(arguments: argparse.Namespace) -> AbstractContextManager[Writer | None]:
     """The capture that --pcap asks for, None for none."""
-    return nullcontext() if arguments.pcap is None else open_writer(arguments.pcap)
+    if arguments.pcap is None:
+        return nullcontext()
+    if arguments.pcap.suffix.lower() == ".pcapng":
+        arguments.pcap.touch(0o600)  # who can read it can read what was sealed
+    return open_writer(arguments.pcap)
 
 
 def log_secrets(
