@@ -440,10 +440,22 @@ class Connection:
 
     def poll_timeout(self) -> int | None:
         """When `handle_timeout` or `transmit` has something to do, ns; None: never."""
-        if self.state is State.CLOSED:
+        state, attempt, protection = self.state, self.attempt, self._protection
+        if (
+            state is _ESTABLISHED
+            and attempt is None
+            and self.paths.usual is not None
+            and self._linger_until_ns is None
+            and (protection is None or protection.forget_ns is None)
+        ):  # nearly always
+            due_ns, silence_ns = self.sender.due_ns(probing=True), self._silence.due_ns()
+            if due_ns is None or (silence_ns is not None and silence_ns < due_ns):
+                return silence_ns
+            return due_ns
+        if state is State.CLOSED:
             return None
-        if self.state is State.HANDSHAKE:
-            return self.attempt.timeout_ns if self.attempt else None
+        if state is State.HANDSHAKE:
+            return attempt.timeout_ns if attempt else None
         if self._farewell is not None:
             return self._farewell.timeout_ns
         paths, budget = self.paths, None
@@ -452,13 +464,13 @@ class Connection:
             times.append(paths.timeout_ns)
             budget = paths.budget
         if budget is None or budget >= self.sender.mtu.size:
-            times.append(self.sender.due_ns(probing=self.attempt is None and budget is None))
+            times.append(self.sender.due_ns(probing=attempt is None and budget is None))
         if self._linger_until_ns is not None:
             times.append(self._linger_until_ns)
-        if self._protection is not None and self._protection.forget_ns is not None:
-            times.append(self._protection.forget_ns)
-        if self.attempt is not None:
-            times.append(self.attempt.timeout_ns)
+        if protection is not None and protection.forget_ns is not None:
+            times.append(protection.forget_ns)
+        if attempt is not None:
+            times.append(attempt.timeout_ns)
         return min([each for each in times if each is not None], default=None)
 
     def handle_timeout(self, now_ns: int) -> None:

@@ -51,6 +51,7 @@ _RETRIES_PER_SECOND = 50_000
 _RESETS_PER_SECOND = 1000  # that come: for each, all connections are asked whether they know it
 _MAX_PENDING = 4096
 _BATCH = 32
+_CLOSED = State.CLOSED  # an enumeration's member costs a call
 
 Departure = tuple[list[bytes], Address, int]
 """Packets that leave by the same way: they, their address, their ECN bits."""
@@ -450,7 +451,7 @@ class Endpoint:
         cid = connection.cid
         self._woken[cid] = connection
         timeout = connection.poll_timeout()
-        if connection.state is State.CLOSED:
+        if connection.state is _CLOSED:
             self.connections.pop(cid, None)
             for known in connection.cids.known:
                 self._forget_cid(known)

@@ -20,7 +20,7 @@ from typing import Any
 
 from rawproto.transport.congestion import Acked, Burst, Controller, Lost
 from rawproto.transport.ecn import ECN
-from rawproto.transport.rtt import GRANULARITY_NS, MAX_PTO_NS, RTT
+from rawproto.transport.rtt import MAX_PTO_NS, RTT
 from rawproto.transport.trace import Tracer
 
 __all__ = ["Recovery", "Sent"]
@@ -305,8 +305,9 @@ class Recovery:
         """When to send a probe because no ACK came; None with nothing in flight."""
         if not self.in_flight:
             return None
-        wait = min(self.rtt.pto << min(self.pto_count, 10), MAX_PTO_NS)
-        return self.last_eliciting_ns + max(wait, GRANULARITY_NS)
+        if not self.pto_count:
+            return self.last_eliciting_ns + self.rtt.pto
+        return self.last_eliciting_ns + min(self.rtt.pto << min(self.pto_count, 10), MAX_PTO_NS)
 
     def oldest(self) -> Sent | None:
         """The oldest packet in flight."""

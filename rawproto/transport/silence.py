@@ -71,4 +71,5 @@ class Silence:
 
     def _dead_ns(self) -> int:
         """When the path counts as dead: silence counts from when there was something to answer."""
-        return max(self.heard_ns, self._sender.recovery.asked_ns) + self._config.dead_path_ns
+        heard_ns, asked_ns = self.heard_ns, self._sender.recovery.asked_ns
+        return (heard_ns if heard_ns > asked_ns else asked_ns) + self._config.dead_path_ns
