@@ -122,6 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
+    if arguments.quota is not None and arguments.workers > 1:
+        raise UsageError("--quota: one process counts it; leave out --workers")
     root = Root(arguments.root)
     service = FileService(root, writable=arguments.write, quota_bytes=arguments.quota)
 

@@ -211,6 +211,11 @@ def test_strangers_get_nothing(peers: tuple[Peer, Peer], tmp_path: Path) -> None
         (["ls", "rpt://127.0.0.1:1/"], 1, "nobody listens"),
         (["serve", "/nowhere", "--listen", "rpt://127.0.0.1:0"], 2, "/nowhere: no such file"),
         (["serve", ".", "--listen", "nonsense"], 2, "not an RPT address"),
+        (
+            ["serve", ".", "--listen", "rpt://127.0.0.1:0", "--quota", "1", "--workers", "2"],
+            2,
+            "one process",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -88,22 +88,23 @@ def is_inner(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
-def scan(root: Root, path: str, *, recursive: bool) -> Iterator[Entry]:
+def scan(root: Root, path: str, *, recursive: bool, inner: bool = False) -> Iterator[Entry]:
     """What is at a path, first itself as "", then what is in it, names in order, parents first.
 
     A link at the path itself is followed; below it none is. Raises OSError for the path itself;
     a directory below it that cannot be read is told as `"unread"`, and why. Holds no descriptor
-    between two entries, however deep it is, and however slowly they are taken.
+    between two entries, however deep it is, and however slowly they are taken. Files in the
+    making are left out unless they, too, are wanted (`inner`).
     """
     top = entry_of("", root.stat(path, follow=True))
-    waiting = [("", _names(root, path))] if top.kind == "directory" else []
+    waiting = [("", _names(root, path, inner))] if top.kind == "directory" else []
     yield top
     while waiting:
         above, names = waiting[-1]
         for entry in _some(root, path, above, names):
             if recursive and entry.kind == "directory":
                 try:
-                    waiting.append((entry.path, _names(root, f"{path}/{entry.path}")))
+                    waiting.append((entry.path, _names(root, f"{path}/{entry.path}", inner)))
                 except OSError as error:
                     entry = replace(entry, kind="unread", target=error.strerror or "")
             yield entry
@@ -111,11 +112,11 @@ def scan(root: Root, path: str, *, recursive: bool) -> Iterator[Entry]:
             waiting.remove((above, names))
 
 
-def _names(root: Root, path: str) -> list[str]:
+def _names(root: Root, path: str, inner: bool) -> list[str]:
     """The names in a directory, the first one last."""
     directory = root.open_directory(path.strip("/"))
     try:
-        names = [name for name in os.listdir(directory) if not is_inner(name)]
+        names = [name for name in os.listdir(directory) if inner or not is_inner(name)]
     finally:
         os.close(directory)
     return sorted(names, reverse=True)

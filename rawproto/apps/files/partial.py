@@ -22,11 +22,25 @@ from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, block_count, leaf, root_of
 from rawproto.apps.files.entries import PREFIX, Entry
 
-__all__ = ["DamagedError", "Partial"]
+__all__ = ["DamagedError", "Partial", "is_leaves", "part_path"]
 
 # So much may have to be sent again after a crash of the machine; a broken connection costs none.
 _SYNC_BYTES = 64 << 20
+_PART, _LEAVES = ".part", ".leaves"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def part_path(path: str) -> str:
+    """Where a file is while it is made. Its name must be one that the kernel can have."""
+    above, slash, name = path.rpartition("/")
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
+    return f"{above}{slash}{PREFIX}{digest}{_PART}"
+
+
+def is_leaves(path: str) -> bool:
+    """Whether that is where hashes are kept."""
+    name = path.rpartition("/")[2]
+    return name.startswith(PREFIX) and name.endswith(_LEAVES)
 
 
 class DamagedError(OSError):
@@ -52,8 +66,8 @@ class Partial:
         self._entry = entry
         with root.parent(entry.path, make=True) as (fd, self._name):
             self._directory = os.dup(fd)
-        digest = hashlib.blake2b(os.fsencode(self._name), digest_size=12).hexdigest()
-        self._part, self._list = f"{PREFIX}{digest}.part", f"{PREFIX}{digest}.leaves"
+        self._part = part_path(self._name)
+        self._list = self._part.removesuffix(_PART) + _LEAVES
         self._fds = [self._directory]
         try:
             self._check_target()

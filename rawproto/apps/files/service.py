@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.entries import Entry, entry_of, is_inner, scan
-from rawproto.apps.files.faults import FileError, QuotaError, ReadOnlyError, as_file_errors
+from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors
 from rawproto.apps.files.partial import Partial
+from rawproto.apps.files.quota import Quota
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import receive_file, receive_pack, send_file, send_pack
 from rawproto.rpc import BadRequestError, Call, Method
@@ -42,13 +42,10 @@ class FileService:
     ) -> None:
         self._root = root
         self._writable = writable
-        self._quota = quota_bytes
+        self._quota = Quota(root, quota_bytes)
         self._tell = tell
-        self._used = 0
         # Who makes which file: one who was cut off and comes back takes over from himself.
         self._makers: dict[str, tuple[bytes, asyncio.Task[Any] | None]] = {}
-        if quota_bytes is not None:
-            self._used = sum(each.size for each in scan(root, "", recursive=True))
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -111,19 +108,6 @@ class FileService:
         if not self._writable:
             raise ReadOnlyError("the server takes nothing: it was started without --write")
 
-    def _reserve(self, entry: Entry) -> int:
-        """Makes room for a file: how many bytes it takes more than what it replaces."""
-        if is_inner(entry.path.rpartition("/")[2]):
-            raise FileError(f"{entry.path}: such names are not for clients")
-        more = entry.size
-        with suppress(OSError):
-            more -= entry_of("", self._root.stat(entry.path)).size
-        if self._quota is not None and self._used + more > self._quota:
-            left = max(self._quota - self._used, 0)
-            raise QuotaError(f"{entry.path}: {entry.size} bytes, and the quota has {left} left")
-        self._used += more
-        return more
-
     async def _put(self, params: Any, call: Call) -> None:
         self._check_writable()
         try:
@@ -132,27 +116,25 @@ class FileService:
             raise BadRequestError("an entry was expected") from None
         if entry.kind != "file":
             raise BadRequestError("put is for files")
+        _check_name(entry)
         maker = (call.peer.connection.peer_key, asyncio.current_task())
         await self._take_over(entry.path, maker[0])
-        reserved = self._reserve(entry)
-        self._makers[entry.path] = maker
-        done = False
-        try:
-            with as_file_errors(entry.path):
-                partial = await asyncio.to_thread(
-                    Partial, self._root, entry, old=bool(params.get("old"))
-                )
-                try:
-                    await receive_file(call, partial, entry.size, lambda size: None)
-                finally:
-                    partial.close()
-            done = True
-            self._tell("received", entry.path, entry.size)
-        finally:
-            if self._makers.get(entry.path) == maker:
-                del self._makers[entry.path]
-            if not done:
-                self._used -= reserved
+        await asyncio.to_thread(self._quota.admit, entry.path, entry.size)
+        with self._quota.coming(entry.path, entry.size):
+            self._makers[entry.path] = maker
+            try:
+                with as_file_errors(entry.path):
+                    partial = await asyncio.to_thread(
+                        Partial, self._root, entry, old=bool(params.get("old"))
+                    )
+                    try:
+                        await receive_file(call, partial, entry.size, lambda size: None)
+                    finally:
+                        partial.close()
+                self._tell("received", entry.path, entry.size)
+            finally:
+                if self._makers.get(entry.path) == maker:
+                    del self._makers[entry.path]
 
     async def _take_over(self, path: str, key: bytes) -> None:
         """Ends an earlier call of the same peer for the same file, whose connection may be dead."""
@@ -168,10 +150,15 @@ class FileService:
 
         def admit(entry: Entry) -> None:
             nonlocal count
-            self._reserve(entry)
+            _check_name(entry)
+            if entry.kind == "file":
+                self._quota.admit(entry.path, entry.size)
             count += 1
 
-        faults = await receive_pack(call, self._root, path, admit, lambda size: None)
+        try:
+            faults = await receive_pack(call, self._root, path, admit, lambda size: None)
+        finally:
+            self._quota.gone()  # what was replaced, and what was admitted and could not be made
         self._tell("received", path, count)
         return [str(fault) for fault in faults]
 
@@ -179,13 +166,17 @@ class FileService:
         self._check_writable()
         path, recursive = _path(params), bool(params.get("recursive"))
         with as_file_errors(path):
-            count = await asyncio.to_thread(self._root.remove, path, recursive=recursive)
-        if self._quota is not None:
-            self._used = await asyncio.to_thread(
-                lambda: sum(each.size for each in scan(self._root, "", recursive=True))
-            )
+            try:
+                count = await asyncio.to_thread(self._root.remove, path, recursive=recursive)
+            finally:
+                self._quota.gone()
         self._tell("removed", path, count)
         return count
+
+
+def _check_name(entry: Entry) -> None:
+    if is_inner(entry.path.rpartition("/")[2]):
+        raise FileError(f"{entry.path}: such names are not for clients")
 
 
 def _path(params: Any) -> str:

@@ -14,7 +14,13 @@ import pytest
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, leaf
 from rawproto.apps.files.client import FileClient, Progress
-from rawproto.apps.files.faults import ERRORS, FileError, ReadOnlyError, VersionError
+from rawproto.apps.files.faults import (
+    ERRORS,
+    FileError,
+    QuotaError,
+    ReadOnlyError,
+    VersionError,
+)
 from rawproto.apps.files.service import FileService
 from rawproto.apps.files.transfer import PACKED_BYTES
 from rawproto.drivers.rpt import connect, serve
@@ -484,3 +490,58 @@ def test_sync_carries_permissions_that_changed(place: Place) -> None:
     (place.here / "tree" / "script").chmod(0o755)
     place.put("tree", "copy", sync=True)
     assert (place.served / "copy" / "script").stat().st_mode & 0o777 == 0o755
+
+
+def test_quota_is_given_back_by_nothing_that_stays(place: Place) -> None:
+    """Directories and pipes in the place of a file, that never take it."""
+    (place.served / "there").write_bytes(bytes(1000))
+
+    async def work(client: FileClient, peer: RPCPeer) -> None:
+        for kind in ("directory", "other"):
+            async with peer.open("put_pack", {"path": ""}) as call:
+                entries = [["there/x", "link", 0, 0, 0, "y"], ["there", kind, 0, 0o755, 0, ""]]
+                await call.send({"entries": entries, "leaf": leaf(b"").hex()})
+                await call.send(b"")
+                await call.end()
+                assert await call.result()
+        with pytest.raises(QuotaError, match="has 0 left"):
+            await peer.call("put", {"entry": ["more", "file", 1, 0o644, 0, ""]})
+
+    place.run(work, quota_bytes=1000)
+
+
+def test_quota_counts_what_was_broken_off_until_it_is_whole(place: Place) -> None:
+    content = os.urandom(4 * BLOCK_BYTES)
+    (place.here / "big").write_bytes(content)
+
+    async def work(client: FileClient, peer: RPCPeer) -> None:
+        async with peer.open("put", {"entry": ["big", "file", len(content), 0, 0, ""]}) as call:
+            assert await call.receive() == {"have": 0}
+            await call.send({"from": 0})
+            for at in range(0, 3 * BLOCK_BYTES, BLOCK_BYTES):
+                block = content[at : at + BLOCK_BYTES]
+                await call.send(leaf(block) + block)
+            await call.send({"root": None})
+            with pytest.raises(RPCError):
+                await call.result()
+        with pytest.raises(QuotaError, match=f"has {2 * BLOCK_BYTES} left"):
+            await peer.call("put", {"entry": ["other", "file", len(content), 0, 0, ""]})
+
+    quota = {"quota_bytes": 5 * BLOCK_BYTES}
+    place.run(work, **quota)
+    assert place.put("big", "big", **quota).faults == []
+    assert place.put("big", "big 2", **quota).faults != []
+
+
+def test_quota_has_room_again_once_something_was_removed(place: Place) -> None:
+    (place.here / "f").write_bytes(bytes(900))
+
+    async def work(client: FileClient, peer: RPCPeer) -> None:
+        root, progress = Root(str(place.here)), Progress()
+        for _ in range(3):
+            await client.put(root, "f", "f", progress)
+            await client.remove("f")
+        root.close()
+        assert progress.faults == []
+
+    place.run(work, quota_bytes=1000)

@@ -1,0 +1,86 @@
+"""What all the files that are served may hold together.
+
+What is counted is never less than what there is: what comes is added before it is taken, and
+what went is found out by counting anew, once there would be no room otherwise.
+"""
+
+from __future__ import annotations
+
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.entries import scan
+from rawproto.apps.files.faults import QuotaError
+from rawproto.apps.files.partial import is_leaves, part_path
+
+__all__ = ["Quota"]
+
+
+class Quota:
+    """Counts over a root, for several threads. It may look at all files: use it in one.
+
+    Args:
+        root: of the files.
+        limit_bytes: what they may hold, None for what the disk has.
+    """
+
+    def __init__(self, root: Root, limit_bytes: int | None) -> None:
+        self._root = root
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        self._coming: dict[str, int] = {}
+        self._used = 0
+        if limit_bytes is not None:
+            self._count()
+
+    def admit(self, path: str, size: int) -> None:
+        """A file comes: one that is there once this returns, or may be.
+
+        Raises:
+            QuotaError: there is no room for it.
+        """
+        if self._limit is None:
+            return
+        with self._lock:
+            more = self._lacking(path, size)
+            if self._used + more > self._limit and self._stale:
+                self._count()
+            if self._used + more > self._limit:
+                left = max(self._limit - self._used, 0)
+                raise QuotaError(f"{path}: {size} bytes, and the quota has {left} left")
+            self._used += more
+
+    @contextmanager
+    def coming(self, path: str, size: int) -> Iterator[None]:
+        """While a file comes that was admitted, and takes a while, and may never be whole."""
+        self._coming[path] = size
+        try:
+            yield
+        finally:
+            del self._coming[path]
+            with self._lock:
+                self._used += self._held(part_path(path))  # what is left of one that did not
+                self._stale = True
+
+    def gone(self) -> None:
+        """Something went, or did not come after all."""
+        self._stale = True
+
+    def _lacking(self, path: str, size: int) -> int:
+        return max(size - self._held(path) - self._held(part_path(path)), 0)
+
+    def _held(self, path: str) -> int:
+        try:
+            status = self._root.stat(path)
+        except OSError:
+            return 0
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+    def _count(self) -> None:
+        there = scan(self._root, "", recursive=True, inner=True)
+        self._used = sum(each.size for each in there if not is_leaves(each.path))
+        self._used += sum(self._lacking(*each) for each in list(self._coming.items()))
+        self._stale = False
