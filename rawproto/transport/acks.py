@@ -9,6 +9,8 @@ from rawproto.wire.rpt_frames import ACK_HEAD, ACK_RANGE, ECN_COUNTS, FrameType
 __all__ = ["CE", "Acks"]
 
 CE = 3
+_ACK, _ACK_ECN = FrameType.ACK, FrameType.ACK_ECN
+_MAX_DELAY_US = 0xFFFFFFFF
 
 
 class Acks:
@@ -92,24 +94,21 @@ class Acks:
         self.due_ns = None
         self._waiting = 0
         starts, ends = self.received.starts, self.received.ends
-        ecn = any(self._counts)
-        room -= ACK_HEAD.size + (ECN_COUNTS.size if ecn else 0)
-        lowest = max(len(starts) - 1 - room // ACK_RANGE.size, 0)
-        kind = FrameType.ACK_ECN if ecn else FrameType.ACK
-        delay_us = min(max(now_ns - self._largest_ns, 0) // 1000, 0xFFFFFFFF)
-        head = ACK_HEAD.pack(
-            kind, self.largest, delay_us, len(starts) - 1 - lowest, ends[-1] - starts[-1]
-        )
-        if len(starts) == 1 and not ecn:
-            return head
-        parts = [head]
-        for index in range(len(starts) - 2, lowest - 1, -1):
+        _, ect1, ect0, ce = self._counts
+        ecn = ect0 or ect1 or ce
+        count = len(starts) - 1  # of ranges below the first
+        if count:
+            room -= ACK_HEAD.size + (ECN_COUNTS.size if ecn else 0)
+            count = min(count, room // ACK_RANGE.size)
+        delay_us = (now_ns - self._largest_ns) // 1000
+        if not 0 <= delay_us <= _MAX_DELAY_US:
+            delay_us = 0 if delay_us < 0 else _MAX_DELAY_US
+        kind = _ACK_ECN if ecn else _ACK
+        frame = ACK_HEAD.pack(kind, self.largest, delay_us, count, ends[-1] - starts[-1])
+        for index in range(len(starts) - 2, len(starts) - 2 - count, -1):
             gap, length = starts[index + 1] - ends[index], ends[index] - starts[index]
-            parts.append(ACK_RANGE.pack(gap, length))
-        if ecn:
-            _, ect1, ect0, ce = self._counts
-            parts.append(ECN_COUNTS.pack(ect0, ect1, ce))
-        return b"".join(parts)
+            frame += ACK_RANGE.pack(gap, length)
+        return frame + ECN_COUNTS.pack(ect0, ect1, ce) if ecn else frame
 
     def on_ack_acked(self, largest: int) -> None:
         """The peer knows all up to `largest`: it need not be told again, and is not new again."""

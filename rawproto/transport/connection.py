@@ -459,18 +459,17 @@ class Connection:
         if self._farewell is not None:
             return self._farewell.timeout_ns
         paths, budget = self.paths, None
-        times = [self._silence.due_ns()]
+        times = [
+            self._silence.due_ns(),
+            self._linger_until_ns,
+            protection.forget_ns if protection is not None else None,
+            attempt.timeout_ns if attempt is not None else None,
+        ]
         if paths.usual is None:
             times.append(paths.timeout_ns)
             budget = paths.budget
         if budget is None or budget >= self.sender.mtu.size:
             times.append(self.sender.due_ns(probing=attempt is None and budget is None))
-        if self._linger_until_ns is not None:
-            times.append(self._linger_until_ns)
-        if protection is not None and protection.forget_ns is not None:
-            times.append(protection.forget_ns)
-        if attempt is not None:
-            times.append(attempt.timeout_ns)
         return min([each for each in times if each is not None], default=None)
 
     def handle_timeout(self, now_ns: int) -> None:

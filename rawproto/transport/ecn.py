@@ -32,6 +32,10 @@ class Stage(Enum):
     FAILED = "failed"
 
 
+# Asked for each packet, where an enumeration's member costs a call.
+_OFF, _TESTING, _CAPABLE, _FAILED = Stage.OFF, Stage.TESTING, Stage.CAPABLE, Stage.FAILED
+
+
 class ECN:
     """The state of one path, and the counts of the whole connection.
 
@@ -58,7 +62,7 @@ class ECN:
     def on_sent(self, count: int) -> None:
         """So many packets left with `mark`, which was not 0."""
         self._sent += count
-        if self.stage is Stage.TESTING:
+        if self.stage is _TESTING:
             self._tested += count
             if self._tested >= TEST_PACKETS:
                 self.stage, self.mark = Stage.WAITING, 0
@@ -80,7 +84,8 @@ class ECN:
         Returns:
             Whether more packets came marked CE, and that is true as far as can be known.
         """
-        if self.stage in (Stage.OFF, Stage.FAILED):
+        stage = self.stage
+        if stage is _OFF or stage is _FAILED:
             return False
         self._acked += acked
         if counts is None:
@@ -89,12 +94,12 @@ class ECN:
             return False
         before, self._counts = self._counts, counts
         arrived = counts[0] + counts[2]
-        falls = any(now < then for now, then in zip(counts, before, strict=True))
+        falls = counts[0] < before[0] or counts[1] < before[1] or counts[2] < before[2]
         if falls or counts[1] or arrived - self._base < self._acked or arrived > self._sent:
             self._fail()
             return False
-        if self.stage is not Stage.CAPABLE and self._acked:
-            self.stage, self.mark = Stage.CAPABLE, ECT0
+        if stage is not _CAPABLE and self._acked:
+            self.stage, self.mark = _CAPABLE, ECT0
         return counts[2] > before[2]
 
     def _fail(self) -> None:

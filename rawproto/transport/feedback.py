@@ -35,6 +35,8 @@ from rawproto.wire.rpt_frames import (
 
 __all__ = ["Feedback"]
 
+_ACK_ECN = FrameType.ACK_ECN
+
 
 class Feedback:
     """What the peer and time say of packets that left.
@@ -94,11 +96,11 @@ class Feedback:
             if not gap or not length or length > end:
                 raise RemoteProtocolError(CloseCode.FRAME, "an ACK of packets that cannot be")
             ranges.append((end - length, end))
-        for skipped in self.recovery.skipped:
-            if any(start <= skipped < end for start, end in ranges):
-                raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
+        skipped = self.recovery.skipped
+        if skipped and skipped[-1] >= ranges[-1][0]:
+            self._check_skipped(skipped, ranges)
         counts: Counts | None = None
-        if kind == FrameType.ACK_ECN:
+        if kind == _ACK_ECN:
             counts = ECN_COUNTS.unpack_from(data, at)
             at += ECN_COUNTS.size
         newest = largest > self.recovery.largest_acked
@@ -111,6 +113,13 @@ class Feedback:
             self.on_lost(lost, now_ns)
         self.recovery.tell(now_ns)
         return at, largest
+
+    @staticmethod
+    def _check_skipped(skipped: list[int], ranges: list[tuple[int, int]]) -> None:
+        """Whoever acknowledges what was left out on purpose did not see what he acknowledges."""
+        for number in skipped:
+            if any(start <= number < end for start, end in ranges):
+                raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
 
     def _on_ecn(self, acked: list[Sent], counts: Counts | None, now_ns: int) -> None:
         marked = sum([packet[0].marked for packet in acked])
@@ -135,19 +144,21 @@ class Feedback:
                 run, run_start, run_end = stream, start, end
             for item in rest or ():
                 kind = item[0]
-                if kind == "control":
+                if kind == "ack":
+                    self._acks.on_ack_acked(item[1])
+                elif kind == "control":
                     streams.on_control_acked(item[1])
                 elif kind == "stream":
                     streams.on_acked(item[1], item[2], item[3], low_water)
-                elif kind == "ack":
-                    self._acks.on_ack_acked(item[1])
                 elif kind == "probe" and self.mtu.on_acked(item[1], now_ns):
                     self.recovery.controller.on_packet_size(self.mtu.size)
         if run is not None:
             streams.on_acked(run, run_start, run_end, low_water)
-        self.mtu.on_arrived(largest)
-        if self.mtu.black_hole:
-            self.fall_back(now_ns)
+        mtu = self.mtu
+        if mtu.large_lost:
+            mtu.on_arrived(largest)
+            if mtu.black_hole:
+                self.fall_back(now_ns)
 
     def on_lost(self, lost: list[Sent], now_ns: int) -> None:
         """Packets are gone: what was in them is to be sent again."""

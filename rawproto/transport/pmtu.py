@@ -31,6 +31,7 @@ class MTUSearch:
     Attributes:
         size: the largest packet that is known to pass.
         next_ns: when a probe may leave, None while one is under way or nothing is left to try.
+        large_lost: how many large packets were lost since one came.
     """
 
     def __init__(self, ceiling: int, now_ns: int) -> None:
@@ -38,7 +39,7 @@ class MTUSearch:
         self.next_ns: int | None = None
         self._most = self._ceiling = max(ceiling, BASE_PACKET_BYTES)
         self._peer_most = 1 << 16
-        self._large_lost = 0
+        self.large_lost = 0
         self._begin(now_ns)
 
     def _begin(self, now_ns: int) -> None:
@@ -100,17 +101,17 @@ class MTUSearch:
 
     def on_large_lost(self, count: int) -> None:
         """So many packets were lost that were larger than what every path carries."""
-        self._large_lost += count
+        self.large_lost += count
 
     def on_arrived(self, largest: int) -> None:
         """Packets arrived, the largest of them so large."""
         if largest > BASE_PACKET_BYTES:
-            self._large_lost = 0
+            self.large_lost = 0
 
     @property
     def black_hole(self) -> bool:
         """Whether so many large packets were lost, and no large one came, that they cannot pass."""
-        return self._large_lost >= _SUSPICIOUS and self.size > BASE_PACKET_BYTES
+        return self.large_lost >= _SUSPICIOUS and self.size > BASE_PACKET_BYTES
 
     def limit(self, most: int, now_ns: int) -> None:
         """The peer takes no larger packets, ever."""
@@ -126,5 +127,5 @@ class MTUSearch:
         """Large packets vanish, or the path is new: what every path carries, and look again."""
         self.size = BASE_PACKET_BYTES
         self._ceiling = self._most
-        self._large_lost = 0
+        self.large_lost = 0
         self._begin(now_ns)

@@ -39,10 +39,12 @@ class Ranges:
 
     def drop_below(self, limit: int) -> None:
         """Forgets all numbers below `limit`."""
-        whole = bisect_right(self.ends, limit)
-        del self.starts[:whole], self.ends[:whole]
-        if self.starts and self.starts[0] < limit:
-            self.starts[0] = limit
+        starts, ends = self.starts, self.ends
+        if ends and ends[0] <= limit:
+            whole = bisect_right(ends, limit)
+            del starts[:whole], ends[:whole]
+        if starts and starts[0] < limit:
+            starts[0] = limit
 
     def drop_oldest(self) -> None:
         """Forgets the lowest range."""

@@ -147,7 +147,7 @@ class Recovery:
         oldest = next(iter(sent), 1 << 62)
         # Upwards, so that what was sent in a row is told in a row.
         for start, end in reversed(ranges):
-            for number in range(max(start, oldest), end):
+            for number in range(start if start > oldest else oldest, end):
                 packet = sent.pop(number, None)
                 if packet is not None:
                     acked.append(packet)
@@ -170,9 +170,13 @@ class Recovery:
                 if self._first_sample_ns is None:
                     self._first_sample_ns = now_ns
         self._delivered_ns, self._first_sent_ns = now_ns, burst.sent_ns
-        lost = self._find_lost(now_ns)
+        self.loss_ns = None
+        lost = self._find_lost(now_ns) if sent else []
         if size:
-            interval = max(now_ns - burst.delivered_ns, burst.sent_ns - burst.first_sent_ns)
+            interval = now_ns - burst.delivered_ns
+            sending = burst.sent_ns - burst.first_sent_ns
+            if sending > interval:
+                interval = sending
             gained = self.delivered - burst.delivered
             rate = gained * _SECOND_NS // interval if interval > 0 else 0
             rtt = self.rtt
