@@ -62,12 +62,14 @@ class Bench:
     def serving(self) -> Iterator[None]:
         """`rawproto files serve`, `perf serve` and sshd, all ready."""
         with ExitStack() as stack:
-            home = str(self.top)
-            stack.enter_context(
-                verb(self.right, home, "files", "serve", str(self.served), "--listen", self.rpt)
-            )
-            perf = f"rpt://{self.right.ipv4}:4001"
-            stack.enter_context(verb(self.right, home, "perf", "serve", perf))
+            for words, port in (
+                (("files", "serve", str(self.served), "--listen"), 4000),
+                (("perf", "serve"), 4001),
+            ):
+                address = f"rpt://{self.right.ipv4}:{port}"
+                stack.enter_context(
+                    verb(self.right, str(self.top), *words, address, before=priority())
+                )
             stack.enter_context(self._sshd())
             self.left.run(["ping", "-c3", "-i0.2", self.right.ipv4])  # neighbours are known
             # And so is the server's key, as ssh's is taken for what it is.
@@ -88,7 +90,13 @@ class Bench:
             "StrictModes no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n"
         )
         process = self.right.popen(
-            [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-f", str(self.top / "sshd")],
+            [
+                *priority(),
+                shutil.which("sshd") or "/usr/sbin/sshd",
+                "-D",
+                "-f",
+                str(self.top / "sshd"),
+            ],
             stdin=subprocess.DEVNULL,
         )
         try:

@@ -22,8 +22,8 @@ from rpt_server import cpu_seconds, result, start, verb
 
 from rawproto import lab
 
-WANTED_BULK = 0.5
-WANTED_VISITS = 0.5
+WANTED_BULK = 0.7
+WANTED_VISITS = 0.6
 SOCAT_PORT = 7000
 
 Figures = dict[str, list[float]]

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,15 @@ def serving(host: lab.LiveHost, home: str, *words: str) -> Iterator[subprocess.P
 
 @contextmanager
 def verb(
-    host: lab.LiveHost, home: str, *words: str
+    host: lab.LiveHost, home: str, *words: str, before: Sequence[str] = ()
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A verb that listens, and where it said so; ended by its own process."""
+    """A verb that listens, behind other words of a command; and where it said so.
+
+    It is ended by its own process.
+    """
     with tempfile.TemporaryFile() as said:
         process = host.popen(
-            [sys.executable, "-m", "rawproto.cli.main", *words],
+            [*before, sys.executable, "-m", "rawproto.cli.main", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=said,
