@@ -36,6 +36,7 @@ from rawproto.drivers.stdio import read_lines
 from rawproto.errors import ConnectionLostError, RefusedError, UnknownPeerError, UsageError
 from rawproto.rpc import RPCError, RPCPeer
 from rawproto.transport.config import Config
+from rawproto.wire.words import printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -130,7 +131,7 @@ async def _join(arguments: argparse.Namespace, trust: Trust) -> None:
             sys.stdout.flush()
 
     def note(words: str) -> None:
-        sys.stderr.write(f"--- {words}\n")
+        sys.stderr.write(f"--- {printable(words)}\n")
         sys.stderr.flush()
 
     member = ChatMember(

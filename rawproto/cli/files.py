@@ -30,7 +30,7 @@ from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.client import FileClient, Progress, local
 from rawproto.apps.files.faults import ERRORS, FileError
 from rawproto.apps.files.service import FileService
-from rawproto.cli.files_text import Meter, listed, listed_json, summary, summary_json
+from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, summary_json
 from rawproto.cli.perf import size_of
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
@@ -187,9 +187,14 @@ def _with(
             wrong.append(error)
 
     code = dial("files", arguments, _config(arguments), use, again)
-    for error in wrong:
-        sys.stderr.write(f"rawproto files: {error}\n")
+    tell_faults([str(error) for error in wrong])
     return 1 if wrong else code
+
+
+def tell_faults(faults: list[str]) -> None:
+    """Says what is wrong with files, here or in a server's words."""
+    for fault in faults:
+        sys.stderr.write(f"rawproto files: {shown(fault)}\n")
 
 
 def _ls(arguments: argparse.Namespace) -> int:
@@ -250,8 +255,7 @@ def _transfer(
         return True
 
     code = _with(arguments, address, once, again)
-    for fault in progress.faults:
-        sys.stderr.write(f"rawproto files: {fault}\n")
+    tell_faults(progress.faults)
     elapsed = time.monotonic() - began
     if arguments.json:
         sys.stdout.write(summary_json(progress, elapsed))
@@ -294,8 +298,9 @@ def _put(arguments: argparse.Namespace) -> int:
     async def work(client: FileClient, progress: Progress, again: bool) -> None:
         inside = place.inside or len(arguments.places) > 1 or await _is_directory(client, place)
         for path in arguments.places:
-            root, name = local(path)
+            name = os.path.basename(os.path.abspath(path))
             there = f"{place.path}/{name}".strip("/") if inside else place.path
+            root, name = local(os.path.realpath(path))  # a link that somebody names is followed
             with closing(root):
                 await client.put(root, name, there, progress, sync=again)
 
@@ -320,7 +325,7 @@ def _sync(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{here}: no such file or directory")
 
     async def work(client: FileClient, progress: Progress, again: bool) -> None:
-        root, name = local(here)
+        root, name = local(os.path.realpath(here))
         options = {"sync": True, "delete": arguments.delete}
         with closing(root):
             if source is not None:

@@ -12,7 +12,7 @@ from rawproto.apps.files.client import Progress
 from rawproto.apps.files.entries import Entry
 from rawproto.cli.render import counted, json_line
 
-__all__ = ["Meter", "listed", "listed_json", "summary", "summary_json"]
+__all__ = ["Meter", "listed", "listed_json", "shown", "summary", "summary_json"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _TYPES = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "link": stat.S_IFLNK}

@@ -47,6 +47,7 @@ from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import RawprotoError, UsageError
 from rawproto.transport.config import Config
 from rawproto.transport.constants import Kind
+from rawproto.wire.words import printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -184,7 +185,7 @@ def _words(error: BaseException) -> str:
         return (error.reason or str(error)).replace("_", " ").lower()
     if isinstance(error, OSError) and not isinstance(error, RawprotoError) and error.errno:
         return os.strerror(error.errno).lower() if error.errno > 0 else str(error.strerror).lower()
-    return str(error) or type(error).__name__
+    return printable(str(error)) or type(error).__name__
 
 
 def _tell(log: Log, session: Session, *, single: bool) -> None:

@@ -21,6 +21,7 @@ from rawproto.errors import (
 )
 from rawproto.identity.keys import fingerprint
 from rawproto.transport.config import Config
+from rawproto.wire.words import printable
 
 __all__ = ["FAILURES", "complain", "connect_once", "dial"]
 
@@ -78,7 +79,7 @@ def complain(verb: str, address: str, error: Exception) -> None:
         key = fingerprint(error.public_key)
         sys.stderr.write(_LOUD.format(verb=verb, address=address, key=key))
     else:
-        sys.stderr.write(f"rawproto {verb}: {address}: {error}\n")
+        sys.stderr.write(f"rawproto {verb}: {address}: {printable(str(error))}\n")
 
 
 async def _connect(

@@ -21,6 +21,7 @@ from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.identity.keys import fingerprint
 from rawproto.transport.config import Config
+from rawproto.wire.words import printable
 
 __all__ = ["Log", "add_listen_option", "add_serving_options", "ready", "serve_sessions"]
 __all__ += ["until_terminated"]
@@ -84,7 +85,7 @@ class Log:
         now = time.time()
         if self._form == "text":
             stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-            sys.stderr.write(f"{stamp} {words}\n")
+            sys.stderr.write(f"{stamp} {printable(words)}\n")
         elif self._form == "json":
             sys.stderr.write(json_line(kind, {"time": round(now, 6), **fields}))
         sys.stderr.flush()
