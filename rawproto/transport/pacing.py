@@ -23,13 +23,14 @@ class Pacer:
 
     Attributes:
         rate: bytes a second.
+        packet: the size of packets.
         burst: the packets of one burst, 2 to 32.
     """
 
-    __slots__ = ("_credit", "_due_ns", "_filled_ns", "_packet", "burst", "rate")
+    __slots__ = ("_credit", "_due_ns", "_filled_ns", "burst", "packet", "rate")
 
     def __init__(self, packet: int) -> None:
-        self._packet = packet
+        self.packet = packet
         self.rate = 0
         self.burst = MAX_BURST
         self._credit = MAX_BURST * packet
@@ -38,22 +39,23 @@ class Pacer:
     def set_rate(self, rate: int, packet: int) -> None:
         """What is true from now on: `rate` in bytes a second, `packet` the size of packets."""
         self.rate = max(rate, 1)
-        self._packet = packet
+        self.packet = packet
         self.burst = burst_packets(self.rate, packet)
 
     def allowance(self, now_ns: int) -> int:
         """How many bytes may leave at once; what is below one packet waits."""
         if not self.rate:
-            return MAX_BURST * self._packet
-        limit = self.burst * self._packet
+            return MAX_BURST * self.packet
+        limit = self.burst * self.packet
         if 0 < self._due_ns < now_ns:
             missed = self.rate * (now_ns - self._due_ns) // _SECOND_NS
-            limit += min(missed, 2 * MAX_BURST * self._packet)
+            limit += min(missed, 2 * MAX_BURST * self.packet)
         self._due_ns = 0
         if now_ns > self._filled_ns:
             gained = self.rate * (now_ns - self._filled_ns) // _SECOND_NS
             if gained or self._credit >= limit:  # what would round to nothing goes on to count
-                self._credit = min(self._credit + gained, limit)
+                credit = self._credit + gained
+                self._credit = credit if credit < limit else limit
                 self._filled_ns = now_ns
         return self._credit
 
@@ -65,7 +67,7 @@ class Pacer:
         """When a whole burst may leave; 0 for at once. Asked by who has something to send."""
         if not self.rate:
             return 0
-        lacking = self.burst * self._packet - self._credit
+        lacking = self.burst * self.packet - self._credit
         if lacking <= 0:
             return 0
         self._due_ns = self._filled_ns + -(-lacking * _SECOND_NS // self.rate)

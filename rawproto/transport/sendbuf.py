@@ -68,11 +68,14 @@ class SendBuffer:
 
     def pending(self, limit: int) -> bool:
         """Whether there is something to send while new data may go up to `limit`."""
-        return bool(self.lost) or (self.next < self.end and self.next < limit) or self._fin_due
+        if self.next < self.end:
+            return self.next < limit or bool(self.lost)
+        return bool(self.lost) or (self.ended and self.next == self.end)
 
     @property
-    def _fin_due(self) -> bool:
-        return self.ended and self.next == self.end
+    def all_sent(self) -> bool:
+        """Whether there is nothing to send, whatever the limit."""
+        return not self.lost and self.next >= self.end + self.ended
 
     def take(self, room: int, limit: int) -> tuple[int, Piece, int]:
         """The next part to send, what was lost first.

@@ -41,7 +41,9 @@ __all__ = ["OVERHEAD_BYTES", "Sender"]
 OVERHEAD_BYTES = SHORT.size + TAG_BYTES
 _MIN_FRAMES = MIN_SHORT_BYTES - OVERHEAD_BYTES
 _PING = bytes([FrameType.PING])
-_STREAM = int(FrameType.STREAM)  # an enumeration's member costs as much as a struct
+_STREAM, _STREAM_FIN = FrameType.STREAM, FrameType.STREAM_FIN
+_CHANGE_AT = MAX_PHASE_PACKETS // 2
+_MOST_PER_ACK = 16
 _ACK_ROOM = 600
 _MOST_SKIPPED = 8
 # A second stream's data goes into the same packet if so much room is left.
@@ -100,7 +102,6 @@ class Sender:
         self.packets = 0
         self.active_ns = now_ns
         self._pacer = Pacer(self.mtu.size)
-        self._pace: tuple[object, ...] = ()  # what its rate was computed from
         self._skipped = self.recovery.skipped
         self._draw_skip()
         self._probes_due = 0
@@ -120,7 +121,10 @@ class Sender:
     @property
     def waits(self) -> bool:
         """Whether there is anything to send but acknowledgements."""
-        return bool(self._control.waiting or self.datagrams) or self._streams.has_data()
+        if self._control.waiting or self.datagrams:
+            return True
+        streams = self._streams
+        return bool(streams.ready) and streams.has_data()
 
     # --- what leaves ---
 
@@ -134,33 +138,40 @@ class Sender:
         """
         protection, recovery, acks = self.protection, self.recovery, self._acks
         assert protection is not None
-        if self.number - protection.sealer.first >= MAX_PHASE_PACKETS // 2:
+        if self.number - protection.sealer.first >= _CHANGE_AT:
             self.change_keys(now_ns)
-        window, size = recovery.controller.window, self.mtu.size
-        every = 1 if self._probes_due else min(max(window // size // 8, 1), 16)
+        window, size, probe_ns = recovery.controller.window, self.mtu.size, self.mtu.next_ns
+        probing = probing and probe_ns is not None and probe_ns <= now_ns and recovery.rtt.sampled
         waits = self.waits
         due_ns = acks.due_ns
         if not waits and not self._probes_due and (due_ns is None or due_ns > now_ns):
             self.feedback.limited = limited = recovery.in_flight + size > window
             recovery.on_sent(None, not limited)
-            return self._transmit_probe(now_ns, every) if probing else []
+            return self._transmit_probe(now_ns) if probing else []
+        every = window // size // 8  # packets wait for one ACK
+        if every <= 1 or self._probes_due:
+            every = 1
+        elif every > _MOST_PER_ACK:
+            every = _MOST_PER_ACK
         room = size - OVERHEAD_BYTES
-        self._set_pace(size)
+        self._set_pace(window, size)
         allowance = self._pacer.allowance(now_ns)
         packets: list[bytes] = []
         before = recovery.in_flight
         burst: Burst | None = None
         while len(packets) < limit:
-            in_flight = recovery.in_flight
+            due_ns, in_flight = acks.due_ns, recovery.in_flight
+            asked = self._probes_due > 0 or (due_ns is not None and due_ns <= now_ns)
+            if not waits and not asked:
+                break
             may_send = self._probes_due > 0 or (
                 in_flight + size <= window and allowance - in_flight + before >= size
             )
-            ack_due = acks.due_ns is not None and acks.due_ns <= now_ns
-            if not ack_due and not self._probes_due and not (waits and may_send):
+            if not may_send and not asked:
                 break
             if burst is None:
                 burst = recovery.burst(now_ns, not waits)
-            if may_send and waits:
+            if may_send and waits and due_ns is None and not self._probes_due:
                 may_leave = min(window - in_flight, allowance - in_flight + before) // size
                 run = self._seal_run(min(may_leave, limit - len(packets)), size, burst, every)
                 if run:
@@ -181,21 +192,19 @@ class Sender:
         recovery.on_sent(burst, not waits and in_flight + size <= window)
         self._pacer.on_sent(max(in_flight - before, 0))
         if probing and len(packets) < limit:
-            packets += self._transmit_probe(now_ns, every)
+            packets += self._transmit_probe(now_ns)
         return packets
 
-    def _set_pace(self, size: int) -> None:
-        controller, rtt = self.recovery.controller, self.recovery.rtt
+    def _set_pace(self, window: int, size: int) -> None:
+        controller, rtt, pacer = self.recovery.controller, self.recovery.rtt, self._pacer
         if not rtt.sampled:
             return
-        rate, window, slow_start = controller.pacing_rate, controller.window, controller.slow_start
-        pace = rate, window, slow_start, rtt.smoothed_rtt, size
-        if pace == self._pace:
-            return
-        self._pace = pace
+        rate = controller.pacing_rate
         if rate is None:
-            rate = int((2 if slow_start else 1.25) * window * 1e9 / rtt.smoothed_rtt)
-        self._pacer.set_rate(rate, size)
+            share = 2 if controller.slow_start else 1.25
+            rate = int(share * window * 1e9 / rtt.smoothed_rtt)
+        if rate != pacer.rate or size != pacer.packet:
+            pacer.set_rate(rate, size)
 
     def _fill(
         self, room: int, now_ns: int, may_send: bool
@@ -218,15 +227,15 @@ class Sender:
             return frames, None, 0, 0, rest, eliciting
         stream, start, data, end = found
         length = len(data)
-        kind = FrameType.STREAM if end == start + length else FrameType.STREAM_FIN
+        kind = _STREAM if end == start + length else _STREAM_FIN
         frames = frames + STREAM_HEAD.pack(kind, stream.stream_id, start, length) + data
-        while (space := room - len(frames) - 15) > _WORTH_IT:
+        while streams.ready and (space := room - len(frames) - 15) > _WORTH_IT:
             found = streams.take(space)
             if found is None:
                 break
             other, other_start, data, other_end = found
             length = len(data)
-            kind = FrameType.STREAM if other_end == other_start + length else FrameType.STREAM_FIN
+            kind = _STREAM if other_end == other_start + length else _STREAM_FIN
             frames += STREAM_HEAD.pack(kind, other.stream_id, other_start, length) + data
             rest = [*(rest or ()), ("stream", other, other_start, other_end)]
         return frames, stream, start, end, rest, True
@@ -303,8 +312,6 @@ class Sender:
         everything done once that is the same for all packets.
         """
         packets: list[bytes] = []
-        if self._probes_due or self._acks.due_ns is not None:
-            return packets
         if self._control.waiting or self.datagrams:
             return packets
         share = size - OVERHEAD_BYTES - STREAM_HEAD.size
@@ -335,15 +342,12 @@ class Sender:
         self.recovery.last_eliciting_ns = self.active_ns = burst.sent_ns
         return packets
 
-    def _transmit_probe(self, now_ns: int, every: int) -> list[bytes]:
-        """A probe of the path's packet size, if one is due."""
-        search, recovery = self.mtu, self.recovery
-        if search.next_ns is None or search.next_ns > now_ns or not recovery.rtt.sampled:
-            return []
-        size = search.probe()
+    def _transmit_probe(self, now_ns: int) -> list[bytes]:
+        """A probe of the path's packet size, which is due; it is acknowledged at once."""
+        size = self.mtu.probe()
         frames = _PING.ljust(size - OVERHEAD_BYTES, b"\0")
-        burst = recovery.burst(now_ns, False)
-        return [self._seal(frames, burst, every, None, 0, 0, [("probe", size)], True)]
+        burst = self.recovery.burst(now_ns, False)
+        return [self._seal(frames, burst, 1, None, 0, 0, [("probe", size)], True)]
 
     def close(self, frame: bytes, now_ns: int) -> bytes:
         """A packet of a CLOSE and of what is still to be acknowledged; it is not remembered."""
@@ -362,7 +366,7 @@ class Sender:
         """Packets go by another path from now on: RTT, window, size and marks begin anew."""
         self.mtu.fall_back(now_ns)
         self.recovery.begin_path(self._controller())
-        self._pacer, self._pace = Pacer(self.mtu.size), ()
+        self._pacer = Pacer(self.mtu.size)
 
     def resume(self, now_ns: int) -> None:
         """The peer can be reached again: what waited for a time-out leaves now."""

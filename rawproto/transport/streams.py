@@ -429,6 +429,8 @@ class Streams:
                         self.resent += 1
                     if len(ready) > 1:
                         ready.append(ready.pop(0))
+                    elif sending.all_sent:
+                        ready.pop().queued = False
                     return stream, start, data, end
             ready.pop(0).queued = False
         return None
