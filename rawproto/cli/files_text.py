@@ -106,7 +106,6 @@ class Meter:
                 BarColumn,
                 DownloadColumn,
                 Progress,
-                Task,
                 TextColumn,
                 TimeRemainingColumn,
                 TransferSpeedColumn,
@@ -119,9 +118,12 @@ class Meter:
 
                 def get_renderables(self) -> Any:
                     for task in self.tasks:
-                        done: Task = task
-                        done.total, done.completed = progress.total_bytes, progress.done_bytes
-                        done.description = shown(progress.path)[-40:]
+                        self.update(  # which counts the rate, as setting the fields does not
+                            task.id,
+                            total=progress.total_bytes,
+                            completed=progress.done_bytes,
+                            description=shown(progress.path)[-40:],
+                        )
                     return super().get_renderables()
 
             self._bar = Following(

@@ -1,0 +1,32 @@
+"""What `files` shows while it works."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from rawproto.apps.files.client import Progress
+from rawproto.cli.files_text import Meter
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bar_shows_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    progress = Progress(total_bytes=10**12, path="a\x1b[2Jb")
+    with Meter(progress, wanted=True) as meter:
+        for _ in range(5):
+            progress.done_bytes += 10**6
+            meter._bar.refresh()
+    said = terminal.getvalue()
+    assert "B/s" in said
+    assert "-:--:--" in said, "nobody knows at first"
+    assert "-:--:--" not in said[said.rindex("B/s") :], "then it is known"
+    assert "\x1b[2Jb" not in said
