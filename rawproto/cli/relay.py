@@ -210,7 +210,8 @@ def _tell(log: Log, session: Session, *, single: bool) -> None:
     )
 
 
-def _tell_health(log: Log, name: str, why: str | None) -> None:
+def _tell_health(log: Log, name: str, error: Exception | None) -> None:
+    why = None if error is None else _words(error)
     words = f"{name} is up again" if why is None else f"{name} is down: {why}"
     log.write("target", words, {"target": name, "up": why is None, "error": why})
 

@@ -31,14 +31,14 @@ class Balancer:
     Args:
         openers: what to choose from.
         check_s: how often each is tried, 0 for never.
-        tell: called with a target's name, and why it is down, or None once it is up again.
+        tell: called with a target's name, and what it is down for, or None once it is up again.
     """
 
     once = True
     listens = False
 
     def __init__(
-        self, openers: list[Opener], check_s: float, tell: Callable[[str, str | None], None]
+        self, openers: list[Opener], check_s: float, tell: Callable[[str, Exception | None], None]
     ) -> None:
         self.name = ",".join([each.name for each in openers])
         self._targets = [_Target(each) for each in openers]
@@ -60,7 +60,7 @@ class Balancer:
                 channel = await target.opener.open(peer)
             except BROKEN as error:
                 target.busy -= 1
-                self._note(target, str(error) or type(error).__name__)
+                self._note(target, error)
                 failure = error
                 continue
             except BaseException:
@@ -71,7 +71,7 @@ class Balancer:
         assert failure is not None
         raise failure
 
-    def _note(self, target: _Target, why: str | None) -> None:
+    def _note(self, target: _Target, why: Exception | None) -> None:
         if target.well != (why is None):
             target.well = why is None
             self._tell(target.opener.name, why)
@@ -83,7 +83,7 @@ class Balancer:
                 channel = await target.opener.open("")
                 await channel.close()
             except BROKEN as error:
-                self._note(target, str(error) or type(error).__name__)
+                self._note(target, error)
             else:
                 self._note(target, None)
 

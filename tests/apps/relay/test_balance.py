@@ -18,7 +18,11 @@ def run(test: object) -> None:
 def balanced(*names: str) -> tuple[Balancer, list[FakeOpener], list[tuple[str, str | None]]]:
     openers = [FakeOpener(name) for name in names]
     told: list[tuple[str, str | None]] = []
-    return Balancer([*openers], 0, lambda name, why: told.append((name, why))), openers, told
+    return (
+        Balancer([*openers], 0, lambda name, why: told.append((name, str(why) if why else None))),
+        openers,
+        told,
+    )
 
 
 def test_least_busy_is_chosen_and_turns_are_taken() -> None:
@@ -58,8 +62,8 @@ def test_checks_find_who_is_down_and_who_is_up_again() -> None:
         told: list[tuple[str, str | None]] = []
         changed = asyncio.Event()
 
-        def tell(name: str, why: str | None) -> None:
-            told.append((name, why))
+        def tell(name: str, why: Exception | None) -> None:
+            told.append((name, str(why) if why else None))
             changed.set()
 
         openers[0].failure = ConnectionRefusedError("no")
