@@ -213,7 +213,7 @@ def main() -> int:
     lab.become_root()
     quick = arguments.quick
     rounds = arguments.rounds or (1 if quick else 3)
-    lossy_mb, fast_mb, count, limit_s = (6, 20, 300, 5.0) if quick else (60, 200, 10_000, 30.0)
+    lossy_mb, fast_mb, count, limit_s = (2, 10, 100, 5.0) if quick else (60, 200, 10_000, 30.0)
     link = link_of(100, 50, 1, 1)
     print(f"{lossy_mb} MB over {link.partition(':')[2]}, {fast_mb} MB over a veth;")
     print(f"{count} files of 1 KiB over both; {rounds} rounds")

@@ -336,20 +336,20 @@ def has(tool: str) -> bool:
 
 def main() -> int:
     arguments = options(__doc__ or "").parse_args()
-    count = 20_000 if arguments.quick else 1_000_000
+    count = 5000 if arguments.quick else 1_000_000
     print(f"whole packets, and a pcap of {count}; CPU time")
     print(machine() + "\n")
     measured: dict[str, Times] = {}
-    measured["build"], measured["parse"] = one_packet(5 if arguments.quick else 31)
+    measured["build"], measured["parse"] = one_packet(1 if arguments.quick else 31)
     with tempfile.TemporaryDirectory() as name:
         path, scratch = Path(name) / "mixed.pcap", Path(name) / "scratch.pcap"
-        packets = list(mixed_packets(20_000))
+        packets = list(mixed_packets(min(count, 20_000)))
         size = sum(map(len, packets)) / len(packets)
         write(path, repeated(packets, count))
         check_readers(path, 2000)
         measured["read pcap, parsed"] = read_file(path, count, 1)
         many = list(repeated(packets, count // 10))
-        measured["write pcap"] = write_file(scratch, many, 3 if arguments.quick else 7)
+        measured["write pcap"] = write_file(scratch, many, 1 if arguments.quick else 7)
         some = min(count, 30_000)
         write(path, repeated(packets, some))
         measured |= at_the_prompt(path, some, 1)

@@ -67,9 +67,9 @@ def main() -> int:
     arguments = parser.parse_args()
     lab.become_root()
     quick = arguments.quick
-    idle = arguments.idle or (100 if quick else 1000)
-    busy = arguments.busy or (20 if quick else 200)
-    seconds = arguments.seconds or (1.0 if quick else 4.0)
+    idle = arguments.idle or (30 if quick else 1000)
+    busy = arguments.busy or (10 if quick else 200)
+    seconds = arguments.seconds or (0.5 if quick else 4.0)
     print(f"{idle} idle clients, and {busy} that send {EACH_BYTES} bytes each, at once")
     print(machine() + "\n", flush=True)
     with lab.up(lab.pair()) as network:

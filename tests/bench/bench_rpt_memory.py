@@ -72,8 +72,8 @@ def main() -> int:
     parser.add_argument("--mebibytes", type=int, help="of the transfer (1024)")
     arguments = parser.parse_args()
     lab.become_root()
-    clients = arguments.clients or (200 if arguments.quick else 1000)
-    size = (arguments.mebibytes or (64 if arguments.quick else 1024)) * MIB
+    clients = arguments.clients or (100 if arguments.quick else 1000)
+    size = (arguments.mebibytes or (16 if arguments.quick else 1024)) * MIB
     print(f"{clients} idle connections, then a transfer of {size / MIB:g} MiB")
     print(machine() + "\n", flush=True)
     with lab.up(lab.pair()) as network:
