@@ -36,7 +36,7 @@ from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
 from rawproto.cli.serving import add_listen_option, add_serving_options, serve_sessions
 from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.errors import ConnectionLostError, UsageError
+from rawproto.errors import ConnectionLostError, RefusedError, UsageError
 from rawproto.identity.keys import state_directory
 from rawproto.rpc import RPCError, RPCPeer
 from rawproto.transport.config import Config
@@ -166,7 +166,7 @@ def _with(
     arguments: argparse.Namespace,
     address: str,
     work: Callable[[FileClient], Awaitable[None]],
-    again: Callable[[ConnectionLostError], bool] = lambda error: False,
+    again: Callable[[ConnectionLostError | RefusedError], bool] = lambda error: False,
 ) -> int:
     """Connects to a server and works with it: the exit code."""
     arguments.address = address
@@ -245,8 +245,10 @@ def _transfer(
         with Meter(progress, wanted=not (arguments.quiet or arguments.json)):
             await work(client, progress, tries > 0)
 
-    def again(error: ConnectionLostError) -> bool:
+    def again(error: ConnectionLostError | RefusedError) -> bool:
         nonlocal tries
+        if not tries and isinstance(error, RefusedError):
+            return False  # later on, the server may be on its way up again
         tries += 1
         if tries >= arguments.tries:
             return False

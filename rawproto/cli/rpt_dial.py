@@ -35,7 +35,7 @@ def dial(
     arguments: argparse.Namespace,
     config: Config,
     use: Callable[[RPTConnection], Awaitable[None]],
-    again: Callable[[ConnectionLostError], bool] = lambda error: False,
+    again: Callable[[ConnectionLostError | RefusedError], bool] = lambda error: False,
 ) -> int:
     """Connects to `arguments.address`, hands the connection to `use`, and ends it well.
 
@@ -44,7 +44,7 @@ def dial(
         arguments: with those of `add_client_options`.
         config: of the connection.
         use: does what the connection is for.
-        again: whether to connect once more after it was lost.
+        again: whether to connect once more after it was lost, or nobody was there.
 
     Returns:
         The exit code: 0, or 1 for refused, lost, not trusted.
@@ -59,7 +59,7 @@ def dial(
                 # The attempt is over by now: a person may take as long as it needs.
                 if not trust.ask(error.public_key):
                     raise
-            except ConnectionLostError as error:
+            except (ConnectionLostError, RefusedError) as error:
                 if not again(error):
                     raise
     except FAILURES as error:
