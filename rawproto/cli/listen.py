@@ -24,6 +24,7 @@ from rawproto.drivers.stdio import read_lines, write_output
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.identity.keys import fingerprint
 from rawproto.transport.constants import Kind
+from rawproto.wire.words import printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (ConnectionLostError, ProtocolError) as error:
         if arguments.debug:
             raise
-        sys.stderr.write(f"rawproto listen: {error}\n")
+        sys.stderr.write(f"rawproto listen: {printable(str(error))}\n")
         return 1
     return 0
 
@@ -64,11 +65,14 @@ async def _listen(arguments: argparse.Namespace) -> None:
         sys.stderr.write(f"connected {name} {fingerprint(connection.peer_key)}\n")
         if arguments.keep:
             clients.add(connection)
+            how = ""
             try:
                 await _tag(connection, name)
+            except (ConnectionLostError, ProtocolError) as error:
+                how = f": {printable(str(error))}"
             finally:
                 clients.discard(connection)
-                sys.stderr.write(f"ended {name}\n")
+                sys.stderr.write(f"ended {name}{how}\n")
         elif first.done() or clients:
             connection.abort(256, "busy with another client")
         else:

@@ -32,6 +32,7 @@ from rawproto.drivers.rpt_address import host_and_port
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError, UsageError
 from rawproto.transport.config import Config
+from rawproto.wire.words import printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -65,9 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     client.add_argument("address", help="rpt://HOST:PORT or rpt+udp://HOST:PORT")
     length = client.add_mutually_exclusive_group()
     length.add_argument("--bytes", type=size_of, default=0, metavar="N", help="such as 100M")
-    length.add_argument(
-        "--time", type=float, metavar="S", help=f"seconds (default: {_SECONDS:g})", default=0.0
-    )
+    length.add_argument("--time", type=float, metavar="S", help=f"seconds (default: {_SECONDS:g})")
     client.add_argument("--reverse", action="store_true", help="the server sends")
     client.add_argument(
         "--streams", type=int, default=1, metavar="N", help="at once (default: %(default)s)"
@@ -91,7 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what == "serve":
         asyncio.run(_serve(arguments))
         return 0
-    seconds = arguments.time or (0.0 if arguments.bytes else _SECONDS)
+    seconds = arguments.time
+    if seconds is None:
+        seconds = 0.0 if arguments.bytes else _SECONDS
     plan = Plan(
         total_bytes=arguments.bytes,
         seconds=seconds,
@@ -156,7 +157,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         try:
             sys.stderr.write(served_line(name, await serve_perf(connection)))
         except (ConnectionLostError, ProtocolError) as error:
-            sys.stderr.write(f"{name}: {error}\n")
+            sys.stderr.write(f"{name}: {printable(str(error))}\n")
             raise
 
     config = Config(congestion=arguments.congestion)

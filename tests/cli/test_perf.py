@@ -47,6 +47,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         (["--streams", "0"], "streams: 0 is not between 1 and 100"),
         (["--time=-1"], "seconds: -1.0 is not between"),
         (["--time=nan"], "seconds: nan is not between"),
+        (["--time=0"], "neither bytes nor seconds"),
         (["--messages", "1G"], "a message's bytes"),
         (["--bytes", "many"], "no size"),
     ],
