@@ -399,8 +399,9 @@ class Connection:
             now_ns: by now.
             limit: at most so many, but for those of the handshake.
         """
-        if self.state is _ESTABLISHED and self.attempt is None and self._linger_until_ns is None:
-            return self._transmit_data(now_ns, limit)  # nearly always
+        quiet = self.attempt is None and self._linger_until_ns is None
+        if quiet and self.state is _ESTABLISHED and self.paths.usual is not None:
+            return self.sender.transmit(now_ns, limit, probing=True)  # nearly always
         if self._linger_until_ns is not None and self._all_arrived():
             self.abort(CloseCode.NONE, "", now_ns)
         farewell = self._farewell
@@ -409,14 +410,12 @@ class Connection:
             # Message 3 goes first, or the listener could not open what follows.
             return [*self._transmit_attempt(now_ns), self.sender.close(farewell.frame, now_ns)]
         packets = self._transmit_attempt(now_ns) if self.attempt is not None else []
-        if self.state is State.ESTABLISHED:
+        if self.state is _ESTABLISHED:
             packets += self._transmit_data(now_ns, limit)
         return packets
 
     def _transmit_data(self, now_ns: int, limit: int) -> list[bytes]:
         sender, paths = self.sender, self.paths
-        if paths.usual is not None:
-            return sender.transmit(now_ns, limit, probing=self.attempt is None)
         for frames, size, address in paths.probes(now_ns):
             self.strays.append((sender.stray(frames, size, now_ns), address, 0))
         if paths.budget is None:
@@ -481,7 +480,7 @@ class Connection:
                 return
         if self._farewell is not None and self._farewell.handle_timeout(now_ns):
             self._move(On.TIME)
-        if self.state is not State.ESTABLISHED:
+        if self.state is not _ESTABLISHED:
             return
         sender, protection = self.sender, self._protection
         if self.paths.handle_timeout(now_ns):
@@ -557,7 +556,7 @@ class Connection:
         self._control.put("ping", PingFrame())
 
     def _check_open(self) -> None:
-        if self.state is not State.ESTABLISHED or self._linger_until_ns is not None:
+        if self.state is not _ESTABLISHED or self._linger_until_ns is not None:
             raise LocalProtocolError(CloseCode.NONE, "the connection is not open")
 
     def _all_arrived(self) -> bool:

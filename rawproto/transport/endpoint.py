@@ -223,7 +223,10 @@ class Endpoint:
             connection = routes.get(cid)
             if connection is not None:
                 if connection.peer_port == src_port:
-                    at += connection.handle_shorts(packets, at - 1, now_ns) - 1
+                    if end == 1:
+                        connection.handle_short(data, address, ecn, now_ns)
+                    else:
+                        at += connection.handle_shorts(packets, at - 1, now_ns) - 1
                     touched[connection.cid] = connection
             else:
                 self._receive_unknown(data, address, ecn, cid, now_ns)
@@ -428,8 +431,10 @@ class Endpoint:
 
     def transmit(self, now_ns: int) -> list[Departure]:
         """The packets that leave now: (those of one connection, whereto, their ECN bits)."""
-        departures = list(self._answers)
-        self._answers.clear()
+        departures: list[Departure] = []
+        if self._answers:
+            departures += self._answers
+            self._answers.clear()
         for cid, connection in list(self._touched.items()):
             ecn = connection.sender.recovery.ecn
             mark = ecn.mark

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Pacer", "burst_packets"]
+__all__ = ["MAX_BURST", "Pacer", "burst_packets"]
 
 MIN_BURST, MAX_BURST = 2, 32
 _BURST_NS = 1_000_000

@@ -45,12 +45,12 @@ class SendBuffer:
     @property
     def unacked(self) -> int:
         """Bytes written and not acknowledged yet."""
-        return self.end - min(self.base, self.end)
+        return self.end - self.base if self.base < self.end else 0
 
     @property
     def unsent(self) -> int:
         """Bytes written and never sent yet."""
-        return max(self.end - self.next, 0)
+        return self.end - self.next if self.next < self.end else 0
 
     @property
     def done(self) -> bool:
@@ -131,8 +131,9 @@ class SendBuffer:
             self._acked.add(self.base, end)  # joined with all that it touches
             end = self._acked.ends[0]
             self._acked.drop_below(end)
-        freed = min(end, self.end) - self.base
-        self._data.drop_below(min(end, self.end))
+        data_end = end if end < self.end else self.end
+        freed = data_end - self.base
+        self._data.drop_below(data_end)
         self.base = end
         return freed
 

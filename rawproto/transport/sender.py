@@ -116,7 +116,8 @@ class Sender:
     @property
     def high_water(self) -> int:
         """How much of a stream waits in memory to be sent, in bytes."""
-        return max(self._config.send_buffer_bytes, self.recovery.controller.window)
+        least, window = self._config.send_buffer_bytes, self.recovery.controller.window
+        return window if window > least else least
 
     @property
     def waits(self) -> bool:

@@ -143,14 +143,20 @@ class Streams:
             LocalProtocolError: the stream does not send, or no more.
         """
         stream, sending = self._sending(stream_id)
+        return self._room(stream, sending, high_water)
+
+    def _room(self, stream: Stream, sending: SendBuffer, high_water: int) -> int:
         if sending.ended:
-            raise LocalProtocolError(CloseCode.STREAM_STATE, f"stream {stream_id} has ended")
+            raise LocalProtocolError(CloseCode.STREAM_STATE, f"stream {stream.stream_id} has ended")
         # What came behind a hole is kept until the hole is filled, and must not stop the flow.
         most = self._config.max_window_bytes
-        room = min(high_water - sending.unsent, most - sending.unacked)
+        room = high_water - sending.unsent
+        if room > most - sending.unacked:
+            room = most - sending.unacked
         if room <= 0:
             stream.full = True
-        return max(room, 0)
+            return 0
+        return room
 
     def write(self, stream_id: int, data: bytes | memoryview, high_water: int | None) -> int:
         """Takes in data to send: how many bytes of it, 0 if the stream is full.
@@ -163,8 +169,8 @@ class Streams:
         Raises:
             LocalProtocolError: the stream does not send, or no more.
         """
-        room = self.room(stream_id, len(data) if high_water is None else high_water)
         stream, sending = self._sending(stream_id)
+        room = self._room(stream, sending, len(data) if high_water is None else high_water)
         if high_water is not None and room < len(data):
             stream.full = True
             data = data[:room]
@@ -231,10 +237,10 @@ class Streams:
                 self._control.put(("max_stream_data", stream_id), frame)
             if self._window.raise_for(self._read, now_ns, rtt_ns):
                 self._control.put("max_data", MaxDataFrame(self._window.limit))
-        if not receiving.readable and not receiving.finished:
-            stream.readable_told = False
-        if receiving.finished:
+        if receiving.read == receiving.final_size:
             self._forget_if_done(stream)
+        elif receiving.read == receiving.next:
+            stream.readable_told = False
         return data
 
     def at_end(self, stream_id: int) -> bool:

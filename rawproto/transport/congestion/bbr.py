@@ -27,7 +27,7 @@ from rawproto.transport.congestion.bbr_bounds import (
 )
 from rawproto.transport.congestion.bbr_model import SECOND_NS, PathModel
 from rawproto.transport.congestion.sample import Acked, Lost
-from rawproto.transport.pacing import burst_packets
+from rawproto.transport.pacing import MAX_BURST, burst_packets
 
 __all__ = ["BBR"]
 
@@ -162,9 +162,11 @@ class BBR:
         if bounds.round_start:
             self._on_loss_round(acked)
         self._step(acked)
-        bounds.end_ack(acked)
+        if bounds.round_start:
+            bounds.begin_round(acked)
 
-        self.bw = min(path.max_bw, bounds.bw_shortterm)
+        most = bounds.bw_shortterm
+        self.bw = path.max_bw if path.max_bw < most else most
         rate = self._rate_of(self.bw)
         if path.full_bw_reached or rate > self.pacing_rate:
             self.pacing_rate = rate
@@ -408,7 +410,7 @@ class BBR:
 
     def _rate_of(self, bw: int) -> int:
         """A little less than the gain says: queues shall become shorter (section 5.6.2)."""
-        return max(int(self._pacing_gain * bw * _PACING_SHARE), 1)
+        return int(self._pacing_gain * bw * _PACING_SHARE) or 1
 
     def _note_limit(self, acked: Acked) -> None:
         """Whether the window was what held the flow back, in this round or the last."""
@@ -426,12 +428,14 @@ class BBR:
 
     def _target(self, gain: float, bw: int | None = None, extra: int = 0) -> int:
         """So many BDPs, but what a burst and an ACK need at least (sections 5.5.8, 5.6.4.2)."""
-        if not self.path.min_rtt:
+        path, packet = self.path, self.packet
+        if not path.min_rtt:
             return self._initial
-        inflight = int(gain * self.path.bdp(self.bw if bw is None else bw)) + extra
-        quantum = burst_packets(self.pacing_rate or 0, self.packet)
-        inflight = max(inflight, max(quantum, _MIN_PACKETS) * self.packet)
-        return inflight + 2 * self.packet if self.state == UP else inflight
+        inflight = int(gain * path.bdp(self.bw if bw is None else bw)) + extra
+        if inflight < MAX_BURST * packet:
+            quantum = burst_packets(self.pacing_rate or 0, packet)
+            inflight = max(inflight, max(quantum, _MIN_PACKETS) * packet)
+        return inflight + 2 * packet if self.state == UP else inflight
 
     def _with_headroom(self) -> int:
         """The long-term bound, with some room left to others."""
@@ -449,7 +453,9 @@ class BBR:
         most = self._target(self._window_gain, extra=self.path.extra_acked)
         window, least = self.window, _MIN_PACKETS * self.packet
         if self.path.full_bw_reached:
-            window = min(window + acked, most)
+            window += acked
+            if window > most:
+                window = most
         elif window < most or self.path.delivered < self._initial:
             window += acked
         cap = self.bounds.inflight_shortterm
@@ -460,4 +466,6 @@ class BBR:
             cap = min(cap, self.bounds.inflight_longterm)
         if state == PROBE_RTT:
             cap = min(cap, self._probe_rtt_window())
-        self.window = max(min(window, cap), least)
+        if window > cap:
+            window = cap
+        self.window = window if window > least else least

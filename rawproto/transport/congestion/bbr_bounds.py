@@ -63,8 +63,11 @@ class Bounds:
     def begin_ack(self, acked: Acked) -> None:
         """First thing of an ACK: what the latest round trip delivered."""
         before = acked.burst.delivered
-        self._bw_latest = max(self._bw_latest, acked.delivery_rate)
-        self.inflight_latest = max(self.inflight_latest, acked.delivered - before)
+        gained = acked.delivered - before
+        if acked.delivery_rate > self._bw_latest:
+            self._bw_latest = acked.delivery_rate
+        if gained > self.inflight_latest:
+            self.inflight_latest = gained
         self.round_start = before >= self._next_round
         if self.round_start:
             self._next_round = acked.delivered
@@ -89,11 +92,10 @@ class Bounds:
         self._lossy = self.marked = False
         self.events = 0
 
-    def end_ack(self, acked: Acked) -> None:
-        """Last thing of an ACK: a new round has only this one to show."""
-        if self.round_start:
-            self._bw_latest = acked.delivery_rate
-            self.inflight_latest = acked.delivered - acked.burst.delivered
+    def begin_round(self, acked: Acked) -> None:
+        """Last thing of an ACK that ended a round: the new one has only this ACK to show."""
+        self._bw_latest = acked.delivery_rate
+        self.inflight_latest = acked.delivered - acked.burst.delivered
 
     def on_lost(self, delivered: int, marked: bool) -> bool:
         """Packets were lost, or marked CE, after so much was delivered: the first of a round?"""

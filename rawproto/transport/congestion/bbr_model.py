@@ -170,7 +170,9 @@ class PathModel:
             self._aggregated = expected = 0
             self._aggregation_start_ns = now_ns
         self._aggregated += acked.size
-        extra = min(self._aggregated - expected, window)
+        extra = self._aggregated - expected
+        if extra > window:
+            extra = window
         rounds = _AGGREGATION_ROUNDS if self.full_bw_reached else 1
         self.extra_acked = self._aggregation.update(self.round_count, extra, rounds)
 
