@@ -6,8 +6,8 @@
     .rpt-HASH.leaves  the hashes of its blocks that are written and verified, in order
 
 HASH is of the final name, so that whoever is broken off finds them again. The hashes are
-written behind the blocks that they are of, and blocks are brought to the disk first: what the
-one file says of the other is true after a crash, too.
+written behind the blocks that they are of, which are brought to the disk every 64 MiB: who goes
+on looks at so many of the last ones again, and what a crash of the machine lost comes anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ import os
 from contextlib import suppress
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, block_count, leaf, root_of
+from rawproto.apps.files.blocks import (
+    BLOCK_BYTES,
+    LEAF_BYTES,
+    block_count,
+    leaf,
+    root_of,
+    zeros_leaf,
+)
 from rawproto.apps.files.entries import PREFIX, Entry
 
 __all__ = ["DamagedError", "Partial", "is_leaves", "part_path"]
@@ -83,7 +90,7 @@ class Partial:
         except BaseException:
             self.close()
             raise
-        self._unsynced = 0
+        self._unsynced = len(self.leaves) // LEAF_BYTES * BLOCK_BYTES  # by whoever wrote them
 
     def _open(self, name: str) -> int:
         fd = os.open(name, _FLAGS, 0o600, dir_fd=self._directory)
@@ -101,13 +108,14 @@ class Partial:
         size = os.fstat(self._file).st_size
         known = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
         count = min(len(known) // LEAF_BYTES, size // BLOCK_BYTES, self._entry.size // BLOCK_BYTES)
-        # The last one is looked at again: a disk that was full may have cut it.
-        if (
-            count
-            and leaf(os.pread(self._file, BLOCK_BYTES, (count - 1) * BLOCK_BYTES))
-            != (known[(count - 1) * LEAF_BYTES : count * LEAF_BYTES])
-        ):
-            count = 0
+        leaves = [known[at : at + LEAF_BYTES] for at in range(0, count * LEAF_BYTES, LEAF_BYTES)]
+        first, zeros, looked_at = count, zeros_leaf(BLOCK_BYTES), 0
+        while first and looked_at < _SYNC_BYTES:
+            first -= 1
+            looked_at += BLOCK_BYTES if leaves[first] != zeros else 0
+        for index in range(first, count):
+            if leaf(os.pread(self._file, BLOCK_BYTES, index * BLOCK_BYTES)) != leaves[index]:
+                return known[: index * LEAF_BYTES]
         return known[: count * LEAF_BYTES]
 
     def _take_old(self) -> None:
@@ -137,7 +145,7 @@ class Partial:
         del self.leaves[count * LEAF_BYTES :]
         os.ftruncate(self._file, count * BLOCK_BYTES)
         os.ftruncate(self._journal, 0)
-        _write(self._journal, bytes(self.leaves), 0)
+        self._note(0)
 
     def write(self, blocks: list[tuple[bytes, bytes]]) -> None:
         """Verifies and writes the next blocks, each (leaf, data); data is b"" for zeros.
@@ -158,6 +166,10 @@ class Partial:
                 _write(self._file, data, index * BLOCK_BYTES)
                 self._unsynced += room
             self.leaves += its_leaf
+        self._note(begun)
+
+    def _note(self, begun: int) -> None:
+        """Writes the hashes from there on down, and sees to it that few blocks may be lost."""
         if self._unsynced >= _SYNC_BYTES:
             os.fdatasync(self._file)
             self._unsynced = 0

@@ -77,16 +77,48 @@ def test_what_was_broken_off_goes_on_behind_its_blocks(root: Root, tmp_path: Pat
     assert (tmp_path / "root/a/b/file").read_bytes() == data
 
 
-def test_last_block_is_looked_at_before_it_is_trusted(root: Root, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_last_blocks_are_looked_at_before_they_are_trusted(
+    root: Root, tmp_path: Path, damaged: int
+) -> None:
+    """A full disk, or a crash of the machine, may have lost what the list says is there."""
+    data = os.urandom(SIZE)
     first = Partial(root, entry())
-    first.write(blocks_of(os.urandom(SIZE))[:2])
+    first.write(blocks_of(data)[:2])
     first.close()
     (part,) = (tmp_path / "root/a/b").glob(".rpt-*.part")
     with part.open("r+b") as file:
-        file.seek(BLOCK_BYTES + 7)
+        file.seek(damaged * BLOCK_BYTES + 7)
         file.write(b"damage")
     second = Partial(root, entry())
-    assert not second.leaves
+    assert len(second.leaves) == damaged * LEAF_BYTES
+    second.keep(damaged)
+    second.write(blocks_of(data)[damaged:])
+    second.finish(hash_of(data))
+    second.close()
+    assert (tmp_path / "root/a/b/file").read_bytes() == data
+
+
+def test_going_on_looks_only_at_what_a_crash_may_have_lost(
+    root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rawproto.apps.files.partial._SYNC_BYTES", 2 * BLOCK_BYTES)
+    data = os.urandom(8 * BLOCK_BYTES)
+    first = Partial(root, entry(size=len(data)))
+    for each in blocks_of(data)[:6]:
+        first.write([each])
+    first.close()
+    read, pread = [], os.pread
+
+    def noted(fd: int, size: int, at: int) -> bytes:
+        if size == BLOCK_BYTES:
+            read.append(at // BLOCK_BYTES)
+        return pread(fd, size, at)
+
+    monkeypatch.setattr(os, "pread", noted)
+    second = Partial(root, entry(size=len(data)))
+    assert len(second.leaves) == 6 * LEAF_BYTES
+    assert read == [4, 5]
     second.close()
 
 
