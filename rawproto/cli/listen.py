@@ -65,13 +65,12 @@ async def _listen(arguments: argparse.Namespace) -> None:
         sys.stderr.write(f"connected {name} {fingerprint(connection.peer_key)}\n")
         if arguments.keep:
             clients.add(connection)
-            how = ""
             try:
-                await _tag(connection, name)
-            except (ConnectionLostError, ProtocolError) as error:
-                how = f": {printable(str(error))}"
+                with suppress(ConnectionLostError, ProtocolError):
+                    await _tag(connection, name)
             finally:
                 clients.discard(connection)
+                how = f": {printable(str(connection.error))}" if connection.error else ""
                 sys.stderr.write(f"ended {name}{how}\n")
         elif first.done() or clients:
             connection.abort(256, "busy with another client")
