@@ -19,7 +19,7 @@ MOST_TEXT_BYTES = 65_536
 _MOST_NICK, _MOST_ROOM, _MOST_ID = 32, 64, 64
 _HISTORY = 50
 _MOST_HISTORY = 1000
-# What one connection may say: so many at once, and so many a second after that.
+# What one connection may say, and come into rooms: so often at once, and a second after that.
 _BURST, _PER_SECOND = 50, 20.0
 
 
@@ -88,6 +88,7 @@ class ChatService:
     async def _join(self, params: Any, call: Call) -> None:
         """Tells what happens in a room until the caller gives up."""
         room, nick = _name(params, "room", _MOST_ROOM), _name(params, "nick", _MOST_NICK)
+        await self._wait_for_credit()
         if room in self._nicks:
             raise BadRequestError(f"{room}: you are there already")
         if not self._store.claim(nick, self._key):

@@ -372,8 +372,30 @@ def test_flood_waits_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
             await ada.member.say(str(number))
         await ada.member.said()
         monkeypatch.undo()
-        assert waits == [number / 20 for number in range(1, 31)], "the clock stands still"
+        assert waits == [number / 20 for number in range(1, 32)], "the clock stands still"
         await ada.go()
+
+    run(scene)
+
+
+def test_who_comes_and_goes_too_fast_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each coming is an event that is kept: it counts as something said."""
+    waits: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def scene(rooms: Rooms) -> None:
+        async with rooms.peer_of("ada") as connection:
+            peer = RPCPeer(connection, errors=ERRORS)
+            monkeypatch.setattr("rawproto.apps.chat.service.asyncio.sleep", noted)
+            for number in range(60):
+                params: dict[str, Any] = {"room": f"room {number}", "nick": "ada", "history": 0}
+                async with peer.open("join", params) as call:
+                    assert await call.receive()
+            monkeypatch.undo()
+            await peer.close()
+        assert waits == [number / 20 for number in range(1, 11)]
 
     run(scene)
 
