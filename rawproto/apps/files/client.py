@@ -30,7 +30,7 @@ from rawproto.apps.files.transfer import (
     set_directories,
 )
 from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.rpc import RPCError, RPCPeer
+from rawproto.rpc import Call, RPCError, RPCPeer
 
 __all__ = ["FileClient", "Progress"]
 
@@ -70,6 +70,12 @@ class Progress:
     def add(self, size: int) -> None:
         """Bytes stand."""
         self.done_bytes += size
+
+    def on_pack(self, entries: list[Entry], faults: list[str]) -> None:
+        """A pack of these stands, but for what is wrong."""
+        files = sum(entry.kind == "file" for entry in entries)
+        self.done_files += max(files - len(faults), 0)
+        self.faults += faults
 
 
 class FileClient:
@@ -214,12 +220,11 @@ class FileClient:
         def admit(entry: Entry) -> None:
             if entry.path not in allowed:
                 raise FileError(f"{entry.path}: the server sent what was not asked for")
-            progress.done_files += entry.kind == "file"
 
         async with self._peer.open("get_pack", params, timeout_s=_SECONDS) as call:
             await call.end()
             faults = await receive_pack(call, root, name, admit, progress.add)
-            progress.faults += [*map(str, faults), *await call.result()]
+            progress.on_pack(entries, [*map(str, faults), *await _told_faults(call)])
 
     # --- to there ---
 
@@ -282,8 +287,7 @@ class FileClient:
         async with self._peer.open("put_pack", params, timeout_s=_SECONDS) as call:
             faults = await send_pack(call, root, name, entries, progress.add)
             await call.end()
-            progress.faults += [*map(str, faults), *await call.result()]
-        progress.done_files += sum(entry.kind == "file" for entry in entries)
+            progress.on_pack(entries, [*map(str, faults), *await _told_faults(call)])
 
     # --- both ---
 
@@ -316,6 +320,14 @@ class FileClient:
                     group.create_task(one(job))
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
+
+
+async def _told_faults(call: Call) -> list[str]:
+    """What the other side could not do with a pack. Raises FileError: it told nonsense."""
+    faults = await call.result()
+    if not isinstance(faults, list):
+        raise FileError("the server told nonsense")
+    return [str(each) for each in faults]
 
 
 def _join(above: str, path: str) -> str:
