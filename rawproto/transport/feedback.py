@@ -122,7 +122,9 @@ class Feedback:
                 raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
 
     def _on_ecn(self, acked: list[Sent], counts: Counts | None, now_ns: int) -> None:
-        marked = sum([packet[0].marked for packet in acked])
+        marked = 0
+        for packet in acked:
+            marked += packet[0].marked
         if self.recovery.ecn.on_ack(marked, counts):
             self.recovery.on_ce(now_ns, acked)
 

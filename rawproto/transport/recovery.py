@@ -84,7 +84,8 @@ class Recovery:
 
     def burst(self, now_ns: int, app_limited: bool) -> Burst:
         """What the packets that are sent now have in common."""
-        app_limited = app_limited or self.app_limited_until >= self.delivered
+        if self.app_limited_until >= self.delivered:
+            app_limited = True
         if not self.in_flight:
             self._delivered_ns = self._first_sent_ns = self.asked_ns = now_ns
             if app_limited:

@@ -416,7 +416,8 @@ class BBR:
         """Whether the window was what held the flow back, in this round or the last."""
         if self.path.round_start:
             self._was_cwnd_limited, self._cwnd_limited = self._cwnd_limited, False
-        self._cwnd_limited |= acked.in_flight + self.packet > self.window
+        if acked.in_flight + self.packet > self.window:
+            self._cwnd_limited = True
 
     @property
     def _is_cwnd_limited(self) -> bool:
