@@ -148,12 +148,8 @@ class Sender:
         if not waits and not self._probes_due and (due_ns is None or due_ns > now_ns):
             self.feedback.limited = limited = recovery.in_flight + size > window
             recovery.on_sent(None, not limited)
-            return self._transmit_probe(now_ns) if probing else []
-        every = window // size // 8  # packets wait for one ACK
-        if every <= 1 or self._probes_due:
-            every = 1
-        elif every > _MOST_PER_ACK:
-            every = _MOST_PER_ACK
+            return self._transmit_probe(now_ns, _per_ack(window, size)) if probing else []
+        every = 1 if self._probes_due else _per_ack(window, size)
         room = size - OVERHEAD_BYTES
         self._set_pace(window, size)
         allowance = self._pacer.allowance(now_ns)
@@ -193,7 +189,7 @@ class Sender:
         recovery.on_sent(burst, not waits and in_flight + size <= window)
         self._pacer.on_sent(max(in_flight - before, 0))
         if probing and len(packets) < limit:
-            packets += self._transmit_probe(now_ns)
+            packets += self._transmit_probe(now_ns, every)
         return packets
 
     def _set_pace(self, window: int, size: int) -> None:
@@ -343,12 +339,12 @@ class Sender:
         self.recovery.last_eliciting_ns = self.active_ns = burst.sent_ns
         return packets
 
-    def _transmit_probe(self, now_ns: int) -> list[bytes]:
-        """A probe of the path's packet size, which is due; it is acknowledged at once."""
+    def _transmit_probe(self, now_ns: int, every: int) -> list[bytes]:
+        """A probe of the path's packet size, which is due."""
         size = self.mtu.probe()
         frames = _PING.ljust(size - OVERHEAD_BYTES, b"\0")
         burst = self.recovery.burst(now_ns, False)
-        return [self._seal(frames, burst, 1, None, 0, 0, [("probe", size)], True)]
+        return [self._seal(frames, burst, every, None, 0, 0, [("probe", size)], True)]
 
     def close(self, frame: bytes, now_ns: int) -> bytes:
         """A packet of a CLOSE and of what is still to be acknowledged; it is not remembered."""
@@ -431,3 +427,11 @@ class Sender:
             # It is sent again, and stays in flight until it counts as lost.
             self.feedback.send_again(oldest)
         recovery.tell(now_ns)
+
+
+def _per_ack(window: int, size: int) -> int:
+    """After how many packets the peer is asked to acknowledge (section 8.3)."""
+    packets = window // size // 8
+    if packets <= 1:
+        return 1
+    return packets if packets < _MOST_PER_ACK else _MOST_PER_ACK
