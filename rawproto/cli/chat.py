@@ -30,7 +30,12 @@ from rawproto.cli.chat_text import event_json, event_line
 from rawproto.cli.render import Style
 from rawproto.cli.rpt_dial import FAILURES, complain, connect_once
 from rawproto.cli.rpt_options import Trust, add_client_options, add_server_options, capture_of
-from rawproto.cli.serving import add_listen_option, add_serving_options, serve_sessions
+from rawproto.cli.serving import (
+    add_listen_option,
+    add_serving_options,
+    failure_log,
+    serve_sessions,
+)
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.drivers.stdio import read_lines
 from rawproto.errors import ConnectionLostError, RefusedError, UnknownPeerError, UsageError
@@ -101,7 +106,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
     async def use(connection: RPTConnection, name: str) -> None:
         service = ChatService(hub, store, connection.peer_key)
-        peer = RPCPeer(connection, service.methods, errors=ERRORS)
+        peer = RPCPeer(
+            connection, service.methods, errors=ERRORS, on_failure=failure_log(arguments)
+        )
         try:
             await connection.wait_closed()
         finally:

@@ -34,7 +34,12 @@ from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, 
 from rawproto.cli.perf import size_of
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
-from rawproto.cli.serving import add_listen_option, add_serving_options, serve_sessions
+from rawproto.cli.serving import (
+    add_listen_option,
+    add_serving_options,
+    failure_log,
+    serve_sessions,
+)
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, RefusedError, UsageError
 from rawproto.identity.keys import state_directory
@@ -128,7 +133,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
     service = FileService(root, writable=arguments.write, quota_bytes=arguments.quota)
 
     async def use(connection: RPTConnection, name: str) -> None:
-        peer = RPCPeer(connection, service.methods, errors=ERRORS)
+        peer = RPCPeer(
+            connection, service.methods, errors=ERRORS, on_failure=failure_log(arguments)
+        )
         try:
             await connection.wait_closed()
         finally:

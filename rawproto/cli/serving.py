@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,8 +24,8 @@ from rawproto.identity.keys import fingerprint
 from rawproto.transport.config import Config
 from rawproto.wire.words import printable
 
-__all__ = ["Log", "add_listen_option", "add_serving_options", "ready", "serve_sessions"]
-__all__ += ["until_terminated"]
+__all__ = ["Log", "add_listen_option", "add_serving_options", "failure_log", "ready"]
+__all__ += ["serve_sessions", "until_terminated"]
 
 
 def add_listen_option(parser: argparse.ArgumentParser, *, workers: bool = True) -> None:
@@ -89,6 +90,19 @@ class Log:
         elif self._form == "json":
             sys.stderr.write(json_line(kind, {"time": round(now, 6), **fields}))
         sys.stderr.flush()
+
+
+def failure_log(arguments: argparse.Namespace) -> Callable[[str, Exception], None]:
+    """For `RPCPeer`: tells of a method that failed, which is our fault and not the client's."""
+    log = Log(arguments.log)
+
+    def tell(method: str, error: Exception) -> None:
+        words = f"{type(error).__name__}: {error}"
+        log.write("failure", f"{method} failed: {words}", {"method": method, "error": words})
+        if arguments.debug:
+            traceback.print_exception(error)
+
+    return tell
 
 
 async def serve_sessions(

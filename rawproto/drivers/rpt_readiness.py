@@ -46,8 +46,6 @@ class Readiness:
 
     def tell(self, *, readable: bool, writable: bool) -> None:
         """From now on it is so. Only a change costs a system call."""
-        if self._ours.fileno() < 0:
-            return  # hung up
         if readable != self._readable:
             self._readable = readable
             if readable:
@@ -60,13 +58,6 @@ class Readiness:
                 self._ours.recv(len(_FILL))
             else:
                 self._theirs.send(_FILL)
-
-    def hang_up(self) -> None:
-        """Nothing will change any more: readable, writable and POLLHUP for ever."""
-        if self._ours.fileno() >= 0:
-            self.tell(readable=self._readable, writable=True)
-            self._readable = self._writable = True
-            self._ours.close()
 
     def close(self) -> None:
         """Gives the descriptor back."""

@@ -55,15 +55,6 @@ def test_becoming_readable_again_is_an_edge(readiness: Readiness) -> None:
             readiness.tell(readable=False, writable=False)
 
 
-def test_hanging_up_is_for_ever_and_no_error(readiness: Readiness) -> None:
-    readiness.hang_up()
-    wanted = select.POLLIN | select.POLLOUT | select.POLLHUP | select.POLLRDHUP
-    assert polled(readiness) == wanted
-    readiness.tell(readable=True, writable=True)
-    readiness.hang_up()
-    assert polled(readiness) == wanted
-
-
 def test_closing_gives_both_descriptors_back() -> None:
     before = os.listdir("/proc/self/fd")
     readiness = Readiness()

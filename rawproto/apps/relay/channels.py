@@ -12,6 +12,7 @@ import struct
 from contextlib import suppress
 from typing import Protocol
 
+from rawproto.drivers.rpt_address import host_and_port
 from rawproto.drivers.rpt_connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError
 
@@ -103,11 +104,11 @@ class RPTChannel:
 
     Args:
         connection: of kind STREAM; it is the channel's from here on.
+        carrier: `"rpt"` or `"rpt+udp"`, for its name.
     """
 
-    def __init__(self, connection: RPTConnection) -> None:
-        host, port = connection.peer_address
-        self.name = f"rpt:[{host}]:{port}" if ":" in host else f"rpt:{host}:{port}"
+    def __init__(self, connection: RPTConnection, carrier: str) -> None:
+        self.name = f"{carrier}:{host_and_port(*connection.peer_address)}"
         self.connection = connection
         self._stream = connection.stream
         self.gone = connection.wait_closed
@@ -140,8 +141,8 @@ class RPTDatagramChannel(RPTChannel):
     A datagram that is too large, or comes while too many wait, is lost, as datagrams are.
     """
 
-    def __init__(self, connection: RPTConnection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: RPTConnection, carrier: str) -> None:
+        super().__init__(connection, carrier)
         self._ended = asyncio.ensure_future(self._end())
 
     async def _end(self) -> None:

@@ -127,7 +127,7 @@ class _Connector:
             if end.is_rpt:
                 address = f"{end.kind}://{end.place}"
                 connection = await self._doors.connect(address, self._datagrams)
-                return (RPTDatagramChannel if self._datagrams else RPTChannel)(connection)
+                return (RPTDatagramChannel if self._datagrams else RPTChannel)(connection, end.kind)
             if end.kind == "unix":
                 return SocketChannel(await _connect_unix(end.path), self.name)
             if end.kind == "udp":
@@ -275,7 +275,8 @@ class _RPTListener:
     once = False
     listens = True
 
-    def __init__(self, datagrams: bool) -> None:
+    def __init__(self, carrier: str, datagrams: bool) -> None:
+        self._carrier = carrier
         self._datagrams = datagrams
         self._accepted: asyncio.Queue[RPTConnection] = asyncio.Queue()
         self._server: Listening | None = None
@@ -283,7 +284,7 @@ class _RPTListener:
 
     @classmethod
     async def start(cls, end: End, doors: Doors, datagrams: bool) -> _RPTListener:
-        listener = cls(datagrams)
+        listener = cls(end.kind, datagrams)
         address = f"{end.kind}://{end.place}"
         listener._server = server = await doors.listen(address, datagrams, listener._handle)
         carrier, host, port = server.address
@@ -296,7 +297,7 @@ class _RPTListener:
 
     async def open(self, peer: str) -> Channel:
         connection = await self._accepted.get()
-        return (RPTDatagramChannel if self._datagrams else RPTChannel)(connection)
+        return (RPTDatagramChannel if self._datagrams else RPTChannel)(connection, self._carrier)
 
     async def close(self) -> None:
         if self._server is not None:
