@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from rawproto.drivers.ask import ask, ask_async
     from rawproto.drivers.ping import PingResult, ping, ping_async
     from rawproto.drivers.ping_session import PingOptions
-    from rawproto.drivers.rpt import Server, connect, serve
-    from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
-    from rawproto.drivers.rpt_create import create_connection, create_server
-    from rawproto.drivers.rpt_options import (
+    from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+    from rawproto.drivers.rpt.coroutines import Server, connect, serve
+    from rawproto.drivers.rpt.create import create_connection, create_server
+    from rawproto.drivers.rpt.options import (
         RPT_CONGESTION,
         RPT_IDENTITY,
         RPT_MAXSEG,
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
         RPT_PSK,
         SOL_RPT,
     )
-    from rawproto.drivers.rpt_servers import ForkingRPTServer, RPTServer, ThreadingRPTServer
-    from rawproto.drivers.rpt_socket import RPTSocket, socket
-    from rawproto.drivers.rpt_transport import RPTTransport
-    from rawproto.drivers.rpt_transport_api import (
+    from rawproto.drivers.rpt.servers import ForkingRPTServer, RPTServer, ThreadingRPTServer
+    from rawproto.drivers.rpt.socket import RPTSocket, socket
+    from rawproto.drivers.rpt.transport import RPTTransport
+    from rawproto.drivers.rpt.transport_api import (
         TransportServer,
         create_rpt_connection,
         create_rpt_server,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         open_rpt_connection,
         start_rpt_server,
     )
-    from rawproto.drivers.rpt_workers import WorkerServer
+    from rawproto.drivers.rpt.workers import WorkerServer
     from rawproto.drivers.send import SendResult, send, send_async
     from rawproto.drivers.sniff import AsyncSniffer, Sniffer, sniff, sniff_async
     from rawproto.drivers.trace_session import TraceOptions
@@ -152,21 +152,21 @@ _HOMES = {
         "ping_async",
     ),
     "drivers.ping_session": ("PingOptions",),
-    "drivers.rpt": (
+    "drivers.rpt.coroutines": (
         "Server",
         "connect",
         "serve",
     ),
-    "drivers.rpt_connection": (
+    "drivers.rpt.connection": (
         "RPTConnection",
         "RPTStream",
     ),
-    "drivers.rpt_workers": ("WorkerServer",),
-    "drivers.rpt_create": (
+    "drivers.rpt.workers": ("WorkerServer",),
+    "drivers.rpt.create": (
         "create_connection",
         "create_server",
     ),
-    "drivers.rpt_options": (
+    "drivers.rpt.options": (
         "RPT_CONGESTION",
         "RPT_IDENTITY",
         "RPT_MAXSEG",
@@ -175,17 +175,17 @@ _HOMES = {
         "RPT_PSK",
         "SOL_RPT",
     ),
-    "drivers.rpt_servers": (
+    "drivers.rpt.servers": (
         "ForkingRPTServer",
         "RPTServer",
         "ThreadingRPTServer",
     ),
-    "drivers.rpt_socket": (
+    "drivers.rpt.socket": (
         "RPTSocket",
         "socket",
     ),
-    "drivers.rpt_transport": ("RPTTransport",),
-    "drivers.rpt_transport_api": (
+    "drivers.rpt.transport": ("RPTTransport",),
+    "drivers.rpt.transport_api": (
         "TransportServer",
         "create_rpt_connection",
         "create_rpt_server",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rawproto.drivers.rpt import connect, serve
-from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import ConnectionLostError, RemoteProtocolError
 from rawproto.rpc import (
     BadRequestError,

@@ -36,7 +36,7 @@ from rawproto.cli.serving import (
     failure_log,
     serve_sessions,
 )
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.stdio import read_lines
 from rawproto.errors import ConnectionLostError, RefusedError, UnknownPeerError, UsageError
 from rawproto.rpc import RPCError, RPCPeer

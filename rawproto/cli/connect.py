@@ -19,7 +19,7 @@ from dataclasses import replace
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, check_combination
 from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import UsageError
 
 __all__ = ["add_arguments", "run"]

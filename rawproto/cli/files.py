@@ -40,7 +40,7 @@ from rawproto.cli.serving import (
     failure_log,
     serve_sessions,
 )
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, RefusedError, UsageError
 from rawproto.identity.keys import state_directory
 from rawproto.rpc import RPCError, RPCPeer

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from rawproto.cli.rpt_options import default_identity
-from rawproto.drivers.rpt_address import parse_address
+from rawproto.drivers.rpt.address import parse_address
 from rawproto.errors import UsageError
 from rawproto.identity.keys import (
     config_directory,

@@ -18,8 +18,8 @@ from contextlib import suppress
 from rawproto.cli.rpt_options import add_server_options, check_combination
 from rawproto.cli.rpt_serve import listening
 from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
-from rawproto.drivers.rpt_address import host_and_port
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.address import host_and_port
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.stdio import read_lines, write_output
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.identity.keys import fingerprint

@@ -28,8 +28,8 @@ from rawproto.cli.render import json_line
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
 from rawproto.cli.rpt_serve import listening
-from rawproto.drivers.rpt_address import host_and_port
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.address import host_and_port
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError, UsageError
 from rawproto.transport.config import Config
 from rawproto.wire.words import printable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rawproto.apps.perf import Interval, Plan
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
 
 __all__ = ["heading", "interval_line", "served_line", "summary_lines"]
 

@@ -42,8 +42,8 @@ from rawproto.cli.rpt_options import (
     trace,
 )
 from rawproto.cli.serving import Log, add_serving_options, ready, until_terminated
-from rawproto.drivers.rpt import connect, serve
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import RawprotoError, UsageError
 from rawproto.transport.config import Config
 from rawproto.transport.constants import Kind

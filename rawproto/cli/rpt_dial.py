@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 
 from rawproto.capture import Writer
 from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of, trace
-from rawproto.drivers.rpt import connect
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import connect
 from rawproto.errors import (
     ConnectionLostError,
     HandshakeError,

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rawproto.capture import Writer, open_writer
-from rawproto.drivers.rpt_address import parse_address
-from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.drivers.rpt_tap import write_secrets
+from rawproto.drivers.rpt.address import parse_address
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.tap import write_secrets
 from rawproto.errors import RawprotoError, UnknownPeerError, UsageError
 from rawproto.identity.keys import (
     PublicKey,

@@ -15,9 +15,9 @@ from rawproto.cli.rpt_options import (
     psk_of,
     trace,
 )
-from rawproto.drivers.rpt import Server, serve
-from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.drivers.rpt_workers import WorkerServer
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import Server, serve
+from rawproto.drivers.rpt.workers import WorkerServer
 from rawproto.errors import UsageError
 from rawproto.transport.config import Config
 

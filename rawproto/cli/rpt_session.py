@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from contextlib import suppress
 
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.stdio import read_input, read_lines, write_output
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.transport.config import Config

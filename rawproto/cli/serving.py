@@ -17,8 +17,8 @@ from typing import Any
 
 from rawproto.cli.render import json_line
 from rawproto.cli.rpt_serve import listening
-from rawproto.drivers.rpt_address import host_and_port
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.address import host_and_port
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.identity.keys import fingerprint
 from rawproto.transport.config import Config

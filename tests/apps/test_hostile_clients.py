@@ -25,8 +25,8 @@ from rawproto.apps.files.service import FileService
 from rawproto.apps.relay.ends import parse_end
 from rawproto.apps.relay.openers import Doors, Listening, opener
 from rawproto.apps.relay.relay import Relay
-from rawproto.drivers.rpt import connect, serve
-from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import ConnectionLostError, ProtocolError, RemoteProtocolError
 from rawproto.rpc import Method, RPCPeer
 from rawproto.transport.constants import CloseCode

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rawproto.apps.perf import Plan, run_perf, serve_perf
-from rawproto.drivers.rpt import connect, serve
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import RemoteProtocolError
 
 SUMMARY = {"goodput_bps", "duration_s", "packets_sent", "packets_lost", "retransmitted", "rtt_ms"}

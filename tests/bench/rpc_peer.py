@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import rawproto
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.rpc import Call, RPCPeer
 
 PORT = 4100

@@ -24,8 +24,8 @@ from typing import Any
 
 import rawproto
 from rawproto.apps.perf import Plan, run_perf
-from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.drivers.rpt_node import Node
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.node import Node
 from rawproto.link.rpt_carrier import RawCarrier
 from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config

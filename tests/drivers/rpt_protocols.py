@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rawproto.drivers.rpt_transport import RPTTransport
-from rawproto.drivers.rpt_transport_api import (
+from rawproto.drivers.rpt.transport import RPTTransport
+from rawproto.drivers.rpt.transport_api import (
     TransportServer,
     create_rpt_connection,
     create_rpt_server,

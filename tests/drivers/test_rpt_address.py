@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rawproto.drivers.rpt_address import RPTAddress, host_and_port, parse_address
+from rawproto.drivers.rpt.address import RPTAddress, host_and_port, parse_address
 from rawproto.errors import UsageError
 
 

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 from typing import Any, cast
 
-from rawproto.drivers.rpt_port import Port
+from rawproto.drivers.rpt.port import Port
 
 HERE = "10.0.0.2", 0
 

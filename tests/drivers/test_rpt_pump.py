@@ -14,9 +14,9 @@ from typing import Any, ClassVar, cast
 
 import pytest
 
-from rawproto.drivers.rpt_caretaker import CARETAKER
-from rawproto.drivers.rpt_ends import End
-from rawproto.drivers.rpt_pump import Pump
+from rawproto.drivers.rpt.caretaker import CARETAKER
+from rawproto.drivers.rpt.ends import End
+from rawproto.drivers.rpt.pump import Pump
 
 
 class Pipe:

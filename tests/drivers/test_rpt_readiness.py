@@ -8,7 +8,7 @@ import select
 
 import pytest
 
-from rawproto.drivers.rpt_readiness import Readiness
+from rawproto.drivers.rpt.readiness import Readiness
 
 ALL = select.POLLIN | select.POLLOUT | select.POLLRDHUP
 

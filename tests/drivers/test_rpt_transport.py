@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from rawproto.drivers.rpt_transport import RESET_CODE
+from rawproto.drivers.rpt.transport import RESET_CODE
 from rawproto.errors import ConnectionLostError, RemoteProtocolError
 from rawproto.transport.config import Config
 from tests.drivers.rpt_protocols import BufferedRecorder, Joined, Recorder, joined, run

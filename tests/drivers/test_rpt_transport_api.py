@@ -19,10 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from rawproto.drivers.rpt import connect, serve
-from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
-from rawproto.drivers.rpt_transport import RPTTransport
-from rawproto.drivers.rpt_transport_api import (
+from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.coroutines import connect, serve
+from rawproto.drivers.rpt.transport import RPTTransport
+from rawproto.drivers.rpt.transport_api import (
     TransportServer,
     create_rpt_connection,
     create_rpt_server,

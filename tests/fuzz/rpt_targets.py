@@ -1,7 +1,7 @@
 """What is fuzzed of RPT's machines: handshakes, endpoints, and a connection with a hostile peer.
 
 The promises: nothing is raised whatever arrives, what is held and what is sent is bounded,
-and a connection that ends says so once. The peer of `rpt_connection` has the keys, so what
+and a connection that ends says so once. The peer of `connection` has the keys, so what
 it seals opens; the other targets are on the path and have none.
 """
 

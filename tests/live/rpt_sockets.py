@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import rawproto
-from rawproto.drivers.rpt_caretaker import CARETAKER
+from rawproto.drivers.rpt.caretaker import CARETAKER
 from rawproto.link.rpt_ports import is_held
 from rawproto.transport.lifecycle import State
 

@@ -18,7 +18,7 @@ import websockets
 from aiohttp import web
 
 from rawproto import lab
-from rawproto.drivers.rpt_httpcore import RPTBackend
+from rawproto.drivers.rpt.httpcore import RPTBackend
 from tests.live.frameworks import CABLES, PORT, SIZE, adapters, cable_of, run, serving
 
 pytestmark = pytest.mark.live

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from rawproto.drivers.rpt import Server, connect, serve
-from rawproto.drivers.rpt_address import parse_address
-from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.drivers.rpt_workers import WorkerServer
+from rawproto.drivers.rpt.address import parse_address
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import Server, connect, serve
+from rawproto.drivers.rpt.workers import WorkerServer
 from rawproto.errors import (
     ConnectionLostError,
     LinkError,

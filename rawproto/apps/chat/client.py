@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from rawproto.apps.chat.service import ERRORS, VERSION, VersionError
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, RemoteProtocolError
 from rawproto.rpc import RPCError, RPCPeer
 

@@ -29,7 +29,7 @@ from rawproto.apps.files.transfer import (
     send_pack,
     set_directories,
 )
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.rpc import Call, RPCError, RPCPeer
 
 __all__ = ["FileClient", "Progress"]

@@ -12,8 +12,8 @@ import struct
 from contextlib import suppress
 from typing import Protocol
 
-from rawproto.drivers.rpt_address import host_and_port
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.address import host_and_port
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError
 
 __all__ = ["Channel", "RPTChannel", "RPTDatagramChannel", "SocketChannel"]

@@ -22,8 +22,8 @@ from rawproto.apps.relay.datagrams import UDPChannel, UDPPorts
 from rawproto.apps.relay.ends import End
 from rawproto.apps.relay.processes import ProcessChannel, StdioChannel
 from rawproto.apps.relay.tls import TLSChannel
-from rawproto.drivers.rpt_address import RPTAddress
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.address import RPTAddress
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import LinkError, RawprotoError
 
 __all__ = ["BROKEN", "Doors", "Listening", "Opener", "opener"]

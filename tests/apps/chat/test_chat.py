@@ -23,8 +23,8 @@ from rawproto.apps.chat.service import (
     VersionError,
 )
 from rawproto.apps.chat.store import Event, HistoryError, Store
-from rawproto.drivers.rpt import Server, connect, serve
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import Server, connect, serve
 from rawproto.errors import ConnectionLostError, UsageError
 from rawproto.rpc import BadRequestError, Call, RPCPeer
 

@@ -23,8 +23,8 @@ from rawproto.apps.files.faults import (
 )
 from rawproto.apps.files.service import FileService
 from rawproto.apps.files.transfer import PACKED_BYTES
-from rawproto.drivers.rpt import connect, serve
-from rawproto.drivers.rpt_connection import RPTConnection
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.rpc import BadRequestError, Call, Method, RPCError, RPCPeer
 

@@ -14,16 +14,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rawproto.drivers.rpt_ends import RESET_BY_USER, End, peer_of
-from rawproto.drivers.rpt_refusals import os_error
+from rawproto.drivers.rpt.ends import RESET_BY_USER, End, peer_of
+from rawproto.drivers.rpt.refusals import os_error
 from rawproto.transport.constants import BASE_PACKET_BYTES
 from rawproto.transport.events import ConnectionClosed, ConnectionEstablished
 from rawproto.transport.sender import OVERHEAD_BYTES
 from rawproto.wire.rpt_frames import DATAGRAM_HEAD
 
 if TYPE_CHECKING:
-    from rawproto.drivers.rpt_pump import Pump
-    from rawproto.drivers.rpt_readiness import Readiness
+    from rawproto.drivers.rpt.pump import Pump
+    from rawproto.drivers.rpt.readiness import Readiness
     from rawproto.transport.connection import Connection
 
 __all__ = ["MOST_PEERS", "DatagramEnd", "Peer"]

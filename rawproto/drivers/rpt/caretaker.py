@@ -1,4 +1,4 @@
-"""The one thread that looks after RPT ports while no call does (`rpt_pump`).
+"""The one thread that looks after RPT ports while no call does (`pump`).
 
 It begins when the first port is left alone and ends with the last port. A port that a call
 has just left is left in peace for a while, since most calls are followed by another; then
@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rawproto.drivers.rpt_pump import Pump
+    from rawproto.drivers.rpt.pump import Pump
 
 __all__ = ["CARETAKER", "Caretaker"]
 

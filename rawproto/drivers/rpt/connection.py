@@ -34,7 +34,7 @@ from rawproto.transport.events import (
 )
 
 if TYPE_CHECKING:
-    from rawproto.drivers.rpt_node import Node
+    from rawproto.drivers.rpt.node import Node
 
 __all__ = ["RPTConnection", "RPTStream"]
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import socketserver
 from typing import Any
 
-from rawproto.drivers.rpt_detach import detach
-from rawproto.drivers.rpt_socket import RPTSocket
+from rawproto.drivers.rpt.detach import detach
+from rawproto.drivers.rpt.socket import RPTSocket
 
 __all__ = ["ForkingRPTServer", "RPTServer", "ThreadingRPTServer"]
 
@@ -59,7 +59,7 @@ class ThreadingRPTServer(socketserver.ThreadingMixIn, RPTServer):
 
 
 class ForkingRPTServer(socketserver.ForkingMixIn, RPTServer):
-    """A process for each connection. Its handler's `request` is a Unix socket (`rpt_detach`),
+    """A process for each connection. Its handler's `request` is a Unix socket (`detach`),
     which this process joins with the connection; who is there tells `client_address`.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket as stdlib
 from typing import Any
 
-from rawproto.drivers.rpt_socket import RPTSocket
+from rawproto.drivers.rpt.socket import RPTSocket
 
 __all__ = ["create_connection", "create_server"]
 

@@ -14,7 +14,7 @@ two threads can wait for each other. Who leaves while nobody leads hands over, w
 leaves with, so followers never sleep alone. A thread that is interrupted within a turn
 (Ctrl-C) leaves the port in a state that nobody can vouch for: its connections end there.
 
-What a socket does is not known here; it has an *end* (`rpt_ends`) on the port.
+What a socket does is not known here; it has an *end* (`ends`) on the port.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from contextlib import ExitStack
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from rawproto.drivers.rpt_caretaker import CARETAKER
-from rawproto.drivers.rpt_office import LOOK_S, Office
-from rawproto.drivers.rpt_port import FEW, Port
+from rawproto.drivers.rpt.caretaker import CARETAKER
+from rawproto.drivers.rpt.office import LOOK_S, Office
+from rawproto.drivers.rpt.port import FEW, Port
 from rawproto.drivers.timer import Timer
 from rawproto.transport.connection import Connection, State
 from rawproto.transport.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from rawproto.drivers.rpt_ends import End
+    from rawproto.drivers.rpt.ends import End
     from rawproto.link.rpt_carrier import Carrier
 
 __all__ = ["Pump"]

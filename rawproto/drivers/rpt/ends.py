@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rawproto.drivers.rpt_refusals import os_error
+from rawproto.drivers.rpt.refusals import os_error
 from rawproto.transport.constants import CloseCode, Kind
 from rawproto.transport.events import (
     ConnectionClosed,
@@ -33,8 +33,8 @@ from rawproto.transport.events import (
 from rawproto.transport.lifecycle import State
 
 if TYPE_CHECKING:
-    from rawproto.drivers.rpt_pump import Pump
-    from rawproto.drivers.rpt_readiness import Readiness
+    from rawproto.drivers.rpt.pump import Pump
+    from rawproto.drivers.rpt.readiness import Readiness
     from rawproto.transport.connection import Connection
     from rawproto.transport.stream import Stream
 

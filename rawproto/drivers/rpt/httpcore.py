@@ -18,7 +18,7 @@ from typing import Any
 
 import httpcore
 
-from rawproto.drivers.rpt_transport_api import open_rpt_connection
+from rawproto.drivers.rpt.transport_api import open_rpt_connection
 from rawproto.errors import RawprotoError
 
 __all__ = ["RPTBackend"]

@@ -6,8 +6,8 @@
 
 A socket here is what `socket.socket` is for TCP: the same calls with the same meaning, one
 stream (SOCK_STREAM), messages (SOCK_SEQPACKET) or datagrams (SOCK_DGRAM), encrypted. The
-table of calls is docs/sockets.md; options are `rpt_options`, moving data `rpt_transfer`,
-what happens behind a socket `rpt_ends` and `rpt_pump`.
+table of calls is docs/sockets.md; options are `options`, moving data `transfer`,
+what happens behind a socket `ends` and `pump`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal, Self, cast
 
-from rawproto.drivers.rpt_datagrams import DatagramEnd, Peer
-from rawproto.drivers.rpt_ends import BoundEnd, End, ListeningEnd, StreamEnd, peer_of
-from rawproto.drivers.rpt_opening import (
+from rawproto.drivers.rpt.datagrams import DatagramEnd, Peer
+from rawproto.drivers.rpt.ends import BoundEnd, End, ListeningEnd, StreamEnd, peer_of
+from rawproto.drivers.rpt.opening import (
     Way,
     careful_authorize,
     careful_trust,
     new_endpoint,
     open_pump,
 )
-from rawproto.drivers.rpt_options import RPT_MAXSEG, RPT_PEER_KEY, SOL_RPT, Options
-from rawproto.drivers.rpt_port import Port
-from rawproto.drivers.rpt_pump import Pump
-from rawproto.drivers.rpt_readiness import Readiness
-from rawproto.drivers.rpt_transfer import Transfer, failure
+from rawproto.drivers.rpt.options import RPT_MAXSEG, RPT_PEER_KEY, SOL_RPT, Options
+from rawproto.drivers.rpt.port import Port
+from rawproto.drivers.rpt.pump import Pump
+from rawproto.drivers.rpt.readiness import Readiness
+from rawproto.drivers.rpt.transfer import Transfer, failure
 from rawproto.errors import RawprotoError
 from rawproto.identity.keys import Identity
 from rawproto.link.interfaces import split_scope
@@ -240,7 +240,7 @@ class RPTSocket(Transfer):
     # --- options ---
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int = 0, /) -> None:
-        """See `rpt_options`. Raises OSError ENOPROTOOPT for what is not there."""
+        """See `options`. Raises OSError ENOPROTOOPT for what is not there."""
         end = self._use()
         if isinstance(value, str):
             raise TypeError("a value is an int or bytes")
@@ -255,7 +255,7 @@ class RPTSocket(Transfer):
                 end.keep_alive(self._options.keep_alive_ns)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0, /) -> Any:
-        """See `rpt_options`: an int, or with `buflen` so many bytes at most."""
+        """See `options`: an int, or with `buflen` so many bytes at most."""
         value = self._option(level, optname)
         if buflen:
             data = value.to_bytes(4, "little", signed=True) if isinstance(value, int) else value
@@ -553,12 +553,12 @@ class RPTSocket(Transfer):
             self._readiness.close()
 
     def detach(self) -> int:
-        """Closes the socket and answers a descriptor for what it was (`rpt_detach`).
+        """Closes the socket and answers a descriptor for what it was (`detach`).
 
         Raises:
             OSError: ENOTCONN; EOPNOTSUPP, datagrams.
         """
-        from rawproto.drivers.rpt_detach import detach
+        from rawproto.drivers.rpt.detach import detach
 
         if self._kind is Kind.DGRAM:
             raise failure(errno.EOPNOTSUPP)

@@ -7,7 +7,7 @@
 
 A turn lets timers run and sends. What the kernel does not take now waits, and nothing more
 is sealed meanwhile. When turns come, and who is told of events, is not known here: event
-loops (`rpt_node`) and threads (`rpt_pump`) differ in that alone.
+loops (`node`) and threads (`pump`) differ in that alone.
 """
 
 from __future__ import annotations

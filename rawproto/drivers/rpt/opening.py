@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from rawproto.drivers.rpt_office import Office
-from rawproto.drivers.rpt_options import Options
-from rawproto.drivers.rpt_pump import Pump
+from rawproto.drivers.rpt.office import Office
+from rawproto.drivers.rpt.options import Options
+from rawproto.drivers.rpt.pump import Pump
 from rawproto.errors import HandshakeError, LinkError, RawprotoError
 from rawproto.link.rpt_carrier import Carrier, RawCarrier
 from rawproto.link.rpt_udp import UDPCarrier
@@ -22,7 +22,7 @@ from rawproto.transport.halfopen import Listener
 from rawproto.wire.rpt import RPTInit, RPTRetry
 
 if TYPE_CHECKING:
-    from rawproto.drivers.rpt_ends import ListeningEnd
+    from rawproto.drivers.rpt.ends import ListeningEnd
 
 __all__ = ["Way", "careful_authorize", "careful_trust", "new_endpoint", "open_pump"]
 

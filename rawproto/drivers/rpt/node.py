@@ -1,7 +1,7 @@
 """An event loop's RPT port: pumps an endpoint over a carrier, and wakes who waits for it.
 
 Turns come when a descriptor is readable, when a timerfd says so, and once after any number of
-commands; what a turn is, `rpt_port` knows.
+commands; what a turn is, `port` knows.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
-from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.drivers.rpt_port import FEW, Port
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.port import FEW, Port
 from rawproto.drivers.timer import Timer
 from rawproto.link.rpt_carrier import Carrier
 from rawproto.transport.connection import Connection

@@ -6,7 +6,7 @@
     asyncio.start_server      start_rpt_server          a TransportServer
 
 Each transport has a connection of its own and goes over its stream 0;
-`create_stream_transport` takes any other stream. What a transport does is `rpt_transport`'s.
+`create_stream_transport` takes any other stream. What a transport does is `transport`'s.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from rawproto.capture import Writer
-from rawproto.drivers.rpt import Server, connect, serve
-from rawproto.drivers.rpt_address import RPTAddress
-from rawproto.drivers.rpt_connection import RPTConnection, RPTStream
-from rawproto.drivers.rpt_transport import RPTTransport
+from rawproto.drivers.rpt.address import RPTAddress
+from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.coroutines import Server, connect, serve
+from rawproto.drivers.rpt.transport import RPTTransport
 from rawproto.errors import RawprotoError, UsageError
 from rawproto.transport.config import Config
 from rawproto.transport.constants import Kind

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rawproto.drivers.rpt_datagrams import DatagramEnd, Peer
-from rawproto.drivers.rpt_ends import End, StreamEnd
+from rawproto.drivers.rpt.datagrams import DatagramEnd, Peer
+from rawproto.drivers.rpt.ends import End, StreamEnd
 from rawproto.transport.constants import Kind
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
-"""The office of refusing unheld ports (`rpt_office`), in an event loop."""
+"""The office of refusing unheld ports (`office`), in an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Literal
 
-from rawproto.drivers.rpt_office import LOOK_S, Office
+from rawproto.drivers.rpt.office import LOOK_S, Office
 
 __all__ = ["Responder"]
 

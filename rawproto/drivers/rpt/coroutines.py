@@ -21,12 +21,12 @@ from typing import Any
 
 from rawproto.capture import Writer
 from rawproto.drivers.names import resolve, resolve_all
-from rawproto.drivers.rpt_address import RPTAddress, parse_address
-from rawproto.drivers.rpt_connection import RPTConnection
-from rawproto.drivers.rpt_node import Node
-from rawproto.drivers.rpt_responder import Responder
-from rawproto.drivers.rpt_tap import TappedCarrier
-from rawproto.drivers.rpt_workers import MOST_WORKERS, WorkerServer
+from rawproto.drivers.rpt.address import RPTAddress, parse_address
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.node import Node
+from rawproto.drivers.rpt.responder import Responder
+from rawproto.drivers.rpt.tap import TappedCarrier
+from rawproto.drivers.rpt.workers import MOST_WORKERS, WorkerServer
 from rawproto.errors import (
     ConnectionLostError,
     LinkError,

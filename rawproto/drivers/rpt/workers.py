@@ -38,8 +38,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn, Protocol
 
-from rawproto.drivers.rpt_address import RPTAddress
-from rawproto.drivers.rpt_responder import Responder
+from rawproto.drivers.rpt.address import RPTAddress
+from rawproto.drivers.rpt.responder import Responder
 from rawproto.errors import LinkError
 from rawproto.link.rpt_carrier import Carrier
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rawproto.drivers.rpt_socket import RPTSocket
+    from rawproto.drivers.rpt.socket import RPTSocket
 
 __all__ = ["detach"]
 

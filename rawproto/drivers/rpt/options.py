@@ -15,7 +15,7 @@
 | SOL_RPT    RPT_PSK        | 32 bytes, b"" | a secret that both sides know; write only      |
 | SOL_RPT    RPT_PEER_KEY   | 32 bytes, b"" | the public key that the peer must have, or has |
 
-What is not in here is ENOPROTOOPT. This module keeps values; what they do is `rpt_socket`'s.
+What is not in here is ENOPROTOOPT. This module keeps values; what they do is `socket`'s.
 """
 
 from __future__ import annotations
