@@ -147,6 +147,17 @@ def test_datagram_sent_just_before_close_arrives() -> None:
         assert server.recv(100) == b"farewell"
 
 
+def test_datagram_that_comes_together_with_the_end_is_read() -> None:
+    with receiver() as server, rawproto.socket(type=DGRAM) as client:
+        client.settimeout(10)
+        client.sendto(b"hello", server.getsockname())
+        _, address = server.recvfrom(100)
+        with client._end.pump.lock:  # it takes in nothing meanwhile
+            server.sendto(b"bye", address)
+            server.close()
+        assert client.recv(100) == b"bye"
+
+
 def test_sixty_four_wait_for_the_handshake_and_no_more() -> None:
     silent = socket.socket(socket.AF_INET, DGRAM)
     with silent, rawproto.socket(type=DGRAM, proto=socket.IPPROTO_UDP) as client:

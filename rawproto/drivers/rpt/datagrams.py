@@ -151,6 +151,8 @@ class DatagramEnd(End):
     # --- what the port tells ---
 
     def on_active(self, connection: Connection) -> None:
+        if connection.cid in self._connections:
+            self._receive(connection)  # first: what came before an end is not lost with it
         while (event := connection.poll_event()) is not None:
             if isinstance(event, ConnectionEstablished):
                 self._send_early(connection)
@@ -158,8 +160,6 @@ class DatagramEnd(End):
                     connection.close(time.monotonic_ns())
             elif isinstance(event, ConnectionClosed):
                 self._lose(connection, event.error)
-        if connection.cid in self._connections:
-            self._receive(connection)
         self.changed()
 
     def _lose(self, connection: Connection, error: Exception | None) -> None:
