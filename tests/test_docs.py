@@ -22,7 +22,11 @@ PROGRAM = ROOT / "docs" / "asyncio.md"
 """The page whose Python blocks are one program."""
 
 _FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
-_EXAMPLE = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n(.*?)^```\n)?", re.M | re.S)
+_EXAMPLE = re.compile(
+    # Programs that have a name run between hosts: tests/live/test_sockets_page.py.
+    r"^```python\n(?!# \w+\.py\n)(.*?)^```\n(?:\n```\n(.*?)^```\n)?",
+    re.M | re.S,
+)
 _SENDS = re.compile(r"\bping\(|rawproto\.(create_server|ThreadingRPTServer)\(")
 _LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 _TARGET = re.compile(r"\bmake ((?:[a-z]+ )*[a-z]+)")
