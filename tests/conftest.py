@@ -7,11 +7,17 @@ made, live tests are skipped, loudly; with CI=true a skipped live test fails.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Whoever runs tests in the background of a shell has them ignore Ctrl-C, and all they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 # No deadline: a noisy machine must not fail a property. Derandomized: a run can be repeated.
 settings.register_profile("rawproto", deadline=None, derandomize=True, max_examples=60)
