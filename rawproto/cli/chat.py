@@ -33,13 +33,13 @@ from rawproto.cli.rpt_options import Trust, add_client_options, add_server_optio
 from rawproto.cli.serving import (
     add_listen_option,
     add_serving_options,
-    failure_log,
+    answer_calls,
     serve_sessions,
 )
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.stdio import read_lines
 from rawproto.errors import ConnectionLostError, RefusedError, UnknownPeerError, UsageError
-from rawproto.rpc import RPCError, RPCPeer
+from rawproto.rpc import RPCError
 from rawproto.transport.config import Config
 from rawproto.wire.words import printable
 
@@ -106,15 +106,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
     async def use(connection: RPTConnection, name: str) -> None:
         service = ChatService(hub, store, connection.peer_key)
-        peer = RPCPeer(
-            connection, service.methods, errors=ERRORS, on_failure=failure_log(arguments)
-        )
-        try:
-            await connection.wait_closed()
-        finally:
-            await peer.close()
-        if connection.error is not None:
-            raise connection.error
+        await answer_calls(arguments, connection, service.methods, ERRORS)
 
     try:
         await serve_sessions(arguments, _config(arguments), use)

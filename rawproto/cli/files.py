@@ -37,13 +37,13 @@ from rawproto.cli.rpt_options import add_client_options, add_server_options
 from rawproto.cli.serving import (
     add_listen_option,
     add_serving_options,
-    failure_log,
+    answer_calls,
     serve_sessions,
 )
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, RefusedError, UsageError
 from rawproto.identity.keys import state_directory
-from rawproto.rpc import RPCError, RPCPeer
+from rawproto.rpc import RPCError
 from rawproto.transport.config import Config
 
 __all__ = ["add_arguments", "run"]
@@ -133,15 +133,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     service = FileService(root, writable=arguments.write, quota_bytes=arguments.quota)
 
     async def use(connection: RPTConnection, name: str) -> None:
-        peer = RPCPeer(
-            connection, service.methods, errors=ERRORS, on_failure=failure_log(arguments)
-        )
-        try:
-            await connection.wait_closed()
-        finally:
-            await peer.close()
-        if connection.error is not None:
-            raise connection.error
+        await answer_calls(arguments, connection, service.methods, ERRORS)
 
     try:
         await serve_sessions(arguments, _config(arguments), use)

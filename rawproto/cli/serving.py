@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from rawproto.cli.render import json_line
@@ -21,10 +21,11 @@ from rawproto.drivers.rpt.address import host_and_port
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.identity.keys import fingerprint
+from rawproto.rpc import Method, RPCError, RPCPeer
 from rawproto.transport.config import Config
 from rawproto.wire.words import printable
 
-__all__ = ["Log", "add_listen_option", "add_serving_options", "failure_log", "ready"]
+__all__ = ["Log", "add_listen_option", "add_serving_options", "answer_calls", "ready"]
 __all__ += ["serve_sessions", "until_terminated"]
 
 
@@ -92,8 +93,16 @@ class Log:
         sys.stderr.flush()
 
 
-def failure_log(arguments: argparse.Namespace) -> Callable[[str, Exception], None]:
-    """For `RPCPeer`: tells of a method that failed, which is our fault and not the client's."""
+async def answer_calls(
+    arguments: argparse.Namespace,
+    connection: RPTConnection,
+    methods: Mapping[str, Method],
+    errors: Sequence[type[RPCError]],
+) -> None:
+    """Answers a client's calls until its connection is over. Raises what ended it, if not well.
+
+    A method that failed by our fault, and not the client's, is told in the log.
+    """
     log = Log(arguments.log)
 
     def tell(method: str, error: Exception) -> None:
@@ -102,7 +111,13 @@ def failure_log(arguments: argparse.Namespace) -> Callable[[str, Exception], Non
         if arguments.debug:
             traceback.print_exception(error)
 
-    return tell
+    peer = RPCPeer(connection, methods, errors=errors, on_failure=tell)
+    try:
+        await connection.wait_closed()
+    finally:
+        await peer.close()
+    if connection.error is not None:
+        raise connection.error
 
 
 async def serve_sessions(
