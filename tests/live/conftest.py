@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rawproto import lab
+from tests.live.peers import Peer
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +83,15 @@ def _ports() -> set[str]:
             if name.startswith("udp") or local.endswith(":00FD"):
                 found.add(f"{name} {local} inode {line.split()[9]}")
     return found
+
+
+@pytest.fixture(scope="module")
+def cable() -> Iterator[lab.Network]:
+    with lab.up(lab.pair()) as network:
+        yield network
+
+
+@pytest.fixture
+def peers(cable: lab.Network, tmp_path: Path) -> tuple[Peer, Peer]:
+    left, right = cable.host("h1"), cable.host("h2")
+    return Peer(left, tmp_path / "left"), Peer(right, tmp_path / "right")

@@ -24,24 +24,12 @@ import pytest
 import rawproto
 from rawproto import lab
 from rawproto.apps.chat.client import ChatMember
+from tests.live.peers import HARM, Peer
 from tests.live.test_files import address_of, serving
-from tests.live.test_rpt import HARM, Peer
 
 pytestmark = pytest.mark.live
 
 PATIENCE_S = 40
-
-
-@pytest.fixture(scope="module")
-def cable() -> Iterator[lab.Network]:
-    with lab.up(lab.pair()) as network:
-        yield network
-
-
-@pytest.fixture
-def peers(cable: lab.Network, tmp_path: Path) -> tuple[Peer, Peer]:
-    left, right = cable.host("h1"), cable.host("h2")
-    return Peer(left, tmp_path / "left"), Peer(right, tmp_path / "right")
 
 
 class Guest:

@@ -6,51 +6,16 @@ import filecmp
 import json
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from rawproto import lab
-from tests.live.test_rpt import HARM, Peer
+from tests.live.peers import HARM, Peer, address_of, serving
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture(scope="module")
-def cable() -> Iterator[lab.Network]:
-    with lab.up(lab.pair()) as network:
-        yield network
-
-
-@pytest.fixture
-def peers(cable: lab.Network, tmp_path: Path) -> tuple[Peer, Peer]:
-    left, right = cable.host("h1"), cable.host("h2")
-    return Peer(left, tmp_path / "left"), Peer(right, tmp_path / "right")
-
-
-@contextmanager
-def serving(peer: Peer, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that is ready; its errors are at last in `said`."""
-    process = peer.start(*words)
-    try:
-        assert process.stderr is not None
-        while not (line := process.stderr.readline()).startswith(b"listening"):
-            assert line, "it ended"
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=10)
-
-
-def address_of(peer: Peer, carrier: str = "rpt", family: int = 4, port: int = 4000) -> str:
-    host = peer.host.ipv4 if family == 4 else f"[{peer.host.ipv6}]"
-    return f"{carrier}://{host}:{port}"
 
 
 def same(left: Path, right: Path) -> bool:

@@ -17,24 +17,11 @@ from pathlib import Path
 import pytest
 
 from rawproto import lab
-from tests.live.test_rpt import HARM, Peer
+from tests.live.peers import CARRIERS, HARM, Peer, await_ready
 
 pytestmark = pytest.mark.live
 
-CARRIERS = ("rpt", "rpt+udp")
 SIZE = 1_000_000
-
-
-@pytest.fixture(scope="module")
-def cable() -> Iterator[lab.Network]:
-    with lab.up(lab.pair()) as network:
-        yield network
-
-
-@pytest.fixture
-def peers(cable: lab.Network, tmp_path: Path) -> tuple[Peer, Peer]:
-    left, right = cable.host("h1"), cable.host("h2")
-    return Peer(left, tmp_path / "left"), Peer(right, tmp_path / "right")
 
 
 @contextmanager
@@ -42,9 +29,7 @@ def relaying(peer: Peer, *words: str) -> Iterator[tuple[str, subprocess.Popen[by
     """A relay whose source listens: (where, the process)."""
     process = peer.start("relay", "--grace", "0.1", *words)
     try:
-        assert process.stderr is not None
-        while not (line := process.stderr.readline()).startswith(b"listening "):
-            assert line, "it ended"
+        line = await_ready(process)
         yield line.decode().split()[1], process
     finally:
         if process.poll() is None:

@@ -3,74 +3,20 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from rawproto import lab
 from rawproto.link.packet import ETH_P_IP, Frame
+from tests.live.peers import CARRIERS, FAMILIES, HARM, Peer, address_of, listening
 from tests.live.pinging import Wire
 
 pytestmark = pytest.mark.live
 
-CARRIERS = ("rpt", "rpt+udp")
-FAMILIES = (4, 6)
 SIZE = 400_000
-HARM = "delay=25ms,loss=2%,duplicate=2%,reorder=2%,corrupt=1%,seed=5"
-
-
-@pytest.fixture(scope="module")
-def cable() -> Iterator[lab.Network]:
-    with lab.up(lab.pair()) as network:
-        yield network
-
-
-class Peer:
-    """`rawproto VERB` on a host, with keys of its own."""
-
-    def __init__(self, host: lab.LiveHost, home: Path) -> None:
-        self.host = host
-        home.mkdir(exist_ok=True)
-        self.environment = {
-            **os.environ,
-            "XDG_CONFIG_HOME": str(home),
-            "XDG_STATE_HOME": str(home),
-        }
-
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        return self.host.popen(
-            [sys.executable, "-m", "rawproto.cli.main", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment,
-        )
-
-    def run(self, *words: str, data: bytes = b"") -> tuple[int, bytes, str]:
-        """(exit code, output, what it said)."""
-        process = self.start(*words)
-        output, said = process.communicate(data, timeout=30)
-        return process.returncode, output, said.decode()
-
-
-@contextmanager
-def listening(peer: Peer, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A listener that is ready; ended by its own process."""
-    process = peer.start("listen", *words)
-    try:
-        assert process.stderr is not None
-        while not (line := process.stderr.readline()).startswith(b"listening"):
-            assert line, "it ended"
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=10)
 
 
 class RPTWire(Wire):
@@ -78,17 +24,6 @@ class RPTWire(Wire):
 
     def wanted(self, frame: Frame) -> bool:
         return frame.ethertype == ETH_P_IP and frame.data[14 + 9] == 253
-
-
-@pytest.fixture
-def peers(cable: lab.Network, tmp_path: Path) -> tuple[Peer, Peer]:
-    left, right = cable.host("h1"), cable.host("h2")
-    return Peer(left, tmp_path / "left"), Peer(right, tmp_path / "right")
-
-
-def address_of(peer: Peer, carrier: str, family: int, port: int = 4000) -> str:
-    host = peer.host.ipv4 if family == 4 else f"[{peer.host.ipv6}]"
-    return f"{carrier}://{host}:{port}"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from rawproto import lab
-from tests.live.test_rpt import CARRIERS, FAMILIES, Peer, address_of, listening
+from tests.live.peers import CARRIERS, FAMILIES, Peer, address_of, listening
 
 pytestmark = pytest.mark.live
 

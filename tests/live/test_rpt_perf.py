@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rawproto import lab
-from tests.live.test_rpt import Peer, address_of
+from tests.live.peers import Peer, address_of
 
 pytestmark = pytest.mark.live
 

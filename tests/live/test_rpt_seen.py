@@ -13,8 +13,8 @@ from scapy.utils import checksum
 
 from rawproto import lab
 from rawproto.link.packet import ETH_P_IP, ETH_P_IPV6, Frame
+from tests.live.peers import Peer, address_of, listening
 from tests.live.pinging import Wire
-from tests.live.test_rpt import Peer, address_of, listening
 from tests.rpt_scapy import RPT, KeyedReader, RPTLong
 
 pytestmark = pytest.mark.live

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import Callable
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
@@ -29,7 +28,6 @@ class FileService:
         root: what is served.
         writable: whether clients may change it.
         quota_bytes: what all files in it may hold, None for what the disk has.
-        tell: hears of each file that was sent or received: (verb, path, bytes).
     """
 
     def __init__(
@@ -38,12 +36,10 @@ class FileService:
         *,
         writable: bool = False,
         quota_bytes: int | None = None,
-        tell: Callable[[str, str, int], None] = lambda verb, path, size: None,
     ) -> None:
         self._root = root
         self._writable = writable
         self._quota = Quota(root, quota_bytes)
-        self._tell = tell
         # Who makes which file: one who was cut off and comes back takes over from himself.
         self._makers: dict[str, tuple[bytes, asyncio.Task[Any] | None]] = {}
 
@@ -78,7 +74,6 @@ class FileService:
             try:
                 await call.send(source.entry.to_json())
                 await send_file(call, source, lambda size: None)
-                self._tell("sent", path, source.size)
             finally:
                 source.close()
 
@@ -101,7 +96,6 @@ class FileService:
                     faults.append(fault)
 
         faults += await send_pack(call, self._root, path, entries(), lambda size: None)
-        self._tell("sent", path, len(names))
         return [str(fault) for fault in faults]
 
     def _check_writable(self) -> None:
@@ -131,7 +125,6 @@ class FileService:
                         await receive_file(call, partial, entry.size, lambda size: None)
                     finally:
                         partial.close()
-                self._tell("received", entry.path, entry.size)
             finally:
                 if self._makers.get(entry.path) == maker:
                     del self._makers[entry.path]
@@ -146,20 +139,16 @@ class FileService:
     async def _put_pack(self, params: Any, call: Call) -> Any:
         self._check_writable()
         path = _path(params)
-        count = 0
 
         def admit(entry: Entry) -> None:
-            nonlocal count
             _check_name(entry)
             if entry.kind == "file":
                 self._quota.admit(entry.path, entry.size)
-            count += 1
 
         try:
             faults = await receive_pack(call, self._root, path, admit, lambda size: None)
         finally:
             self._quota.gone()  # what was replaced, and what was admitted and could not be made
-        self._tell("received", path, count)
         return [str(fault) for fault in faults]
 
     async def _remove(self, params: Any, call: Call) -> int:
@@ -170,7 +159,6 @@ class FileService:
                 count = await asyncio.to_thread(self._root.remove, path, recursive=recursive)
             finally:
                 self._quota.gone()
-        self._tell("removed", path, count)
         return count
 
 
