@@ -6,7 +6,8 @@ its epoll is put into the caretaker's, and is taken out by the next call that ha
 
 Ports belong to the process that opened them: a copy made by fork(2) closes its descriptors
 of them and knows them no more. When the interpreter ends, what is still open is closed as
-by its owner, and what was sent gets the time to arrive that `close` gives it.
+by its owner, and what was sent gets the time to arrive that `close` gives it; so it is in
+children of `multiprocessing`, which end by `os._exit`, behind finalizers of their own.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from __future__ import annotations
 import atexit
 import os
 import select
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rawproto.drivers.rpt.pump import Pump
@@ -27,12 +29,32 @@ __all__ = ["CARETAKER", "Caretaker"]
 
 GRACE_S = 0.005
 _LINGER_S = 10.5
+_AFTER_ALL = -1000  # multiprocessing's own finalizers are of -100 at least
+
+
+class Joint(Protocol):
+    """What carries the data of a descriptor that stands for a socket (`detach`)."""
+
+    def end(self) -> None:
+        """Nothing more is taken in; what was is carried."""
+
+    def wait(self, seconds: float, /) -> None:
+        """Until it is."""
+
+    def forsake(self) -> None:
+        """This process is a copy."""
 
 
 class Caretaker:
-    """The thread and what it knows."""
+    """The thread and what it knows.
+
+    Attributes:
+        joints: of descriptors that stand for sockets of this process.
+    """
 
     def __init__(self) -> None:
+        self.joints: set[Joint] = set()
+        self._ends_in_time = False
         self._lock = threading.Lock()
         self._pumps: set[Pump] = set()
         self._alone: dict[Pump, int] = {}
@@ -44,6 +66,9 @@ class Caretaker:
 
     def add(self, pump: Pump) -> None:
         """A port was opened."""
+        if not self._ends_in_time:
+            self._ends_in_time = True
+            self._mind_os_exit()
         with self._lock:
             self._pumps.add(pump)
 
@@ -137,9 +162,20 @@ class Caretaker:
 
     # --- the end of the process, and its copies ---
 
+    def _mind_os_exit(self) -> None:
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and process.parent_process() is not None:
+            from multiprocessing.util import Finalize
+
+            Finalize(None, self.finish, exitpriority=_AFTER_ALL)
+
     def finish(self) -> None:
         """Closes every socket that is open, and waits until what was sent has arrived."""
-        thread = self._thread
+        joints, until = list(self.joints), time.monotonic() + _LINGER_S
+        for joint in joints:
+            joint.end()
+        for joint in joints:
+            joint.wait(max(until - time.monotonic(), 0))
         for pump in list(self._pumps):
             with pump.lock:
                 for end in list(pump.ends):
@@ -152,11 +188,13 @@ class Caretaker:
 
     def forget(self) -> None:
         """This process is a copy: it has no ports, and no thread."""
-        pumps, had_thread = self._pumps, self._thread is not None
+        joints, pumps, had_thread = self.joints, self._pumps, self._thread is not None
         if had_thread:
             self._epoll.close()
             os.close(self._alarm)
         self.__init__()  # type: ignore[misc]
+        for joint in joints:
+            joint.forsake()
         for pump in pumps:
             pump.forsake()
 

@@ -11,9 +11,11 @@ with rawproto.ThreadingRPTServer(("0.0.0.0", 4000), Echo) as server:
 
 from __future__ import annotations
 
+import os
 import socketserver
 from typing import Any
 
+from rawproto.drivers.rpt.caretaker import CARETAKER
 from rawproto.drivers.rpt.detach import detach
 from rawproto.drivers.rpt.socket import RPTSocket
 
@@ -63,5 +65,13 @@ class ForkingRPTServer(socketserver.ForkingMixIn, RPTServer):
     which this process joins with the connection; who is there tells `client_address`.
     """
 
+    _parent = 0
+
     def process_request(self, request: Any, client_address: Any) -> None:
+        self._parent = os.getpid()
         super().process_request(detach(request), client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        if self._parent not in (0, os.getpid()):
+            CARETAKER.finish()  # what the handler itself opened: os._exit comes next
