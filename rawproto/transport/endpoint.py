@@ -187,6 +187,11 @@ class Endpoint:
         """A command was given to a connection: it gets its turn."""
         self._touched[connection.cid] = connection
 
+    def listen(self, listener: Listener, reset_key: bytes, config: Config) -> None:
+        """Accepts clients from now on, as in the constructor; connections go on."""
+        self._listener, self._reset_key, self._config = listener, reset_key, config
+        listener.attach(self._new_parameters, self._entropy)
+
     def refuse(self) -> None:
         """Accepts no more clients, as a port that nobody holds; connections go on."""
         self._listener = None

@@ -72,6 +72,10 @@ class Caretaker:
         with self._lock:
             self._pumps.add(pump)
 
+    def pumps(self) -> list[Pump]:
+        """Of the ports that are open."""
+        return list(self._pumps)
+
     def remove(self, pump: Pump) -> None:
         """A port was closed."""
         with self._lock:
@@ -176,7 +180,7 @@ class Caretaker:
             joint.end()
         for joint in joints:
             joint.wait(max(until - time.monotonic(), 0))
-        for pump in list(self._pumps):
+        for pump in self.pumps():
             with pump.lock:
                 for end in list(pump.ends):
                     end.close()

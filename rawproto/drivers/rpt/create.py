@@ -75,6 +75,8 @@ def create_server(
 ) -> RPTSocket:
     """A socket that listens (of datagrams: is bound) at (host, port); "" is every address.
 
+    As there, SO_REUSEADDR is set: what is left of a former server's connections is no hindrance.
+
     Args:
         address: where.
         family, type, proto, credentials: as for `RPTSocket`.
@@ -85,6 +87,7 @@ def create_server(
     """
     made = RPTSocket(family, type, proto, **credentials)
     try:
+        made.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_REUSEADDR, 1)
         made.bind(address)
         if made.type != stdlib.SOCK_DGRAM:
             made.listen(backlog)

@@ -59,10 +59,13 @@ class End:
         readiness: of the socket, None as long as nobody asked for a descriptor.
 
     Attributes:
+        binds: its socket has the port for itself; class attribute.
         condition: on which threads wait for it.
         error: what the next call is to raise, once.
         closed: the socket is.
     """
+
+    binds = True
 
     def __init__(self, pump: Pump, readiness: Readiness | None) -> None:
         self.pump = pump
@@ -137,6 +140,8 @@ class StreamEnd(End):
         send_buffer: what waits to be sent or acknowledged at most, in bytes; 0 for what
             the connection thinks right.
     """
+
+    binds = False
 
     def __init__(
         self, pump: Pump, readiness: Readiness | None, connection: Connection, send_buffer: int = 0

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from rawproto.drivers.rpt.caretaker import CARETAKER
 from rawproto.drivers.rpt.office import Office
 from rawproto.drivers.rpt.options import Options
 from rawproto.drivers.rpt.pump import Pump
@@ -24,7 +25,7 @@ from rawproto.wire.rpt import RPTInit, RPTRetry
 if TYPE_CHECKING:
     from rawproto.drivers.rpt.ends import ListeningEnd
 
-__all__ = ["Way", "careful_authorize", "careful_trust", "new_endpoint", "open_pump"]
+__all__ = ["Way", "careful_authorize", "careful_trust", "former_pumps", "let_in", "open_pump"]
 
 
 class Way(NamedTuple):
@@ -48,6 +49,7 @@ def open_pump(options: Options, way: Way, host: str = "", port: int = 0, *, peer
         OSError: EADDRINUSE, EADDRNOTAVAIL, no route; PermissionError: no CAP_NET_RAW.
     """
     local = "" if host in ("0.0.0.0", "::") else host
+    config = options.settings(way.kind)
     carrier: Carrier
     try:
         if way.udp:
@@ -59,46 +61,32 @@ def open_pump(options: Options, way: Way, host: str = "", port: int = 0, *, peer
         raise
     except LinkError as error:
         raise OSError(error.errno, f"{error.operation}: {error.reason}") from error
-    try:
-        endpoint = new_endpoint(options, way, carrier, listens=way.kind is Kind.DGRAM)
-    except BaseException:
-        carrier.close()
-        raise
-    return Pump(carrier, endpoint, None if way.udp else Office(way.version))
+    endpoint = Endpoint(carrier.port, config, entropy=os.urandom, ceiling=carrier.ceiling)
+    bound = None if peer else (way.version, way.udp, local, carrier.port)
+    return Pump(carrier, endpoint, None if way.udp else Office(way.version), bound)
 
 
-def new_endpoint(
-    options: Options,
-    way: Way,
-    carrier: Carrier,
-    *,
-    listens: bool,
-    door: ListeningEnd | None = None,
-) -> Endpoint:
-    """An endpoint as a socket wants it.
+def former_pumps(way: Way, host: str, port: int) -> list[Pump]:
+    """Of a port that a socket of this process was bound to, and perhaps still is."""
+    local = "" if host in ("0.0.0.0", "::") else host
+    wanted = (way.version, way.udp, local, port)
+    return [pump for pump in CARETAKER.pumps() if pump.bound == wanted]
+
+
+def let_in(options: Options, way: Way, pump: Pump, door: ListeningEnd | None = None) -> None:
+    """Has a port accept clients; its lock is held.
 
     Args:
-        options: of the socket.
+        options: of the socket that wants it.
         way: likewise.
-        carrier: under it.
-        listens: lets clients in.
+        pump: of the port.
         door: who says whether it is full or closed just now.
     """
     config = options.settings(way.kind)
-    listener = reset_key = None
-    if listens:
-        identity = options.identity or os.urandom(32)
-        # It follows from the key, so that a restarted listener can tell its old clients.
-        reset_key = hmac.digest(identity, b"rpt1 reset", "sha256")
-        listener = _Gate(identity, config, options, door)
-    return Endpoint(
-        carrier.port,
-        config,
-        entropy=os.urandom,
-        ceiling=carrier.ceiling,
-        listener=listener,
-        reset_key=reset_key,
-    )
+    identity = options.identity or os.urandom(32)
+    # It follows from the key, so that a restarted listener can tell its old clients.
+    reset_key = hmac.digest(identity, b"rpt1 reset", "sha256")
+    pump.port.endpoint.listen(_Gate(identity, config, options, door), reset_key, config)
 
 
 class _Gate(Listener):

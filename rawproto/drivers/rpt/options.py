@@ -6,7 +6,7 @@
 | SOL_SOCKET SO_SNDBUF      | int           | what waits to be sent or acknowledged at most  |
 | SOL_SOCKET SO_KEEPALIVE   | int           | PING after 10 s of silence                     |
 | SOL_SOCKET SO_LINGER      | onoff, s      | `close` waits; with 0 s it resets              |
-| SOL_SOCKET SO_REUSEADDR   | int           | kept, without effect                           |
+| SOL_SOCKET SO_REUSEADDR   | int           | `bind` to a port where only connections remain |
 | SOL_SOCKET SO_ERROR, SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ACCEPTCONN | int | read only     |
 | SOL_RPT    RPT_NODELAY    | int           | 1: RPT never waits for more to send            |
 | SOL_RPT    RPT_MAXSEG     | int           | the size of packets now; read only             |

@@ -54,8 +54,10 @@ class Pump:
         carrier: of the port; it is closed with the pump, or if this fails.
         endpoint: likewise.
         office: this process's candidacy for refusing unheld ports, where the carrier needs one.
+        bound: to what a socket was bound, None if the port came of connecting.
 
     Attributes:
+        bound: as given.
         lock: whoever touches the port, or an end on it, holds it, and holds it once.
         port: as it is pumped.
         ends: of the sockets that are open.
@@ -66,7 +68,14 @@ class Pump:
         OSError: no descriptor is left.
     """
 
-    def __init__(self, carrier: Carrier, endpoint: Endpoint, office: Office | None) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        endpoint: Endpoint,
+        office: Office | None,
+        bound: tuple[int, bool, str, int] | None = None,
+    ) -> None:
+        self.bound = bound
         self.lock = threading.RLock()
         self.port = Port(endpoint, carrier)
         self.ends: set[End] = set()
@@ -109,6 +118,11 @@ class Pump:
         """A socket is open on the port. The port is closed with the last one's connections."""
         self.ends.add(end)
         self._used = True
+
+    @property
+    def vacant(self) -> bool:
+        """Whether nobody is bound to the port any more, though it has connections."""
+        return not self.closed and not any(end.binds for end in self.ends)
 
     def assign(self, connection: Connection, end: End | None) -> None:
         """From now on `end` is told of the connection's events, None for nobody."""

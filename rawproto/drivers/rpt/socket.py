@@ -25,11 +25,11 @@ from rawproto.drivers.rpt.opening import (
     Way,
     careful_authorize,
     careful_trust,
-    new_endpoint,
+    former_pumps,
+    let_in,
     open_pump,
 )
 from rawproto.drivers.rpt.options import RPT_MAXSEG, RPT_PEER_KEY, SOL_RPT, Options
-from rawproto.drivers.rpt.port import Port
 from rawproto.drivers.rpt.pump import Pump
 from rawproto.drivers.rpt.readiness import Readiness
 from rawproto.drivers.rpt.transfer import Transfer, failure
@@ -292,19 +292,31 @@ class RPTSocket(Transfer):
         """Takes a port; 0 takes a free one.
 
         Raises:
-            OSError: EADDRINUSE, EADDRNOTAVAIL; EINVAL, it has one; EPERM, no CAP_NET_RAW.
+            OSError: EADDRINUSE, for connections of a socket that is closed only without
+                SO_REUSEADDR; EADDRNOTAVAIL; EINVAL, it has one; EPERM, no CAP_NET_RAW.
         """
         if self._use() is not None:
             raise failure(errno.EINVAL)
         host, port = self._resolve(address)
+        if not (self._options.reuse and self._take_over(host, port)):
+            pump = open_pump(self._options, self._way, host, port)
+            with pump.lock:
+                self._settle(pump)
         self._bound = host, port
-        pump = open_pump(self._options, self._way, host, port)
-        with pump.lock:
-            self._settle(pump)
+
+    def _take_over(self, host: str, port: int) -> bool:
+        """Takes a port of which there are but connections of a socket that is closed."""
+        for pump in former_pumps(self._way, host, port):
+            with pump.lock:
+                if pump.vacant:
+                    self._settle(pump)
+                    return True
+        return False
 
     def _settle(self, pump: Pump) -> None:
         """A port without a peer; its lock is held."""
         if self._kind is Kind.DGRAM:
+            let_in(self._options, self._way, pump)
             self._end = DatagramEnd(
                 pump,
                 self._readiness,
@@ -345,9 +357,7 @@ class RPTSocket(Transfer):
         pump = end.pump
         with pump.lock:
             listening = ListeningEnd(pump, self._readiness, backlog)
-            carrier = pump.port.carrier
-            endpoint = new_endpoint(self._options, self._way, carrier, listens=True, door=listening)
-            pump.port = Port(endpoint, carrier)
+            let_in(self._options, self._way, pump, listening)
             pump.ends.discard(end)
             self._end = listening
             listening.refresh()
