@@ -151,18 +151,20 @@ class Experiment:
             limit_ns: in virtual ns.
             look: called every 10 virtual ms with the time since the start, in ns.
         """
-        network, flows = self.network, self.flows
+        network, running = self.network, list(self.flows)
         start_ns = network.now_ns
 
-        def ended() -> bool:
-            return all(flow.ended for flow in flows)
+        def ended() -> bool:  # asked for each packet, so it looks at one flow
+            while running and running[-1].ended:
+                running.pop()
+            return not running
 
-        while network.now_ns < start_ns + limit_ns:
-            over = network.run(ended, _SAMPLE_NS)
+        def sample() -> None:
             self._sample()
             look(network.now_ns - start_ns)
-            if over:
-                break
+
+        network.run(ended, limit_ns, sample, _SAMPLE_NS)
+        sample()
         return self._result(start_ns)
 
     def _sample(self) -> None:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from heapq import heappop, heappush
 
 from rawproto.errors import RawprotoError
 from rawproto.impair import Impairment, LinkModel
-from rawproto.transport.connection import Address
+from rawproto.transport.connection import Address, Arrival
 from rawproto.transport.endpoint import Endpoint
 from rawproto.wire.ipv4 import DF, IPv4Header
 from rawproto.wire.rpt import IP_PROTOCOL, SHORT
@@ -58,14 +59,15 @@ class Host:
 
 
 class _Seat:
-    """An endpoint in its place, and when it wants its turn."""
+    """An endpoint in its place, what has come for it, and when it wants its turn."""
 
-    __slots__ = ("app", "cable", "due_ns", "endpoint", "from_left", "host", "wake_ns")
+    __slots__ = ("app", "cable", "due_ns", "endpoint", "from_left", "host", "inbox", "wake_ns")
 
     def __init__(self, host: Host, port: int, cable: LinkModel, from_left: bool) -> None:
         self.host, self.cable, self.from_left = host, cable, from_left
         self.endpoint = host.endpoints[port]
         self.app = host.apps.get(port)
+        self.inbox: list[Arrival] = []
         self.wake_ns = 0
         self.due_ns = 0  # by the host's clock: when its timers are
 
@@ -101,7 +103,10 @@ class Network:
         self.tap: Callable[[int, bool, bytes], None] | None = None
         self.middlebox: Callable[[bool, bytes], bytes | None] | None = None
         self.turns = 0
-        self._seats: list[_Seat] = []
+        self._seats: dict[tuple[bool, int], _Seat] = {}  # (on the left, port) -> endpoint
+        # (when, which, to the left, IP packet): those that arrive at once do so in their order.
+        self._under_way: list[tuple[int, int, bool, bytes]] = []
+        self._sent = 0
         self._heads: dict[tuple[str, int, str, int], tuple[bytes, bytes]] = {}
         self._sources: dict[bytes, tuple[str, Address]] = {}
 
@@ -109,12 +114,20 @@ class Network:
         """Random bytes from the seed."""
         return self.rng.randbytes(size)
 
-    def run(self, done: Callable[[], bool], limit_ns: int) -> bool:
+    def run(
+        self,
+        done: Callable[[], bool],
+        limit_ns: int,
+        look: Callable[[], None] | None = None,
+        every_ns: int = _NEVER,
+    ) -> bool:
         """Lets time pass until something is done.
 
         Args:
             done: asked whenever all that happens at a time has happened.
             limit_ns: for so long at most, in virtual ns.
+            look: called every `every_ns`; it gives no endpoint anything to do.
+            every_ns: in virtual ns, from now on.
 
         Returns:
             Whether it was done by then.
@@ -123,65 +136,68 @@ class Network:
             SimulationError: something happens without end and without time.
         """
         end_ns = self.now_ns + limit_ns
+        look_ns = _NEVER if look is None else self.now_ns + every_ns
         # Who called us may have done anything since: each endpoint gets a turn.
         sides = ((self.left, self.forward, True), (self.right, self.backward, False))
-        self._seats = [
-            _Seat(host, port, cable, from_left)
+        self._seats = {
+            (from_left, port): _Seat(host, port, cable, from_left)
             for host, cable, from_left in sides
             for port in host.endpoints
-        ]
+        }
+        seats, under_way, now_ns = list(self._seats.values()), self._under_way, self.now_ns
+        rounds = 0
         while True:
-            following = self._settle()
-            if done():
-                return True
-            if following >= end_ns:
-                self.now_ns = end_ns
-                return False
-            self.now_ns = following
-
-    def _settle(self) -> int:
-        """All that happens now, until nothing more does: when something does again, ns."""
-        now_ns, ways = self.now_ns, ((self.forward, self.right), (self.backward, self.left))
-        for _ in range(_MAX_TURNS):
-            for cable, host in ways:
-                arrival_ns = cable.poll_timeout()
-                if arrival_ns is not None and arrival_ns <= now_ns:
-                    self._deliver(cable, host)
+            while under_way and under_way[0][0] <= now_ns:
+                _, _, at_left, packet = heappop(under_way)
+                self._arrive(at_left, packet)
             following = _NEVER
-            for seat in self._seats:
+            for seat in seats:
                 if seat.wake_ns <= now_ns:
                     self._turn(seat)
                 if seat.wake_ns < following:
                     following = seat.wake_ns
-            for cable, _ in ways:
-                arrival_ns = cable.poll_timeout()
-                if arrival_ns is not None and arrival_ns < following:
-                    following = arrival_ns
-            if following > now_ns:
-                return following
-        raise SimulationError(f"no end of turns at {self.now_ns} ns")
+            if under_way and under_way[0][0] < following:
+                following = under_way[0][0]
+            if following <= now_ns:
+                rounds += 1
+                if rounds == _MAX_TURNS:
+                    raise SimulationError(f"no end of turns at {now_ns} ns")
+                continue
+            rounds = 0
+            if done():
+                return True
+            while look is not None and look_ns <= following and look_ns < end_ns:
+                self.now_ns = look_ns
+                look()
+                look_ns += every_ns
+            if following >= end_ns:
+                self.now_ns = end_ns
+                return False
+            self.now_ns = now_ns = following
 
     def _turn(self, seat: _Seat) -> None:
         """One turn of an endpoint and of its program, as a driver would give it."""
-        endpoint, app, host = seat.endpoint, seat.app, seat.host
-        now_ns = self.now_ns + host.ahead_ns
+        endpoint, app, ahead_ns = seat.endpoint, seat.app, seat.host.ahead_ns
+        now_ns = self.now_ns + ahead_ns
         self.turns += 1
+        if seat.inbox:
+            endpoint.receive(seat.inbox, now_ns)
+            seat.inbox = []
         if seat.due_ns <= now_ns:
             endpoint.handle_timeout(now_ns)
         for _ in range(_MAX_TURNS):
-            while endpoint.pending:
-                for packets, address, ecn in endpoint.transmit(now_ns):
-                    for data in packets:
-                        self._send(seat, data, address, ecn)
+            while departures := endpoint.transmit(now_ns):
+                for packets, address, ecn in departures:
+                    self._send(seat, packets, address, ecn)
             if app is None or not app(now_ns):
                 break
         else:
             raise SimulationError(f"a program that never rests at {self.now_ns} ns")
         timeout = endpoint.poll_timeout()
         seat.due_ns = _NEVER if timeout is None else timeout
-        seat.wake_ns = seat.due_ns - host.ahead_ns
+        seat.wake_ns = seat.due_ns - ahead_ns
 
-    def _send(self, seat: _Seat, data: bytes, address: Address, ecn: int) -> None:
+    def _send(self, seat: _Seat, packets: list[bytes], address: Address, ecn: int) -> None:
         host, other = seat.host, self.right if seat.from_left else self.left
         dst_addr, dst_port = address
         if dst_addr == other.address and dst_port != other.carrier_port:
@@ -190,35 +206,36 @@ class Network:
         head = self._heads.get(key)
         if head is None:
             head = self._heads[key] = _head(*key)
-        length = len(data) + _HEADER_BYTES
-        packet = b"%b%b%b%b" % (head[0], length.to_bytes(2, "big"), head[1], data)
-        if self.tap is not None:
-            self.tap(self.now_ns, seat.from_left, packet)
-        if self.middlebox is not None:
-            passed = self.middlebox(seat.from_left, packet)
-            if passed is None:
-                return
-            packet = passed
-        seat.cable.enqueue(packet, self.now_ns)
+        before, behind = head
+        from_left, now_ns, middlebox = seat.from_left, self.now_ns, self.middlebox
+        for data in packets:
+            length = (len(data) + _HEADER_BYTES).to_bytes(2, "big")
+            packet = b"%b%b%b%b" % (before, length, behind, data)
+            if self.tap is not None:
+                self.tap(now_ns, from_left, packet)
+            if middlebox is not None:
+                passed = middlebox(from_left, packet)
+                if passed is None:
+                    continue
+                packet = passed
+            for arrival_ns, copy in seat.cable.offer(packet, now_ns):
+                self._sent += 1
+                heappush(self._under_way, (arrival_ns, self._sent, not from_left, copy))
 
-    def _deliver(self, cable: LinkModel, host: Host) -> None:
-        """Hands out what has arrived; who got something has its turn now."""
-        for _, packet in cable.poll(self.now_ns):
-            found = self._sources.get(packet[4:_HEADER_BYTES])
-            if found is None:
-                header, _ = IPv4Header.parse(packet)
-                found = header.dst_addr, (header.src_addr, header.identification)
-                self._sources[packet[4:_HEADER_BYTES]] = found
-            dst_addr, source = found
-            if dst_addr != host.address or len(packet) < _HEADER_BYTES + SHORT.size:
-                continue
-            port = int.from_bytes(packet[22:24], "big")
-            for seat in self._seats:
-                if seat.host is host and seat.endpoint.port == port:
-                    now_ns = self.now_ns + host.ahead_ns
-                    ecn = packet[1] & 3
-                    seat.endpoint.receive([(packet[_HEADER_BYTES:], source, ecn)], now_ns)
-                    seat.wake_ns = 0
+    def _arrive(self, at_left: bool, packet: bytes) -> None:
+        """Puts a packet before whom it is for, who has his turn now."""
+        found = self._sources.get(packet[4:_HEADER_BYTES])
+        if found is None:
+            header, _ = IPv4Header.parse(packet)
+            found = header.dst_addr, (header.src_addr, header.identification)
+            self._sources[packet[4:_HEADER_BYTES]] = found
+        dst_addr, source = found
+        seat = self._seats.get((at_left, int.from_bytes(packet[22:24], "big")))
+        if seat is None or dst_addr != seat.host.address:
+            return
+        if len(packet) >= _HEADER_BYTES + SHORT.size:
+            seat.inbox.append((packet[_HEADER_BYTES:], source, packet[1] & 3))
+            seat.wake_ns = 0
 
 
 def _head(src_addr: str, carrier_port: int, dst_addr: str, ecn: int) -> tuple[bytes, bytes]:
