@@ -16,16 +16,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from typing import Any
 
+from rawproto.apps.chat.bells import Bells
 from rawproto.apps.chat.client import ChatMember
-from rawproto.apps.chat.hub import Hub
+from rawproto.apps.chat.hub import Rooms
 from rawproto.apps.chat.service import ERRORS, ChatService
-from rawproto.apps.chat.store import Store
+from rawproto.apps.chat.store import MOST_IN_MEMORY, Store
 from rawproto.cli.chat_text import event_json, event_line
 from rawproto.cli.render import Style
 from rawproto.cli.rpt_dial import FAILURES, complain, connect_once
@@ -47,13 +57,14 @@ __all__ = ["add_arguments", "run"]
 
 _KEEP_ALIVE_NS = 5_000_000_000
 _LONGEST_WAIT_S = 10.0
+_MEMORY = "/dev/shm"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `chat`."""
     verbs = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     server = verbs.add_parser("serve", help="have rooms for others")
-    add_listen_option(server, workers=False)
+    add_listen_option(server)
     server.add_argument(
         "--history", metavar="FILE", help="keep what is said; else the last 500 events, in memory"
     )
@@ -101,18 +112,33 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    store = Store(arguments.history)
-    hub = Hub(store)
+    with _history(arguments) as (path, most), closing(Bells(arguments.workers)) as bells:
+        rooms = Rooms(path, most, bells)
 
-    async def use(connection: RPTConnection, name: str) -> None:
-        service = ChatService(hub, store, connection.peer_key)
-        await answer_calls(arguments, connection, service.methods, ERRORS)
+        async def use(connection: RPTConnection, name: str) -> None:
+            service = ChatService(rooms.hub, rooms.store, connection.peer_key)
+            await answer_calls(arguments, connection, service.methods, ERRORS)
 
-    try:
-        await serve_sessions(arguments, _config(arguments), use)
-    finally:
-        hub.close()
-        store.close()
+        await serve_sessions(arguments, _config(arguments), use, rooms)
+
+
+@contextmanager
+def _history(arguments: argparse.Namespace) -> Iterator[tuple[str | None, int | None]]:
+    """(the file that the processes share, how many events it remembers), nobody being there yet.
+
+    Without `--history` one process needs no file, and several have one in memory.
+    """
+    with ExitStack() as stack:
+        path, most = arguments.history, None
+        if path is None and arguments.workers > 1:
+            above = tempfile.TemporaryDirectory(
+                prefix="rawproto-chat-", dir=_MEMORY if os.path.isdir(_MEMORY) else None
+            )
+            path, most = f"{stack.enter_context(above)}/history", MOST_IN_MEMORY
+        if path is not None:
+            with closing(Store(path)) as store:
+                store.empty()
+        yield path, most
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -16,7 +16,7 @@ from rawproto.cli.rpt_options import (
     trace,
 )
 from rawproto.drivers.rpt.connection import RPTConnection
-from rawproto.drivers.rpt.coroutines import Server, serve
+from rawproto.drivers.rpt.coroutines import Life, Server, serve
 from rawproto.drivers.rpt.workers import WorkerServer
 from rawproto.errors import UsageError
 from rawproto.transport.config import Config
@@ -30,6 +30,7 @@ async def listening(
     config: Config,
     use: Callable[[RPTConnection], Awaitable[None]],
     workers: int = 1,
+    life: Life | None = None,
 ) -> AsyncIterator[Server | WorkerServer]:
     """Serves `arguments.address` until the block ends.
 
@@ -38,6 +39,7 @@ async def listening(
         config: of the connections.
         use: does what a connection is for; it is closed well when that returns.
         workers: processes that do it.
+        life: what each of them has around its clients.
     """
     if workers > 1 and arguments.pcap is not None:  # before anything is written over
         raise UsageError("--pcap: one capture cannot be written by several workers")
@@ -57,6 +59,7 @@ async def listening(
             config=config,
             capture=capture,
             workers=workers,
+            life=life,
         )
         async with listener as server:
             sys.stderr.write(f"listening {server.address}\n")

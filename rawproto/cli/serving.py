@@ -19,6 +19,7 @@ from rawproto.cli.render import json_line
 from rawproto.cli.rpt_serve import listening
 from rawproto.drivers.rpt.address import host_and_port
 from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import Life
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.identity.keys import fingerprint
 from rawproto.rpc import Method, RPCError, RPCPeer
@@ -29,7 +30,7 @@ __all__ = ["Log", "add_listen_option", "add_serving_options", "answer_calls", "r
 __all__ += ["serve_sessions", "until_terminated"]
 
 
-def add_listen_option(parser: argparse.ArgumentParser, *, workers: bool = True) -> None:
+def add_listen_option(parser: argparse.ArgumentParser) -> None:
     """Where a server of RPT connections listens, and by how many processes."""
     parser.add_argument(
         "--listen",
@@ -38,14 +39,13 @@ def add_listen_option(parser: argparse.ArgumentParser, *, workers: bool = True) 
         metavar="ADDRESS",
         help="rpt://ADDR:PORT or rpt+udp://ADDR:PORT; port 0: any",
     )
-    if workers:
-        parser.add_argument(
-            "--workers",
-            type=int,
-            default=1,
-            metavar="N",
-            help="processes that serve (default: %(default)s)",
-        )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that serve (default: %(default)s)",
+    )
 
 
 def add_serving_options(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +124,7 @@ async def serve_sessions(
     arguments: argparse.Namespace,
     config: Config,
     use: Callable[[RPTConnection, str], Awaitable[None]],
+    life: Life | None = None,
 ) -> None:
     """Serves `--listen` until SIGTERM, with a line in the log for each session that ended.
 
@@ -131,6 +132,7 @@ async def serve_sessions(
         arguments: with those of `add_listen_option`, `add_serving_options`, `add_server_options`.
         config: of the connections.
         use: does what a connection is for; is given whose it is, too.
+        life: what each of them has around its clients.
     """
     log = Log(arguments.log)
 
@@ -150,8 +152,7 @@ async def serve_sessions(
             fields = {"peer": name, "key": key, "duration_s": round(duration, 6)}
             log.write("session", words, {**fields, "error": str(error) if error else None})
 
-    workers = getattr(arguments, "workers", 1)
-    async with listening(arguments, config, session, workers) as server:
+    async with listening(arguments, config, session, arguments.workers, life) as server:
         await until_terminated(asyncio.Event().wait(), server.close, arguments.grace)
 
 

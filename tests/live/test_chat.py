@@ -11,6 +11,7 @@ import json
 import os
 import pty
 import select
+import signal
 import sys
 import threading
 import time
@@ -329,3 +330,37 @@ def test_port_that_is_taken_and_names_that_cannot_be_are_one_line(
             lines = [line for line in said.splitlines() if line.startswith("rawproto chat")]
             assert (code, output, len(lines)) == (1, b"", 1), said
             assert "characters" in lines[0]
+
+
+def children_of(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(each) for each in found.split()]
+
+
+def test_workers_share_the_rooms_and_one_that_is_killed_costs_nobody_a_word(
+    peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, right = peers
+    address = address_of(right)
+    nicks = [f"guest {number}" for number in range(4)]
+    texts = {nick: [f"{number} of {nick}" for number in range(60)] for nick in nicks[:2]}
+    with ExitStack() as stack:
+        words = ("chat", "serve", "--workers", "2", "--log", "json", "--listen", address)
+        server = stack.enter_context(serving(right, *words))
+        here = stack.enter_context(guests(left.host, tmp_path, address, *nicks))
+        names = next(event["names"] for event in here[-1].events if event["kind"] == "here")
+        assert names == nicks, "whoever has them, all see all"
+        for guest, own in zip(here, texts.values(), strict=False):
+            guest.say(*own)
+        here[-1].until(60)
+        (supervisor,) = children_of(server.pid)
+        os.kill(children_of(supervisor)[0], signal.SIGKILL)
+        heard_by_all(here, [text for own in texts.values() for text in own])
+        for own in texts.values():
+            assert [text for text in here[0].texts if text in own] == own
+        assert not any(event["kind"] == "leave" for guest in here for event in guest.events)
+        server.terminate()
+        _, told = server.communicate(timeout=10)
+        assert server.returncode == 0
+        assert b"Traceback" not in told
+    assert not list(Path("/dev/shm").glob("rawproto-chat-*"))

@@ -11,12 +11,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from itertools import chain
+from typing import Any
 
+from rawproto.apps.chat.bells import Bells
 from rawproto.apps.chat.store import Event, HistoryError, Store
 from rawproto.rpc import RPCError, encoded_item
 
-__all__ = ["Hub", "Member", "SlowReaderError"]
+__all__ = ["Hub", "Member", "Rooms", "SlowReaderError"]
 
 _MOST_WAITING = 1000
 _MOST_BYTES = 4 << 20
@@ -44,6 +46,7 @@ class Member:
         self.nick = nick
         self.key = key
         self.sequence = sequence
+        self.number = 0  # in the store, once it is there
         self.live = False
         self._waiting: deque[bytes] = deque()
         self._size = 0
@@ -91,37 +94,56 @@ def event_item(event: Event) -> bytes:
 
 
 class Hub:
-    """All rooms.
+    """All rooms, and the members in them that are this process's.
 
     Args:
-        store: where events are kept.
+        store: where events are kept. Who is in it as this process's was so before it died, and
+            may come back.
         away_s: how long a member may be cut off before it has left.
         now_ns: the time of day.
+        worker: which of several processes this is.
+        bells: of the processes.
     """
 
     def __init__(
-        self, store: Store, *, away_s: float = 10.0, now_ns: Callable[[], int] = time.time_ns
+        self,
+        store: Store,
+        *,
+        away_s: float = 10.0,
+        now_ns: Callable[[], int] = time.time_ns,
+        worker: int = 0,
+        bells: Bells | None = None,
     ) -> None:
         self._store = store
         self._away_s = away_s
         self._now_ns = now_ns
+        self._worker = worker
+        self._bells = bells or Bells(1)
+        self._bells.hear(worker, self.look)
         self._members: dict[str, set[Member]] = {}
-        self._leaving: dict[tuple[str, bytes], asyncio.TimerHandle] = {}
+        self._later: set[asyncio.TimerHandle] = set()
+        self._seen = store.last
+        for row in store.members_of(worker):
+            self._cut_off(*row)
 
     def names(self, room: str) -> list[str]:
         """Who is there."""
-        return sorted({member.nick for member in self._members.get(room, ())})
+        return self._store.here(room)
 
     def enter(self, member: Member) -> None:
-        """A member comes; the others hear of it, if it was not there before."""
-        here = self._members.setdefault(member.room, set())
-        there = any(other.key == member.key for other in here)
-        leaving = self._leaving.pop((member.room, member.key), None)
-        here.add(member)
-        if leaving is not None:
-            leaving.cancel()
-        elif not there:
-            self.happen("join", member.room, member.nick, member.key)
+        """A member comes; the others hear of it, if it was not there before.
+
+        Raises:
+            HistoryError: it cannot be kept, and the member is not there.
+        """
+        with self._store.together():
+            member.number, new = self._store.come(
+                self._worker, member.room, member.nick, member.key
+            )
+            if new:
+                self._add("join", member.room, member.nick, member.key)
+        self._members.setdefault(member.room, set()).add(member)
+        self._tell_all()
 
     def catch_up(self, member: Member) -> list[bytes]:
         """What happened since the member's last event, a part at a time; empty once it is live."""
@@ -133,19 +155,40 @@ class Hub:
         return [event_item(event) for event in events]
 
     def leave(self, member: Member) -> None:
-        """A member's call is over."""
+        """A member's call is over. One that never was there is none."""
         here = self._members.get(member.room, set())
         here.discard(member)
-        if not any(other.key == member.key for other in here):
-            later = asyncio.get_running_loop().call_later(self._away_s, self._left, member)
-            self._leaving[member.room, member.key] = later
         if not here:
             self._members.pop(member.room, None)
+        if member.number:
+            self._cut_off(member.number, member.room, member.nick, member.key)
 
-    def _left(self, member: Member) -> None:
-        del self._leaving[member.room, member.key]
-        with suppress(HistoryError):
-            self.happen("leave", member.room, member.nick, member.key)
+    def _cut_off(self, number: int, room: str, nick: str, key: bytes) -> None:
+        try:
+            with self._store.together():
+                away = self._store.cut_off(number, room, key)
+        except HistoryError:
+            self._after_a_while(self._cut_off, number, room, nick, key)
+        else:
+            if away:
+                self._after_a_while(self._left, number, room, nick, key)
+
+    def _left(self, number: int, room: str, nick: str, key: bytes) -> None:
+        try:
+            with self._store.together():
+                if self._store.go(number):
+                    self._add("leave", room, nick, key)
+        except HistoryError:
+            self._after_a_while(self._left, number, room, nick, key)
+        self._tell_all()
+
+    def _after_a_while(self, do: Callable[[int, str, str, bytes], None], *member: Any) -> None:
+        def due() -> None:
+            self._later.discard(timer)
+            do(*member)
+
+        timer = asyncio.get_running_loop().call_later(self._away_s, due)
+        self._later.add(timer)
 
     def happen(
         self,
@@ -164,26 +207,77 @@ class Hub:
         Raises:
             HistoryError: it cannot be kept, and nobody is told.
         """
+        sequence = self._add(
+            kind, room, nick, key,
+            text=text, message_id=message_id, to_nick=to_nick, to_key=to_key,
+        )  # fmt: skip
+        self._tell_all()
+        return sequence
+
+    def _add(
+        self, kind: str, room: str, nick: str, key: bytes, *,
+        text: str = "", message_id: str | None = None, to_nick: str = "", to_key: bytes = b"",
+    ) -> int:  # fmt: skip
         event = Event(0, kind, room, nick, key, to_nick, to_key, text, self._now_ns())
-        event, new = self._store.add(event, message_id)
-        if new:
-            item = event_item(event)
-            if kind == "private":
-                concerned = [
-                    member
-                    for members in self._members.values()
-                    for member in members
-                    if member.key in (key, to_key)
-                ]
-            else:
-                concerned = list(self._members.get(room, ()))
-            for member in concerned:
-                if member.live:  # the others read it from the store
+        return self._store.add(event, message_id)
+
+    def _tell_all(self) -> None:
+        self.look()
+        self._bells.ring(self._worker)
+
+    def look(self) -> None:
+        """Tells this process's members what happened, whoever it was that kept it."""
+        while events := self._store.after(self._seen, _PAGE):
+            for event in events:
+                self._seen = event.sequence
+                if event.kind == "private":
+                    both = (event.key, event.to_key)
+                    all_here = chain.from_iterable(self._members.values())
+                    concerned = [member for member in all_here if member.key in both]
+                else:
+                    concerned = list(self._members.get(event.room, ()))
+                concerned = [each for each in concerned if each.live]  # others read the store
+                item = event_item(event) if concerned else b""
+                for member in concerned:
                     member.tell(event, item)
-        return event.sequence
 
     def close(self) -> None:
         """Forgets who may still come back."""
-        for later in self._leaving.values():
-            later.cancel()
-        self._leaving.clear()
+        for timer in self._later:
+            timer.cancel()
+        self._later.clear()
+
+
+class Rooms:
+    """What a process that serves has of the rooms, from its first client to its last.
+
+    Args:
+        path: of the history, None for none.
+        most: events that it remembers, as `Store` has it.
+        bells: of the processes.
+
+    Attributes:
+        store: once it has begun.
+        hub: likewise.
+    """
+
+    store: Store
+    hub: Hub
+
+    def __init__(self, path: str | None, most: int | None, bells: Bells) -> None:
+        self._path = path
+        self._most = most
+        self._bells = bells
+
+    async def begin(self, number: int) -> None:
+        """Opens the history for itself. Raises UsageError."""
+        self.store = Store(self._path, self._most)
+        self.hub = Hub(self.store, worker=number, bells=self._bells)
+
+    def ending(self) -> None:
+        """Members end by themselves."""
+
+    async def end(self) -> None:
+        """Nobody is left."""
+        self.hub.close()
+        self.store.close()

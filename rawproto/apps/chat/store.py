@@ -2,19 +2,22 @@
 
 Every event has a sequence number, counted over all rooms. Who comes back says the last one it
 has seen, and misses nothing; who says something gives it an ID of its own choice, and saying it
-again with the same ID says it once.
+again with the same ID says it once. Who is there is kept beside it. Several processes may have
+the same file open: SQLite lets one write at a time, so a number is never seen before a lower one.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import unicodedata
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from rawproto.errors import UsageError
 from rawproto.rpc import RPCError
 
-__all__ = ["Event", "HistoryError", "Store", "folded"]
+__all__ = ["MOST_IN_MEMORY", "Event", "HistoryError", "Store", "folded"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -27,9 +30,15 @@ CREATE UNIQUE INDEX IF NOT EXISTS said ON events (key, id);
 CREATE INDEX IF NOT EXISTS in_room ON events (room, sequence);
 CREATE TABLE IF NOT EXISTS names (folded TEXT PRIMARY KEY, nick TEXT NOT NULL, key BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS of_key ON names (key);
+CREATE TABLE IF NOT EXISTS here (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    worker INTEGER NOT NULL, room TEXT NOT NULL, nick TEXT NOT NULL, key BLOB NOT NULL,
+    away INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS here_in_room ON here (room, key);
 """
 _VERSION = 1
-_MOST_IN_MEMORY = 500
+MOST_IN_MEMORY = 500
 _MOST_NAMES = 16
 _COLUMNS = "sequence, kind, room, nick, key, to_nick, to_key, text, time_ns"
 
@@ -77,13 +86,15 @@ class Store:
 
     Args:
         path: of the file, made where it is missing; None keeps in memory what was last.
+        most: so many events are remembered at least, and not twice as many; None for all, but
+            500 in memory.
 
     Raises:
         UsageError: it cannot be opened, or is something else.
     """
 
-    def __init__(self, path: str | None) -> None:
-        self._most = 0 if path else _MOST_IN_MEMORY
+    def __init__(self, path: str | None, most: int | None = None) -> None:
+        self._most = most or (0 if path else MOST_IN_MEMORY)
         try:
             self._base = sqlite3.connect(path or ":memory:", isolation_level=None)
             self._base.execute("PRAGMA journal_mode=WAL")
@@ -96,15 +107,12 @@ class Store:
         except sqlite3.Error as error:
             raise UsageError(f"{path}: no chat history: {error}") from None
 
-    def add(self, event: Event, message_id: str | None) -> tuple[Event, bool]:
-        """Keeps an event, and gives it its number; one that is known by its ID is given back.
+    def add(self, event: Event, message_id: str | None) -> int:
+        """Keeps an event: its number. One that is known by its ID is not kept again.
 
         Args:
             event: what happened; its number counts for nothing.
             message_id: chosen by who said it, None for none.
-
-        Returns:
-            The event as it is kept, and whether it is new.
 
         Raises:
             HistoryError: it cannot be kept.
@@ -120,15 +128,26 @@ class Store:
             )  # fmt: skip
         except sqlite3.IntegrityError:
             found = self._base.execute(
-                f"SELECT {_COLUMNS} FROM events WHERE key = ? AND id = ?", (event.key, message_id)
+                "SELECT sequence FROM events WHERE key = ? AND id = ?", (event.key, message_id)
             )
-            return Event(*found.fetchone()), False
+            return int(found.fetchone()[0])
         except sqlite3.Error as error:
             raise HistoryError(f"the server cannot keep it: {error}") from None
         sequence = added.lastrowid or 0
         if self._most and not sequence % self._most:
-            self._base.execute("DELETE FROM events WHERE sequence <= ?", (sequence - self._most,))
-        return replace(event, sequence=sequence), True
+            with suppress(sqlite3.Error):  # the next time, then
+                self._base.execute(
+                    "DELETE FROM events WHERE sequence <= ?", (sequence - self._most,)
+                )
+        return sequence
+
+    def after(self, sequence: int, most: int) -> list[Event]:
+        """What happened after an event, in all rooms: so many at once, in order."""
+        found = self._base.execute(
+            f"SELECT {_COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
+            (sequence, most),
+        )
+        return [Event(*row) for row in found]
 
     def since(self, room: str, key: bytes, sequence: int, most: int) -> list[Event]:
         """What happened in a room after an event, and what was told to a key in private.
@@ -170,22 +189,91 @@ class Store:
         Raises:
             HistoryError: it cannot be kept.
         """
-        owner = self.owner(nick)
-        if owner is not None:
-            return owner == key
-        (count,) = self._base.execute("SELECT COUNT(*) FROM names WHERE key = ?", (key,)).fetchone()
-        if count >= _MOST_NAMES:
-            return False
-        try:
+        with self.together():
+            owner = self.owner(nick)
+            if owner is not None:
+                return owner == key
+            found = self._base.execute("SELECT COUNT(*) FROM names WHERE key = ?", (key,))
+            if found.fetchone()[0] >= _MOST_NAMES:
+                return False
             self._base.execute("INSERT INTO names VALUES (?, ?, ?)", (folded(nick), nick, key))
-        except sqlite3.Error as error:
-            raise HistoryError(f"the server cannot keep it: {error}") from None
-        return True
+            return True
 
     def owner(self, nick: str) -> bytes | None:
         """Whose a name is."""
         found = self._base.execute("SELECT key FROM names WHERE folded = ?", (folded(nick),))
         return next((key for (key,) in found), None)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is looked up and kept within the block is so at one moment, for all processes.
+
+        Raises:
+            HistoryError: it cannot be kept, and nothing of it is.
+        """
+        try:
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._base.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # a full disk has done it already
+                    self._base.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise HistoryError(f"the server cannot keep it: {error}") from None
+
+    # --- who is there; within `together` ---
+
+    def come(self, worker: int, room: str, nick: str, key: bytes) -> tuple[int, bool]:
+        """A member comes into a room: its number, and whether that key was not there before."""
+        gone = self._base.execute(
+            "DELETE FROM here WHERE room = ? AND key = ? AND away", (room, key)
+        )
+        new = not gone.rowcount and not self._is_here(room, key)
+        row = self._base.execute(
+            "INSERT INTO here (worker, room, nick, key) VALUES (?, ?, ?, ?)",
+            (worker, room, nick, key),
+        )
+        return row.lastrowid or 0, new
+
+    def cut_off(self, member: int, room: str, key: bytes) -> bool:
+        """A member's call is over: whether it is away now, its key having no other there."""
+        self._base.execute("UPDATE here SET away = 1 WHERE id = ?", (member,))
+        if not self._is_here(room, key):
+            return True
+        self._base.execute("DELETE FROM here WHERE id = ?", (member,))
+        return False
+
+    def go(self, member: int) -> bool:
+        """A member has left: whether it was still away, and nobody had come back for it."""
+        return bool(
+            self._base.execute("DELETE FROM here WHERE id = ? AND away", (member,)).rowcount
+        )
+
+    def _is_here(self, room: str, key: bytes) -> bool:
+        found = self._base.execute(
+            "SELECT 1 FROM here WHERE room = ? AND key = ? AND NOT away LIMIT 1", (room, key)
+        )
+        return found.fetchone() is not None
+
+    def here(self, room: str) -> list[str]:
+        """The names of who is in a room."""
+        found = self._base.execute(
+            "SELECT DISTINCT nick FROM here WHERE room = ? AND NOT away", (room,)
+        )
+        return sorted(nick for (nick,) in found)
+
+    def members_of(self, worker: int) -> list[tuple[int, str, str, bytes]]:
+        """(number, room, nick, key) of the members that a process had."""
+        return self._base.execute(
+            "SELECT id, room, nick, key FROM here WHERE worker = ?", (worker,)
+        ).fetchall()
+
+    def empty(self) -> None:
+        """Nobody is there. Raises HistoryError."""
+        with self.together():
+            self._base.execute("DELETE FROM here")
 
     def close(self) -> None:
         """Closes the file."""

@@ -17,7 +17,7 @@ import hmac
 import os
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 from rawproto.capture import Writer
 from rawproto.drivers.names import resolve, resolve_all
@@ -44,9 +44,29 @@ from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.halfopen import Listener
 from rawproto.wire.address import family_of
 
-__all__ = ["Server", "connect", "serve"]
+__all__ = ["Life", "Server", "connect", "serve"]
 
 Handler = Callable[[RPTConnection], Awaitable[None]]
+
+
+class Life(Protocol):
+    """What each process that serves does before its first client and after its last."""
+
+    async def begin(self, number: int) -> None:
+        """Gets ready; nobody is served before. If it raises, this process does not serve.
+
+        Args:
+            number: of the process, from 0; one that comes in a dead one's place has the same.
+        """
+        ...
+
+    def ending(self) -> None:
+        """Nobody is let in any more, and who is there may go on for the grace."""
+        ...
+
+    async def end(self) -> None:
+        """The last client has gone."""
+        ...
 
 
 def _open_carrier(
@@ -197,10 +217,16 @@ class Server:
     """
 
     def __init__(
-        self, endpoint: Endpoint, carrier: Carrier, handler: Handler, address: RPTAddress
+        self,
+        endpoint: Endpoint,
+        carrier: Carrier,
+        handler: Handler,
+        address: RPTAddress,
+        life: Life | None = None,
     ) -> None:
         self._node = Node(endpoint, carrier, self._accepted)
         self._handler = handler
+        self._life = life
         self.responder: Responder | None = None
         self.address = address
         self._tasks: set[asyncio.Task[None]] = set()
@@ -218,6 +244,9 @@ class Server:
     async def close(self, grace_s: float = 0.0) -> None:
         """Stops: connections get `grace_s` seconds to end by themselves and are aborted then."""
         self.refuse()
+        life, self._life = self._life, None
+        if life is not None:
+            life.ending()
         if self._tasks and grace_s:
             await asyncio.wait(self._tasks, timeout=grace_s)
         for connection in list(self._connections):
@@ -233,6 +262,8 @@ class Server:
                 self.responder.close()
             self._node.close()
             self._over.set()
+            if life is not None:
+                await life.end()
 
     def _accepted(self, connection: RPTConnection) -> None:
         self._connections.add(connection)
@@ -274,6 +305,7 @@ class serve:
         authorize: whether the owner of a public key may connect.
         config: other settings.
         capture: where every packet is written to, None for nowhere; it stays open.
+        life: what each process that serves has around its clients, None for nothing.
 
     Raises:
         UsageError: the address is none, 1 to 64 workers it cannot be, or a capture was asked of
@@ -292,12 +324,14 @@ class serve:
         config: Config | None = None,
         capture: Writer | None = None,
         workers: int = 1,
+        life: Life | None = None,
     ) -> None:
         if not 1 <= workers <= MOST_WORKERS:
             raise UsageError(f"{workers} workers: 1 to {MOST_WORKERS} can share a port")
         if workers > 1 and capture is not None:
             raise UsageError("one capture cannot be written by several workers")
         self._workers = workers
+        self._life = life
         self._capture = capture
         self._address = parse_address(address)
         self._handler = handler
@@ -318,7 +352,11 @@ class serve:
             self._server = await self._serve_by_workers(address, family)
             return self._server
         carrier = _open_carrier(address, family, peer="", listens=True, capture=self._capture)
-        server = self._begin(address, carrier, Share(0, 1))
+        try:
+            server = await self._begin(address, carrier, Share(0, 1))
+        except BaseException:
+            carrier.close()
+            raise
         if address.carrier == "rpt":
             try:
                 server.responder = Responder(6 if family == 6 else 4)
@@ -333,14 +371,16 @@ class serve:
         address = address._replace(port=carriers[0].port)
 
         async def start(number: int) -> Server:
-            return self._begin(address, carriers[number], Share(number, self._workers))
+            return await self._begin(address, carriers[number], Share(number, self._workers))
 
         server = WorkerServer(address, start, carriers)
         await server.begin(family)
         return server
 
-    def _begin(self, address: RPTAddress, carrier: Carrier, share: Share) -> Server:
+    async def _begin(self, address: RPTAddress, carrier: Carrier, share: Share) -> Server:
         """Serves a share of the port, in this process."""
+        if self._life is not None:
+            await self._life.begin(share.worker)
         endpoint = Endpoint(
             carrier.port,
             self._config,
@@ -350,7 +390,8 @@ class serve:
             reset_key=self._reset_key,
             cid_of=share.cid_of,
         )
-        return Server(endpoint, carrier, self._handler, address._replace(port=carrier.port))
+        address = address._replace(port=carrier.port)
+        return Server(endpoint, carrier, self._handler, address, self._life)
 
     def __await__(self) -> Generator[Any, None, Server | WorkerServer]:
         return self._serve().__await__()

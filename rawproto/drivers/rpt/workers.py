@@ -40,7 +40,7 @@ from typing import NoReturn, Protocol
 
 from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.responder import Responder
-from rawproto.errors import LinkError
+from rawproto.errors import LinkError, RawprotoError
 from rawproto.link.rpt_carrier import Carrier
 
 __all__ = ["MOST_WORKERS", "WorkerServer"]
@@ -186,6 +186,8 @@ def _live(life: Callable[[], None]) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except RawprotoError as error:
+        _log.error("a process that serves has failed: %s", error)
     except BaseException:
         _log.exception("a process that serves has failed")
     finally:
