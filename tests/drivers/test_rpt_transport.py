@@ -62,6 +62,24 @@ def test_end_that_the_protocol_does_not_care_for_closes_the_transport() -> None:
     run(body())
 
 
+def test_what_was_asked_right_before_the_end_can_be_answered_as_over_tcp() -> None:
+    class Answerer(Recorder):
+        def data_received(self, data: bytes) -> None:
+            self.answering = asyncio.ensure_future(self.answer())
+
+        async def answer(self) -> None:
+            self.transport.write(b"answer")
+
+    async def body() -> None:
+        async with joined(peer=Answerer) as pair:
+            pair.transport.write(b"question")
+            pair.transport.write_eof()
+            assert await pair.client.lost() is None
+            assert pair.client.data == b"answer"
+
+    run(body())
+
+
 def test_libraries_are_told_who_is_there() -> None:
     async def body() -> None:
         async with joined() as pair:

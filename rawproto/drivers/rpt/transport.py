@@ -164,7 +164,10 @@ class RPTTransport(_FlowControlMixin):
             room -= size
             if not size:
                 if self._is_whole() and not self._closing:
-                    self._receive_eof()
+                    if room == _MOST_BYTES:
+                        self._receive_eof()
+                    else:  # as over TCP, the end is another turn: tasks may answer before it
+                        self._loop.call_soon(self._go_on)
                 break
         if room <= 0:
             self._loop.call_soon(self._go_on)
