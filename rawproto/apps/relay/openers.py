@@ -7,33 +7,34 @@ and stdio one in all. Whom RPT trusts, and what TLS shows, is decided elsewhere 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import socket
 import ssl
-import stat
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from rawproto.apps.relay.channels import Channel, RPTChannel, RPTDatagramChannel, SocketChannel
 from rawproto.apps.relay.datagrams import UDPChannel, UDPPorts
 from rawproto.apps.relay.ends import End
 from rawproto.apps.relay.processes import ProcessChannel, StdioChannel
+from rawproto.apps.relay.sockets import (
+    Acceptor,
+    bound_socket,
+    connected_host,
+    connected_unix,
+    named,
+)
 from rawproto.apps.relay.tls import TLSChannel
 from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.connection import RPTConnection
-from rawproto.errors import LinkError, RawprotoError
+from rawproto.errors import RawprotoError
 
 __all__ = ["BROKEN", "Doors", "Listening", "Opener", "opener"]
 
 BROKEN = (OSError, RawprotoError)
 """What a channel breaks with; `ssl.SSLError` and time-outs are `OSError` too."""
 
-_BACKLOG = 512
 _SHAKING = 64
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listening(Protocol):
@@ -129,10 +130,14 @@ class _Connector:
                 connection = await self._doors.connect(address, self._datagrams)
                 return (RPTDatagramChannel if self._datagrams else RPTChannel)(connection, end.kind)
             if end.kind == "unix":
-                return SocketChannel(await _connect_unix(end.path), self.name)
+                return SocketChannel(await connected_unix(end.path), self.name)
             if end.kind == "udp":
-                return UDPChannel(await _connect(end, socket.SOCK_DGRAM), self.name)
-            channel = SocketChannel(await _connect(end, socket.SOCK_STREAM), self.name)
+                return UDPChannel(
+                    await connected_host(end.host, end.port, socket.SOCK_DGRAM), self.name
+                )
+            channel = SocketChannel(
+                await connected_host(end.host, end.port, socket.SOCK_STREAM), self.name
+            )
             if end.kind == "tcp":
                 return channel
             return await _secured(channel, self._doors.tls_client(), server=False, host=end.host)
@@ -153,38 +158,6 @@ async def _secured(
     return channel
 
 
-async def _connect(end: End, kind: socket.SocketKind) -> socket.socket:
-    """A socket connected to the first of the host's addresses that takes it."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(end.host, end.port, type=kind)
-    for last, (family, _, _, _, address) in enumerate(found, 1 - len(found)):
-        made = socket.socket(family, kind)
-        made.setblocking(False)
-        try:
-            await loop.sock_connect(made, address)
-            return made
-        except BaseException as error:
-            made.close()
-            if not isinstance(error, OSError) or not last:
-                raise
-    raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
-
-
-async def _connect_unix(path: str) -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    made.setblocking(False)
-    try:
-        await asyncio.get_running_loop().sock_connect(made, _unix_address(path))
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
-def _unix_address(path: str) -> str:
-    return "\0" + path[1:] if path.startswith("@") else path
-
-
 class _SocketListener:
     """TCP, TLS and Unix sockets. TLS handshakes run beside each other."""
 
@@ -192,13 +165,10 @@ class _SocketListener:
     listens = True
 
     def __init__(self, end: End, doors: Doors) -> None:
-        self._end = end
         self._context = doors.tls_server() if end.kind == "tls" else None
         self._timeout_s = doors.timeout_s
-        self._socket = _bound_unix(end.path) if end.kind == "unix" else _bound(end, "tcp")
-        self._socket.listen(_BACKLOG)
-        self._socket.setblocking(False)
-        self.name = _named(end, self._socket)
+        self._acceptor = Acceptor(end)
+        self.name = self._acceptor.name
         self._ready: asyncio.Queue[Channel] = asyncio.Queue(1)
         self._shaking: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(_SHAKING)
@@ -206,31 +176,15 @@ class _SocketListener:
 
     async def open(self, peer: str) -> Channel:
         if self._context is None:
-            return await self._accept()
+            return await self._acceptor.accept()
         if self._accepting is None:
             self._accepting = asyncio.create_task(self._accept_tls(self._context))
         return await self._ready.get()
 
-    async def _accept(self) -> Channel:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, address = await loop.sock_accept(self._socket)
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTORS:
-                    await asyncio.sleep(0.1)  # some session may end
-                    continue
-                if error.errno == errno.ECONNABORTED:
-                    continue
-                raise
-            if self._end.kind == "unix":
-                return SocketChannel(accepted, self.name)
-            return SocketChannel(accepted, f"tcp:{_place(address)}")
-
     async def _accept_tls(self, context: ssl.SSLContext) -> None:
         while True:
             await self._room.acquire()
-            task = asyncio.create_task(self._shake(await self._accept(), context))
+            task = asyncio.create_task(self._shake(await self._acceptor.accept(), context))
             self._shaking.add(task)
             task.add_done_callback(self._shaking.discard)
 
@@ -249,10 +203,7 @@ class _SocketListener:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._socket.close()
-        if self._end.kind == "unix" and not self._end.path.startswith("@"):
-            with suppress(OSError):
-                os.unlink(self._end.path)
+        self._acceptor.close()
 
 
 class _UDPListener:
@@ -260,8 +211,8 @@ class _UDPListener:
     listens = True
 
     def __init__(self, end: End, doors: Doors) -> None:
-        bound = _bound(end, "udp")
-        self.name = _named(end, bound)
+        bound = bound_socket(end, socket.SOCK_DGRAM)
+        self.name = named(end, bound)
         self._ports = UDPPorts(bound, doors.idle_s)
 
     async def open(self, peer: str) -> Channel:
@@ -302,63 +253,3 @@ class _RPTListener:
     async def close(self) -> None:
         if self._server is not None:
             await self._server.close()
-
-
-def _bound(end: End, protocol: str) -> socket.socket:
-    """A socket at the end's port, of both families where no address was given."""
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    try:
-        if not end.host:
-            made = socket.socket(socket.AF_INET6, kind)
-            address: Any = ("::", end.port)
-        else:
-            found = socket.getaddrinfo(end.host, end.port, type=kind, flags=socket.AI_PASSIVE)
-            family, _, _, _, address = found[0]
-            made = socket.socket(family, kind)
-    except OSError as error:
-        raise LinkError("listen on", str(end), error.errno, error.strerror) from None
-    try:
-        if made.family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(end.host)))
-        if kind == socket.SOCK_STREAM:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-    except OSError as error:
-        made.close()
-        raise LinkError("listen on", str(end), error.errno, error.strerror) from None
-    return made
-
-
-def _bound_unix(path: str) -> socket.socket:
-    """A Unix socket at a path; one that is left over from a process that is gone is replaced."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if not path.startswith("@") and _is_left_over(path):
-            os.unlink(path)
-        made.bind(_unix_address(path))
-    except OSError as error:
-        made.close()
-        raise LinkError("listen on", f"unix:{path}", error.errno, error.strerror) from None
-    return made
-
-
-def _is_left_over(path: str) -> bool:
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
-    except OSError:
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
-        return trial.connect_ex(path) == errno.ECONNREFUSED
-
-
-def _named(end: End, bound: socket.socket) -> str:
-    if end.kind == "unix":
-        return str(end)
-    port = bound.getsockname()[1]
-    return str(End(kind=end.kind, listens=True, host=end.host, port=port))
-
-
-def _place(address: tuple[Any, ...]) -> str:
-    host = address[0].removeprefix("::ffff:")
-    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
