@@ -28,7 +28,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
 from rawproto.errors import (
@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 _REQUEST, _ITEM, _DATA, _RESULT, _ERROR = range(5)
+_DATA_HEAD = bytes([_DATA])
 _CANCELLED = 260  # an application's code for RESET_STREAM and STOP_SENDING
 _MOST_SECONDS = 7 * 86400.0
 # A peer may have as many calls open as streams, and each may hold a message.
@@ -126,6 +127,7 @@ class Call:
         self._stream = stream
         self._answer: tuple[int, Any] | None = None
         self._ended = False
+        self._in_data = False
 
     async def send(self, item: Any) -> None:
         """Sends an item: bytes as they are, anything else as JSON. Waits while the peer is slow.
@@ -136,7 +138,7 @@ class Call:
         """
         try:
             if isinstance(item, bytes | bytearray | memoryview):
-                await self._send_message(bytes([_DATA]) + item)
+                await self._send_message(_DATA_HEAD, item)
             else:
                 await self._send(_ITEM, item)
         except ProtocolError:
@@ -146,15 +148,16 @@ class Call:
 
     async def send_encoded(self, item: bytes) -> None:
         """Sends what `encoded_item` made, which may go to many calls. Raises as `send`."""
-        await self._send_message(item)
+        await self._send_message(b"", item)
 
     async def _send(self, kind: int, value: Any) -> None:
-        await self._send_message(bytes([kind]) + _encode(value))
+        await self._send_message(bytes([kind]), _encode(value))
 
-    async def _send_message(self, message: bytes) -> None:
-        if len(message) > _MOST_BYTES:
-            raise BadRequestError(f"{len(message)} bytes in one message; {_MOST_BYTES} are allowed")
-        await self._stream.send_message(message)
+    async def _send_message(self, head: bytes, rest: bytes | bytearray | memoryview) -> None:
+        size = len(head) + len(rest)
+        if size > _MOST_BYTES:
+            raise BadRequestError(f"{size} bytes in one message; {_MOST_BYTES} are allowed")
+        await self._stream.send_message_of(head, rest)
 
     async def end(self) -> None:
         """Nothing more is sent from this side; calling it again does nothing."""
@@ -177,9 +180,32 @@ class Call:
                 if kind in (_ITEM, _DATA):
                     return value
                 self._answer = kind, value
+        self._over()
+
+    def _over(self) -> NoReturn:
         if self._answer is not None and self._answer[0] == _ERROR:
             raise self.peer._error_of(self._answer[1])
         raise StopAsyncIteration
+
+    async def receive_part(self) -> Any:
+        """The next item, or of bytes what has come of them: for who passes them on as they come.
+
+        Raises: as `receive`, with which it takes turns only between items.
+        """
+        while self._answer is None:
+            if self._in_data and (part := await self._stream.receive_part()):
+                return part
+            self._in_data = False
+            if await self._stream.begin_message(_MOST_BYTES) is None:
+                break
+            kind = await self._stream.receive_part(1)
+            self._in_data = kind == _DATA_HEAD
+            if not self._in_data:
+                self._answer = _decode(kind + (await self._stream.receive_message() or b""))
+                if self._answer[0] == _ITEM:
+                    item, self._answer = self._answer[1], None
+                    return item
+        self._over()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -238,13 +264,13 @@ class RPCPeer:
 
     # --- calling ---
 
-    async def call(self, method: str, params: Any = None, *, timeout_s: float = 30.0) -> Any:
+    async def call(self, method: str, params: Any = None, *, timeout_s: float | None = 30.0) -> Any:
         """Calls, and returns the result.
 
         Args:
             method: its name.
             params: anything that JSON has.
-            timeout_s: how long it may take; the callee hears of it.
+            timeout_s: how long it may take; the callee hears of it. None for as long as it takes.
 
         Raises:
             DeadlineError: it took longer.
@@ -257,14 +283,14 @@ class RPCPeer:
 
     @asynccontextmanager
     async def open(
-        self, method: str, params: Any = None, *, timeout_s: float = 30.0
+        self, method: str, params: Any = None, *, timeout_s: float | None = 30.0
     ) -> AsyncIterator[Call]:
         """Calls, for items one way or both: `async for item in call`, `call.send`, `call.end`.
 
         Leaving before the answer has come gives the call up. Args and Raises as in `call`.
         """
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s) as limit:
                 stream = await self.connection.open_stream()
                 call = Call(stream, self, method, params)
                 request = {"method": method, "params": params, "timeout_s": timeout_s}
@@ -278,7 +304,9 @@ class RPCPeer:
                         with suppress(*_OVER):
                             await call.end()
         except TimeoutError:
-            raise DeadlineError(f"{method}: no answer within {timeout_s:g} s") from None
+            if not limit.expired():
+                raise  # the caller's own
+            raise DeadlineError(f"{method}: no answer within {timeout_s or 0:g} s") from None
 
     def _error_of(self, told: Any) -> RPCError:
         if not isinstance(told, dict):
@@ -326,7 +354,9 @@ class RPCPeer:
         """(RESULT or ERROR, what is in it)."""
         call.method, call.params = str(request.get("method")), request.get("params")
         timeout_s = request.get("timeout_s")
-        if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= _MOST_SECONDS:
+        if timeout_s is not None and (
+            not isinstance(timeout_s, int | float) or not 0 < timeout_s <= _MOST_SECONDS
+        ):
             timeout_s = _MOST_SECONDS
         method = self._methods.get(call.method)
         error: RPCError
@@ -336,7 +366,7 @@ class RPCPeer:
             async with asyncio.timeout(timeout_s):
                 return _RESULT, await method(call.params, call)
         except TimeoutError:
-            error = DeadlineError(f"{call.method}: took longer than {timeout_s:g} s")
+            error = DeadlineError(f"{call.method}: took longer than {timeout_s or 0:g} s")
         except RPCError as raised:
             error = raised
         except _OVER:
@@ -365,7 +395,7 @@ def _encode(value: Any) -> bytes:
 
 def _decode(message: bytes) -> tuple[int, Any]:
     """(kind, what is in it). Raises RemoteProtocolError."""
-    if message[:1] == bytes([_DATA]):
+    if message[:1] == _DATA_HEAD:
         return _DATA, message[1:]
     try:
         if message and _REQUEST <= message[0] <= _ERROR:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -125,6 +126,66 @@ def test_method_streams_items_before_its_result() -> None:
             return [item async for item in call], await call.result()
 
     assert met(client) == ([0, 1, 2], "done")
+
+
+def test_parts_of_an_item_come_before_all_of_it_has() -> None:
+    piece = os.urandom(100_000)
+    more = asyncio.Event()
+
+    async def send(params: Any, call: Call) -> Any:
+        await call.send({"size": len(piece)})
+        await call.send(b"")
+        head = bytes([2])  # DATA, of which half comes, and the rest when somebody had that
+        await call._stream.send((len(piece) + 1).to_bytes(4, "big") + head + piece[:50_000])
+        await more.wait()
+        await call._stream.send(piece[50_000:])
+        await call.send("end")
+        return "done"
+
+    async def client(peer: RPCPeer) -> Any:
+        async with peer.open("send") as call:
+            assert await call.receive_part() == {"size": len(piece)}
+            got = b""
+            while len(got) < 50_000:
+                got += await call.receive_part()
+            more.set()
+            while len(got) < len(piece):
+                got += await call.receive_part()
+            assert got == piece
+            assert await call.receive_part() == "end"
+            with pytest.raises(StopAsyncIteration):
+                await call.receive_part()
+            return await call.result()
+
+    assert met(client, {"send": send}) == "done"
+
+
+def test_part_of_what_is_no_message_breaks_the_call_off() -> None:
+    async def nonsense(params: Any, call: Call) -> Any:
+        await call._stream.send_message(params.encode())
+        await call.receive()
+
+    async def client(peer: RPCPeer) -> Any:
+        for each in ("", "\x07", "\x01{"):
+            async with peer.open("nonsense", each) as call:
+                with pytest.raises(RemoteProtocolError):
+                    await call.receive_part()
+        return await peer.call("add", {"a": 1, "b": 1})
+
+    assert met(client, {"nonsense": nonsense, "add": add}) == 2
+
+
+def test_time_out_of_the_callers_own_is_no_deadline() -> None:
+    async def client(peer: RPCPeer) -> Any:
+        with pytest.raises(TimeoutError):
+            async with peer.open("wait", timeout_s=None):
+                raise TimeoutError("the caller's")
+        return True
+
+    async def wait(params: Any, call: Call) -> Any:
+        await call.receive()
+
+    assert met(client, {"wait": wait})
 
 
 def test_items_go_both_ways_and_bytes_stay_bytes() -> None:

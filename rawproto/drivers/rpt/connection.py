@@ -40,6 +40,7 @@ __all__ = ["RPTConnection", "RPTStream"]
 
 _LENGTH = struct.Struct("!I")
 _PIECE_BYTES = 1 << 16
+_WORTH_A_PIECE = 1 << 14
 _OF_STREAMS = (StreamReadable, StreamWritable)
 
 
@@ -87,7 +88,7 @@ class RPTStream:
         self._partial = bytearray()
         self._wanted: int | None = None
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Sends bytes; returns when the stream has taken them all in.
 
         Raises:
@@ -143,7 +144,16 @@ class RPTStream:
         """
         if len(data) >> 32:
             raise UsageError(f"a message of {len(data)} bytes")
-        await self.send(_LENGTH.pack(len(data)) + data)
+        await self.send_message_of(b"", data)
+
+    async def send_message_of(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
+        """Sends both as one message; many bytes are not copied. Args, Raises as above."""
+        head = _LENGTH.pack(len(head) + len(data)) + head
+        if len(data) < _WORTH_A_PIECE:
+            await self.send(head + data)
+        else:
+            await self.send(head)
+            await self.send(data)
 
     async def receive_message(self, most: int | None = None) -> bytes | None:
         """The next message; None at the end of the stream.
@@ -155,26 +165,48 @@ class RPTStream:
             ConnectionLostError, ProtocolError: as in `receive`; or it was longer.
         """
         partial = self._partial
-        if most is None:
-            most = self._connection.config.max_message_bytes
-        while True:
-            if self._wanted is None and len(partial) >= _LENGTH.size:
-                (self._wanted,) = _LENGTH.unpack_from(partial)
-                del partial[: _LENGTH.size]
-                if self._wanted > most:
-                    raise self._break_off("a message longer than allowed")
-            if self._wanted is not None and len(partial) >= self._wanted:
-                message = bytes(partial[: self._wanted])
-                del partial[: self._wanted]
+        if self._wanted is None and await self.begin_message(most) is None:
+            return None
+        while part := await self.receive_part():
+            if not partial and not self._wanted:
                 self._wanted = None
-                return message
-            lacking = (_LENGTH.size if self._wanted is None else self._wanted) - len(partial)
-            data = await self.receive(lacking)
+                return part
+            partial += part
+        message = bytes(partial)
+        partial.clear()
+        return message
+
+    async def begin_message(self, most: int | None = None) -> int | None:
+        """Begins to receive a message by parts: how long it is. Args, Raises as above."""
+        partial = self._partial
+        while len(partial) < _LENGTH.size:
+            data = await self.receive(_LENGTH.size - len(partial))
             if not data:
-                if partial or self._wanted is not None:
+                if partial:
                     raise self._break_off("the stream ended within a message")
                 return None
             partial += data
+        (wanted,) = _LENGTH.unpack(partial)
+        partial.clear()
+        if wanted > (self._connection.config.max_message_bytes if most is None else most):
+            raise self._break_off("a message longer than allowed")
+        self._wanted = wanted
+        return int(wanted)
+
+    async def receive_part(self, limit: int = _PIECE_BYTES) -> bytes:
+        """What has come of the message that was begun, up to `limit` bytes; b"" behind its end.
+
+        Raises:
+            ConnectionLostError, ProtocolError: as in `receive`.
+        """
+        if not self._wanted:
+            self._wanted = None
+            return b""
+        data = await self.receive(min(limit, self._wanted))
+        if not data:
+            raise self._break_off("the stream ended within a message")
+        self._wanted -= len(data)
+        return data
 
     def _break_off(self, words: str) -> RemoteProtocolError:
         error = RemoteProtocolError(CloseCode.MESSAGE, words)
