@@ -35,6 +35,7 @@ VERBS = {
     "connect": "connect stdin and stdout to a listener, encrypted, over RPT",
     "relay": "join two ends: RPT, TCP, UDP, Unix sockets, TLS, commands, stdio",
     "files": "serve, list, fetch, send, keep in step and remove files, over RPT",
+    "http": "serve a directory or an application by HTTP over RPT; fetch; let browsers in",
     "chat": "talk in rooms over RPT: serve them, or join one",
     "perf": "measure how fast RPT is between two hosts: bulk data, messages, latency",
     "keys": "make, show and trust the keys of RPT peers",
