@@ -28,7 +28,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
 from rawproto.errors import (
@@ -180,12 +180,13 @@ class Call:
                 if kind in (_ITEM, _DATA):
                     return value
                 self._answer = kind, value
-        self._over()
+        raise self._over()
 
-    def _over(self) -> NoReturn:
+    def _over(self) -> Exception:
+        """What says that there are no more items."""
         if self._answer is not None and self._answer[0] == _ERROR:
-            raise self.peer._error_of(self._answer[1])
-        raise StopAsyncIteration
+            return self.peer._error_of(self._answer[1])
+        return StopAsyncIteration()
 
     async def receive_part(self) -> Any:
         """The next item, or of bytes what has come of them: for who passes them on as they come.
@@ -196,16 +197,18 @@ class Call:
             if self._in_data and (part := await self._stream.receive_part()):
                 return part
             self._in_data = False
-            if await self._stream.begin_message(_MOST_BYTES) is None:
+            size = await self._stream.begin_message(_MOST_BYTES)
+            if size is None:
                 break
             kind = await self._stream.receive_part(1)
             self._in_data = kind == _DATA_HEAD
             if not self._in_data:
-                self._answer = _decode(kind + (await self._stream.receive_message() or b""))
+                rest = await self._stream.receive_message() if size else None
+                self._answer = _decode(kind + (rest or b""))
                 if self._answer[0] == _ITEM:
                     item, self._answer = self._answer[1], None
                     return item
-        self._over()
+        raise self._over()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
