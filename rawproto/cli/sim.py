@@ -168,7 +168,10 @@ def _size(text: str | None) -> int:
     digits, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > 12:
         raise UsageError(f"--bytes {text}: must be a number such as 1500, 100k, 1M or 2G")
-    return int(digits) * _UNITS.get(unit, 1)
+    size = int(digits) * _UNITS.get(unit, 1)
+    if not size:
+        raise UsageError(f"--bytes {text}: a flow has to send something")
+    return size
 
 
 def _links(arguments: argparse.Namespace) -> tuple[Impairment, Impairment]:
@@ -187,6 +190,8 @@ def _links(arguments: argparse.Namespace) -> tuple[Impairment, Impairment]:
         if not arguments.queue and "queue=" not in arguments.impair:
             bdp = (link.rate_bps or 0) * 2 * link.delay_ns // (8 * 10**9)
             link = replace(link, queue_packets=max(bdp // arguments.mtu, _LEAST_QUEUE))
+        if arguments.queue and 0 in (link.queue_packets, link.queue_bytes):
+            raise UsageError(f"--queue {arguments.queue}: must hold a packet at least")
         links.append(replace(link, mtu=arguments.mtu))
     for link in links:
         link.check()

@@ -44,6 +44,7 @@ def main() -> int:
         "-timeout=5",
         "-rss_limit_mb=1024",
         "-max_len=4096",
+        "-len_control=0",  # or it tries nothing longer than its seeds for minutes
         "-print_final_stats=1",
     ]
     new = found / "new"

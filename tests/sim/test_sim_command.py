@@ -149,7 +149,16 @@ def test_controller_that_is_not_there_is_told_those_that_are(
 
 
 @pytest.mark.parametrize(
-    "words", [["--mtu", "500"], ["--rate", "fast"], ["--flows", "0"], ["--bytes", "x"]]
+    "words",
+    [
+        ["--mtu", "500"],
+        ["--rate", "fast"],
+        ["--flows", "0"],
+        ["--bytes", "x"],
+        ["--bytes", "0k"],
+        ["--queue", "0"],
+        ["--queue", "0KB"],
+    ],
 )
 def test_wrong_words_are_named_in_one_line(
     words: list[str], capsys: pytest.CaptureFixture[str]
