@@ -36,6 +36,7 @@ VERBS = {
     "relay": "join two ends: RPT, TCP, UDP, Unix sockets, TLS, commands, stdio",
     "files": "serve, list, fetch, send, keep in step and remove files, over RPT",
     "http": "serve a directory or an application by HTTP over RPT; fetch; let browsers in",
+    "shell": "a login shell, or a command, on another host, over RPT",
     "chat": "talk in rooms over RPT: serve them, or join one",
     "perf": "measure how fast RPT is between two hosts: bulk data, messages, latency",
     "keys": "make, show and trust the keys of RPT peers",

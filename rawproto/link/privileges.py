@@ -13,6 +13,7 @@ from contextlib import suppress
 from rawproto.errors import PrivilegeError
 
 __all__ = [
+    "become_nobody",
     "drop_privileges",
     "has_net_raw",
     "icmp_sockets_refused",
@@ -22,6 +23,7 @@ __all__ = [
 ]
 
 _CAP_NET_RAW = 13
+_PR_SET_KEEPCAPS = 8
 _PR_SET_NO_NEW_PRIVS = 38
 _PING_GROUP_RANGE = "/proc/sys/net/ipv4/ping_group_range"
 
@@ -115,8 +117,34 @@ def _groups(uid: int, gid: int) -> list[int]:
         return [gid]
 
 
-def _drop_capabilities() -> None:
-    """capset(2) to nothing, for which Python has no name; and nothing executed gets any back."""
+def become_nobody(uid: int, gid: int, *, net_raw: bool) -> None:
+    """Makes root's process another user's, for good, with no capability, or with one.
+
+    A user namespace may know no such user: then the process keeps its name, and loses its
+    capabilities all the same. Who is not root stays who it is.
+
+    Args:
+        uid: whose.
+        gid: its only group.
+        net_raw: whether CAP_NET_RAW stays, for carriers on bare IP.
+
+    Raises:
+        PrivilegeError: the process would keep its privilege.
+    """
+    import ctypes
+
+    keep = 1 << _CAP_NET_RAW if net_raw and has_net_raw() else 0
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        with suppress(OSError):
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+    _drop_capabilities(keep)
+
+
+def _drop_capabilities(keep: int = 0) -> None:
+    """capset(2), for which Python has no name; and nothing executed gets any back."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -125,7 +153,7 @@ def _drop_capabilities() -> None:
     # struct __user_cap_header_struct {version 3, pid 0}, then effective, permitted and
     # inheritable for the low and the high half.
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    if libc.capset(header, (ctypes.c_uint32 * 6)()):
+    if libc.capset(header, (ctypes.c_uint32 * 6)(keep, keep)):
         raise PrivilegeError(
             "drop privileges", "", ctypes.get_errno(), "CAP_SETPCAP", "run it as an ordinary user"
         )

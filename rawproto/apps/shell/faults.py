@@ -1,0 +1,30 @@
+"""What a shell server answers with instead of a result; docs/shell.md lists the codes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rawproto.rpc import RPCError
+
+__all__ = ["ERRORS", "DeniedError", "NoShellError", "VersionError"]
+
+
+class DeniedError(RPCError):
+    """No login. To the client it never says why, or strangers could ask who has an account."""
+
+    code: ClassVar[str] = "denied"
+
+
+class NoShellError(RPCError):
+    """The session cannot start."""
+
+    code: ClassVar[str] = "no_shell"
+
+
+class VersionError(RPCError):
+    """The other side speaks another version of this protocol."""
+
+    code: ClassVar[str] = "version"
+
+
+ERRORS = (DeniedError, NoShellError, VersionError)

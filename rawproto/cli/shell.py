@@ -1,0 +1,134 @@
+"""A login shell, or a command, on another host, over RPT; and `shell serve`, which lets users in.
+
+examples:
+  rawproto shell rpt://10.0.0.2:4022                  a login shell, as the user of the same name
+  rawproto shell ada@rpt+udp://host:4022 uptime       a command as ada
+  tar c dir | rawproto shell ada@rpt://host:4022 'cat > dir.tar'
+  rawproto shell -t ada@rpt://host:4022 htop          a command with a terminal
+  rawproto shell serve --help                         the other side
+
+It outlives a change of this host's address, and three minutes without a network. With a
+terminal, ~. at the beginning of a line ends it, and ~? lists what else there is.
+
+exit status: the command's, 128 + N where signal N ended it, 255 no connection or no login,
+2 usage, 130 Ctrl-C
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import sys
+from collections.abc import Sequence
+
+from rawproto.apps.shell.escapes import parse_escape
+from rawproto.cli.rpt_dial import complain, dial
+from rawproto.cli.rpt_options import add_client_options
+from rawproto.cli.shell_front import EndedError, Front
+from rawproto.cli.shell_serve import add_outage_option, config_of, parsed, serve
+from rawproto.errors import RawprotoError, UsageError
+from rawproto.rpc import RPCError
+from rawproto.wire.words import printable
+
+__all__ = ["add_arguments", "run"]
+
+TROUBLE = 255
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `shell`."""
+    parser.add_argument("address", metavar="[USER@]ADDRESS", help="rpt:// or rpt+udp://HOST:PORT")
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="for the user's shell there; a login shell if there is none",
+    )
+    _add_options(parser)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-l", dest="user", metavar="USER", help="who to be there")
+    parser.add_argument(
+        "-t",
+        dest="terminal",
+        action="count",
+        default=0,
+        help="a terminal for a command, too; -tt even if this is none",
+    )
+    parser.add_argument("-T", dest="pipes", action="store_true", help="no terminal")
+    parser.add_argument("-n", dest="no_input", action="store_true", help="read no input")
+    parser.add_argument(
+        "-e",
+        dest="escape",
+        default="~",
+        metavar="CHAR",
+        help="the escape character, ^X or none (default: %(default)s)",
+    )
+    parser.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
+    parser.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
+    add_outage_option(parser)
+    add_client_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves, or is a session's near end."""
+    if arguments.address == "serve":
+        return serve(parsed(arguments.command))
+    _take_late_options(arguments)
+    try:
+        return _session(arguments)
+    except BrokenPipeError:
+        raise
+    except (RawprotoError, OSError) as error:
+        if arguments.debug:
+            raise
+        words = error if isinstance(error, RawprotoError) else error.strerror or error
+        sys.stderr.write(f"rawproto shell: {printable(str(words))}\n")
+        return TROUBLE
+
+
+def _take_late_options(arguments: argparse.Namespace) -> None:
+    """Options between the address and the command, as ssh takes them."""
+    words: Sequence[str] = arguments.command
+    if words and words[0].startswith("-") and words[0] != "-":
+        parser = argparse.ArgumentParser(prog="rawproto shell", allow_abbrev=False)
+        _add_options(parser)
+        parser.add_argument("command", nargs=argparse.REMAINDER)
+        parser.parse_args(words, arguments)
+
+
+def _session(arguments: argparse.Namespace) -> int:
+    user, _, address = arguments.address.rpartition("@")
+    if "://" in user:  # rpt://ada@host:4022
+        scheme, _, user = user.partition("://")
+        address = f"{scheme}://{address}"
+    arguments.address = address
+    user = arguments.user or user or _own_name()
+    front = Front(
+        arguments,
+        user=user,
+        command=" ".join(arguments.command) or None,
+        escape=parse_escape(arguments.escape),
+    )
+    try:
+        if dial("shell", arguments, config_of(arguments), front.use):
+            return TROUBLE
+    except RPCError as error:
+        if arguments.debug:
+            raise
+        complain("shell", f"{user}@{address}", error)
+        return TROUBLE
+    except EndedError as end:
+        if str(end):
+            sys.stderr.write(f"rawproto shell: {end}\n")
+        return end.status
+    return front.status
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise UsageError("this user has no name: say who to be, USER@ADDRESS") from None

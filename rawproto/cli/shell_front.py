@@ -1,0 +1,229 @@
+"""The near end of a shell's session: this terminal, this process's input, output and signals.
+
+However it ends (the session's end, a lost connection, an escape, SIGTERM), the terminal is as it
+was before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager, suppress
+
+from rawproto.apps.shell.client import Ended, Session, login, session
+from rawproto.apps.shell.escapes import Command, Escapes, help_text
+from rawproto.apps.shell.faults import ERRORS
+from rawproto.apps.shell.service import STDERR
+from rawproto.apps.shell.terminal import RawMode, Size, size_of
+from rawproto.cli.rpt_options import private_key
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.stdio import read_input, write_output
+from rawproto.errors import ConnectionLostError, ProtocolError
+from rawproto.rpc import RPCError, RPCPeer
+
+__all__ = ["EndedError", "Front"]
+
+_INTERRUPTED, _TROUBLE = 130, 255
+_DEFAULT_SIZE: Size = (80, 24, 0, 0)
+
+
+class EndedError(Exception):
+    """This side has ended it: the message is what there is to say, "" for nothing.
+
+    Attributes:
+        status: the exit status.
+    """
+
+    def __init__(self, status: int, words: str = "") -> None:
+        super().__init__(words)
+        self.status = status
+
+
+class Front:
+    """One session, from a connection to an exit status.
+
+    Args:
+        arguments: of the command line.
+        user: who to be there.
+        command: what to run, None for a login shell.
+        escape: the escape character, b"" for none.
+
+    Attributes:
+        status: the exit status, once `use` has returned.
+    """
+
+    def __init__(
+        self, arguments: argparse.Namespace, *, user: str, command: str | None, escape: bytes
+    ) -> None:
+        self._arguments = arguments
+        self._user = user
+        self._command = command
+        self._escape = escape
+        self._pty = self._wants_terminal()
+        # What is typed goes through as it is only from a terminal to a terminal.
+        self._raw = RawMode(0) if self._pty and sys.stdin.isatty() else None
+        self.status = _TROUBLE
+
+    def _wants_terminal(self) -> bool:
+        arguments = self._arguments
+        if arguments.pipes:
+            return False
+        wanted = arguments.terminal or (1 if self._command is None else 0)
+        if wanted == 1 and not (sys.stdin is not None and sys.stdin.isatty()):
+            if arguments.terminal:
+                sys.stderr.write("rawproto shell: -t: input is no terminal (-tt: all the same)\n")
+            return False
+        return bool(wanted)
+
+    async def use(self, connection: RPTConnection) -> None:
+        """Logs in, and runs the session.
+
+        Raises:
+            EndedError: this side has ended it.
+            RPCError, ConnectionLostError, ProtocolError: it came to nothing.
+        """
+        peer = RPCPeer(connection, errors=ERRORS)
+        try:
+            async with self._ended_by_signals():
+                await login(peer, private_key(self._arguments), self._user)
+                ended = await self._run(peer)
+        finally:
+            await peer.close()
+        self.status = ended.status if ended.status is not None else _TROUBLE
+        if ended.status is None:
+            number = getattr(signal, f"SIG{ended.signal}", None)
+            self.status = 128 + number if number is not None else _TROUBLE
+            core = " (core dumped)" if ended.core else ""
+            sys.stderr.write(f"rawproto shell: ended by signal {ended.signal}{core}\n")
+
+    @asynccontextmanager
+    async def _ended_by_signals(self) -> AsyncIterator[None]:
+        """SIGTERM and SIGHUP end it in good order."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        came: list[signal.Signals] = []
+
+        def end(number: signal.Signals) -> None:
+            came.append(number)
+            task.cancel()
+
+        self._end = end
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, end, number)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not came:
+                raise
+            if came[0] is signal.SIGINT:
+                raise EndedError(_INTERRUPTED) from None
+            raise EndedError(_TROUBLE, f"ended by {came[0].name}") from None
+        finally:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    async def _run(self, peer: RPCPeer) -> Ended:
+        terminal = (os.environ.get("TERM", "dumb"), self._size()) if self._pty else None
+        starting = session(
+            peer,
+            self._write,
+            command=self._command,
+            terminal=terminal,
+            environment=os.environ,
+        )
+        loop = asyncio.get_running_loop()
+        async with starting as running:
+            with ExitStack() as stack:
+                if self._raw is not None:
+                    stack.enter_context(self._raw)
+                for number, call in self._signals(running).items():
+                    loop.add_signal_handler(number, call)
+                    stack.callback(loop.remove_signal_handler, number)
+                ended = asyncio.create_task(running.run())
+                typing = asyncio.create_task(self._type(running))
+                try:
+                    await asyncio.wait({ended, typing}, return_when=asyncio.FIRST_COMPLETED)
+                    if not ended.done():
+                        await typing  # raises what this side has ended it by
+                    return await ended
+                finally:
+                    for task in (ended, typing):
+                        task.cancel()
+                    await asyncio.gather(ended, typing, return_exceptions=True)
+
+    async def _write(self, channel: int, data: bytes) -> None:
+        await write_output(data, 2 if channel == STDERR else 1)
+
+    def _size(self) -> Size:
+        for descriptor in (0, 1, 2):
+            with suppress(OSError):
+                return size_of(descriptor)
+        return _DEFAULT_SIZE
+
+    # --- what this side says ---
+
+    async def _type(self, running: Session) -> None:
+        """Input to the session, escapes taken out of what is typed."""
+        if not self._arguments.no_input:
+            escapes = Escapes(self._escape if self._raw is not None else b"")
+            async for piece in read_input():
+                for part in escapes.feed(piece):
+                    if isinstance(part, Command):
+                        await self._do(part, running)
+                    else:
+                        await self._send(running, part)
+        with suppress(RPCError, ProtocolError, ConnectionLostError):
+            await running.send_eof()
+
+    async def _send(self, running: Session, data: bytes) -> None:
+        try:
+            await running.send(data)
+        except (RPCError, ProtocolError, ConnectionLostError):
+            await asyncio.Event().wait()  # how it ended, the session's own end tells
+
+    async def _do(self, command: Command, running: Session) -> None:
+        if command is Command.END:
+            raise EndedError(_TROUBLE, "ended by the escape")
+        if command is Command.HELP:
+            await self._write(STDERR, help_text(self._escape).encode())
+        elif command is Command.SUSPEND and self._raw is not None:
+            self._raw.leave()
+            os.kill(os.getpid(), signal.SIGTSTP)  # returns when somebody has us go on
+            self._raw.enter()
+            await running.resize(self._size())
+
+    def _signals(self, running: Session) -> dict[signal.Signals, Callable[[], None]]:
+        """What a signal does while the session runs."""
+        doing: set[asyncio.Task[None]] = set()
+        interrupted = False
+
+        async def quietly(what: Coroutine[None, None, None]) -> None:
+            with suppress(RPCError, ProtocolError, ConnectionLostError):
+                await what
+
+        def begin(what: Coroutine[None, None, None]) -> None:
+            task = asyncio.create_task(quietly(what))
+            doing.add(task)
+            task.add_done_callback(doing.discard)
+
+        def resized() -> None:
+            begin(running.resize(self._size()))
+
+        def interrupt() -> None:
+            """The first time the command is told; who insists, ends it."""
+            nonlocal interrupted
+            if interrupted:
+                self._end(signal.SIGINT)
+            interrupted = True
+            begin(running.signal("INT"))
+
+        if not self._pty:
+            return {signal.SIGINT: interrupt}
+        if self._raw is None:
+            return {signal.SIGWINCH: resized}
+        return {signal.SIGWINCH: resized, signal.SIGCONT: self._raw.enter}
