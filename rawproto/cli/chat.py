@@ -31,11 +31,11 @@ from contextlib import (
 )
 from typing import Any
 
-from rawproto.apps.chat.bells import Bells
 from rawproto.apps.chat.client import ChatMember
 from rawproto.apps.chat.hub import Rooms
 from rawproto.apps.chat.service import ERRORS, ChatService
 from rawproto.apps.chat.store import MOST_IN_MEMORY, Store
+from rawproto.apps.siblings import Siblings
 from rawproto.cli.chat_text import event_json, event_line
 from rawproto.cli.render import Style
 from rawproto.cli.rpt_dial import FAILURES, complain, connect_once
@@ -112,8 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    with _history(arguments) as (path, most), closing(Bells(arguments.workers)) as bells:
-        rooms = Rooms(path, most, bells)
+    with _history(arguments) as (path, most), closing(Siblings(arguments.workers)) as family:
+        rooms = Rooms(path, most, family)
 
         async def use(connection: RPTConnection, name: str) -> None:
             service = ChatService(rooms.hub, rooms.store, connection.peer_key)

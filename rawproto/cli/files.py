@@ -29,20 +29,23 @@ from typing import NamedTuple
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.client import FileClient, Progress, local
 from rawproto.apps.files.faults import ERRORS, FileError
-from rawproto.apps.files.service import FileService
+from rawproto.apps.files.service import Crossing, FileService
+from rawproto.apps.siblings import Siblings
 from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, summary_json
 from rawproto.cli.perf import size_of
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
 from rawproto.cli.serving import (
+    Log,
     add_listen_option,
     add_serving_options,
     answer_calls,
     serve_sessions,
 )
+from rawproto.drivers.rpt.address import host_and_port
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, RefusedError, UsageError
-from rawproto.identity.keys import state_directory
+from rawproto.identity.keys import fingerprint, state_directory
 from rawproto.rpc import RPCError
 from rawproto.transport.config import Config
 
@@ -129,16 +132,40 @@ def run(arguments: argparse.Namespace) -> int:
 async def _serve(arguments: argparse.Namespace) -> None:
     if arguments.quota is not None and arguments.workers > 1:
         raise UsageError("--quota: one process counts it; leave out --workers")
-    root = Root(arguments.root)
-    service = FileService(root, writable=arguments.write, quota_bytes=arguments.quota)
+    log = Log(arguments.log)
+    with closing(Root(arguments.root)) as root, closing(Siblings(arguments.workers)) as family:
+        service = FileService(
+            root,
+            writable=arguments.write,
+            quota_bytes=arguments.quota,
+            siblings=family,
+            note=lambda crossing: _tell_crossing(log, crossing),
+        )
 
-    async def use(connection: RPTConnection, name: str) -> None:
-        await answer_calls(arguments, connection, service.methods, ERRORS)
+        async def use(connection: RPTConnection, name: str) -> None:
+            await answer_calls(arguments, connection, service.methods, ERRORS)
 
-    try:
-        await serve_sessions(arguments, _config(arguments), use)
-    finally:
-        root.close()
+        await serve_sessions(arguments, _config(arguments), use, service)
+
+
+def _tell_crossing(log: Log, crossing: Crossing) -> None:
+    name = host_and_port(*crossing.connection.peer_address)
+    key = fingerprint(crossing.connection.peer_key)
+    path, size, error = crossing.path, crossing.size_bytes, crossing.error
+    words = f"{name} {key} {crossing.way} {path} {size} bytes {crossing.duration_s:.3f} s"
+    log.write(
+        "file",
+        words + (f": {error}" if error else ""),
+        {
+            "peer": name,
+            "key": key,
+            "way": crossing.way,
+            "path": path,
+            "size_bytes": size,
+            "duration_s": round(crossing.duration_s, 6),
+            "error": error,
+        },
+    )
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -5,5 +5,5 @@
     client --- RPC ---> service --> hub --> members' calls, an event an item
                                      `----> store: events in order, names and whose they are
                                               |
-    bells: "there is more in it" -----------> the other processes' hubs
+    siblings: "there is more in it" --------> the other processes' hubs
 """

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from rawproto.apps.chat.bells import Bells
 from rawproto.apps.chat.store import Event, HistoryError, Store
+from rawproto.apps.siblings import Siblings
 from rawproto.rpc import RPCError, encoded_item
 
 __all__ = ["Hub", "Member", "Rooms", "SlowReaderError"]
@@ -102,7 +102,7 @@ class Hub:
         away_s: how long a member may be cut off before it has left.
         now_ns: the time of day.
         worker: which of several processes this is.
-        bells: of the processes.
+        siblings: the processes; who is told anything looks into the store.
     """
 
     def __init__(
@@ -112,14 +112,14 @@ class Hub:
         away_s: float = 10.0,
         now_ns: Callable[[], int] = time.time_ns,
         worker: int = 0,
-        bells: Bells | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self._store = store
         self._away_s = away_s
         self._now_ns = now_ns
         self._worker = worker
-        self._bells = bells or Bells(1)
-        self._bells.hear(worker, self.look)
+        self._siblings = siblings or Siblings(1)
+        self._siblings.hear(worker, lambda message: self.look())
         self._members: dict[str, set[Member]] = {}
         self._later: set[asyncio.TimerHandle] = set()
         self._seen = store.last
@@ -223,7 +223,7 @@ class Hub:
 
     def _tell_all(self) -> None:
         self.look()
-        self._bells.ring(self._worker)
+        self._siblings.tell(self._worker)
 
     def look(self) -> None:
         """Tells this process's members what happened, whoever it was that kept it."""
@@ -242,10 +242,11 @@ class Hub:
                     member.tell(event, item)
 
     def close(self) -> None:
-        """Forgets who may still come back."""
+        """Forgets who may still come back, and hears of nothing more."""
         for timer in self._later:
             timer.cancel()
         self._later.clear()
+        self._siblings.deaf(self._worker)
 
 
 class Rooms:
@@ -254,7 +255,7 @@ class Rooms:
     Args:
         path: of the history, None for none.
         most: events that it remembers, as `Store` has it.
-        bells: of the processes.
+        siblings: the processes.
 
     Attributes:
         store: once it has begun.
@@ -264,15 +265,15 @@ class Rooms:
     store: Store
     hub: Hub
 
-    def __init__(self, path: str | None, most: int | None, bells: Bells) -> None:
+    def __init__(self, path: str | None, most: int | None, siblings: Siblings) -> None:
         self._path = path
         self._most = most
-        self._bells = bells
+        self._siblings = siblings
 
     async def begin(self, number: int) -> None:
         """Opens the history for itself. Raises UsageError."""
         self.store = Store(self._path, self._most)
-        self.hub = Hub(self.store, worker=number, bells=self._bells)
+        self.hub = Hub(self.store, worker=number, siblings=self._siblings)
 
     def ending(self) -> None:
         """Members end by themselves."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rawproto.apps.files.entries import is_inner
 from rawproto.errors import RawprotoError
 from rawproto.rpc import RPCError
 
@@ -68,4 +69,6 @@ def as_file_errors(path: str) -> Iterator[None]:
     except OSError as error:
         named = error.filename if isinstance(error.filename, str | bytes) else None
         where = os.fsdecode(named) if named and not os.path.isabs(named) else path
+        if is_inner(os.path.basename(where)):
+            where = path  # nobody but us knows what it is called while it is made
         raise file_error(error, where or path) from None

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
@@ -13,12 +19,42 @@ from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.quota import Quota
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import receive_file, receive_pack, send_file, send_pack
+from rawproto.apps.siblings import MOST_BYTES, Siblings
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.identity.keys import KEY_BYTES
 from rawproto.rpc import BadRequestError, Call, Method
 
-__all__ = ["VERSION", "FileService"]
+__all__ = ["VERSION", "Crossing", "FileService"]
 
 VERSION = 1
 _LISTED = 500
+# So long another process may take to let go of a file whose maker has come to this one.
+_LET_GO_S, _ASK_AGAIN_S = 0.5, 0.02
+
+
+@dataclass(slots=True, kw_only=True)
+class Crossing:
+    """A file that crossed, or did not.
+
+    Attributes:
+        connection: whose.
+        way: `"get"` or `"put"`.
+        path: of the file.
+        size_bytes: how much of it stands at the other side, with what stood there before.
+        duration_s: how long it took; of a small one, the pack that it was in.
+        error: why it did not, None if it did.
+    """
+
+    connection: RPTConnection
+    way: str
+    path: str
+    size_bytes: int = 0
+    duration_s: float = 0.0
+    error: str | None = None
+
+    def add(self, size: int) -> None:
+        """More of it stands."""
+        self.size_bytes += size
 
 
 class FileService:
@@ -28,6 +64,8 @@ class FileService:
         root: what is served.
         writable: whether clients may change it.
         quota_bytes: what all files in it may hold, None for what the disk has.
+        siblings: the processes that serve it beside each other.
+        note: hears of each file that crossed.
     """
 
     def __init__(
@@ -36,12 +74,29 @@ class FileService:
         *,
         writable: bool = False,
         quota_bytes: int | None = None,
+        siblings: Siblings | None = None,
+        note: Callable[[Crossing], None] = lambda crossing: None,
     ) -> None:
         self._root = root
         self._writable = writable
         self._quota = Quota(root, quota_bytes)
         # Who makes which file: one who was cut off and comes back takes over from himself.
         self._makers: dict[str, tuple[bytes, asyncio.Task[Any] | None]] = {}
+        self._siblings = siblings or Siblings(1)
+        self._number = 0
+        self._note = note
+
+    async def begin(self, number: int) -> None:
+        """Serves from now on, as the process of this number."""
+        self._number = number
+        self._siblings.hear(number, self._asked_to_let_go)
+
+    def ending(self) -> None:
+        """What is crossing goes on."""
+
+    async def end(self) -> None:
+        """Serves no more."""
+        self._siblings.deaf(self._number)
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -69,13 +124,47 @@ class FileService:
 
     async def _get(self, params: Any, call: Call) -> None:
         path = _path(params)
-        with as_file_errors(path):
+        with self._noted(call, path) as crossing, as_file_errors(path):
             source = Source(self._root.open_file(path), path)
             try:
                 await call.send(source.entry.to_json())
-                await send_file(call, source, lambda size: None)
+                await send_file(call, source, crossing.add)
             finally:
                 source.close()
+
+    @contextmanager
+    def _noted(self, call: Call, path: str) -> Iterator[Crossing]:
+        crossing = Crossing(connection=call.peer.connection, way=call.method, path=path)
+        began = time.monotonic()
+        try:
+            yield crossing
+        except asyncio.CancelledError:
+            crossing.error = "given up"
+            raise
+        except Exception as error:
+            crossing.error = str(error)
+            raise
+        finally:
+            crossing.duration_s = time.monotonic() - began
+            self._note(crossing)
+
+    def _noting(self, call: Call, path: str) -> Callable[[Entry, FileError | None], None]:
+        """What notes the files of a pack."""
+        way, began = call.method.removesuffix("_pack"), time.monotonic()
+
+        def note(entry: Entry, fault: FileError | None) -> None:
+            if entry.kind == "file":
+                crossing = Crossing(
+                    connection=call.peer.connection,
+                    way=way,
+                    path=f"{path}/{entry.path}".strip("/"),
+                    size_bytes=0 if fault else entry.size,
+                    duration_s=time.monotonic() - began,
+                    error=str(fault) if fault else None,
+                )
+                self._note(crossing)
+
+        return note
 
     async def _get_pack(self, params: Any, call: Call) -> Any:
         path = _path(params)
@@ -95,7 +184,8 @@ class FileService:
                 except FileError as fault:
                     faults.append(fault)
 
-        faults += await send_pack(call, self._root, path, entries(), lambda size: None)
+        note = self._noting(call, path)
+        faults += await send_pack(call, self._root, path, entries(), lambda size: None, note)
         return [str(fault) for fault in faults]
 
     def _check_writable(self) -> None:
@@ -113,21 +203,45 @@ class FileService:
         _check_name(entry)
         maker = (call.peer.connection.peer_key, asyncio.current_task())
         await self._take_over(entry.path, maker[0])
-        await asyncio.to_thread(self._quota.admit, entry.path, entry.size)
-        with self._quota.coming(entry.path, entry.size):
-            self._makers[entry.path] = maker
+        with self._noted(call, entry.path) as crossing:
+            await asyncio.to_thread(self._quota.admit, entry.path, entry.size)
+            with self._quota.coming(entry.path, entry.size):
+                self._makers[entry.path] = maker
+                try:
+                    with as_file_errors(entry.path):
+                        partial = await self._partial(entry, bool(params.get("old")), maker[0])
+                        try:
+                            await receive_file(call, partial, entry.size, crossing.add)
+                        finally:
+                            partial.close()
+                finally:
+                    if self._makers.get(entry.path) == maker:
+                        del self._makers[entry.path]
+
+    async def _partial(self, entry: Entry, old: bool, key: bytes) -> Partial:
+        """The file in the making, once nobody else makes it. Raises OSError.
+
+        Another process of ours may still be at it for a connection of the same peer that is dead.
+        """
+        message = key + os.fsencode(entry.path)
+        asked_s = 0.0
+        while True:
             try:
-                with as_file_errors(entry.path):
-                    partial = await asyncio.to_thread(
-                        Partial, self._root, entry, old=bool(params.get("old"))
-                    )
-                    try:
-                        await receive_file(call, partial, entry.size, lambda size: None)
-                    finally:
-                        partial.close()
-            finally:
-                if self._makers.get(entry.path) == maker:
-                    del self._makers[entry.path]
+                return await asyncio.to_thread(Partial, self._root, entry, old=old)
+            except OSError as error:
+                if error.errno != errno.EBUSY or self._siblings.alone:
+                    raise
+                if asked_s >= _LET_GO_S or len(message) > MOST_BYTES:
+                    raise
+            self._siblings.tell(self._number, message)
+            await asyncio.sleep(_ASK_AGAIN_S)
+            asked_s += _ASK_AGAIN_S
+
+    def _asked_to_let_go(self, message: bytes) -> None:
+        key, path = message[:KEY_BYTES], os.fsdecode(message[KEY_BYTES:])
+        before = self._makers.get(path)
+        if before is not None and before[0] == key and before[1] is not None:
+            before[1].cancel()
 
     async def _take_over(self, path: str, key: bytes) -> None:
         """Ends an earlier call of the same peer for the same file, whose connection may be dead."""
@@ -146,7 +260,8 @@ class FileService:
                 self._quota.admit(entry.path, entry.size)
 
         try:
-            faults = await receive_pack(call, self._root, path, admit, lambda size: None)
+            note = self._noting(call, path)
+            faults = await receive_pack(call, self._root, path, admit, lambda size: None, note)
         finally:
             self._quota.gone()  # what was replaced, and what was admitted and could not be made
         return [str(fault) for fault in faults]

@@ -43,6 +43,11 @@ _PACK_ENTRIES = 256
 _NAMES_BYTES = 1 << 16
 
 Tell = Callable[[int], None]
+Note = Callable[[Entry, FileError | None], None]
+
+
+def _quietly(entry: Entry, fault: FileError | None) -> None:
+    pass
 
 
 def _field(item: Any, name: str, kind: type) -> Any:
@@ -140,7 +145,12 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
 
 
 async def send_pack(
-    call: Call, root: Root, above: str, entries: Iterable[Entry], tell: Tell
+    call: Call,
+    root: Root,
+    above: str,
+    entries: Iterable[Entry],
+    tell: Tell,
+    note: Note = _quietly,
 ) -> list[FileError]:
     """S's part of many files, directories and links.
 
@@ -150,6 +160,7 @@ async def send_pack(
         above: what stands before their paths there.
         entries: parents first; directories get their times by `send_directories`, afterwards.
         tell: hears of bytes sent.
+        note: hears of each entry that was sent.
 
     Returns:
         What could not be read, and was left out.
@@ -172,6 +183,8 @@ async def send_pack(
             )
             await call.send(data)
             tell(len(data))
+            for each in some:
+                note(each, None)
     finally:
         await asyncio.wait({reading})
     return faults
@@ -232,7 +245,12 @@ def _read_batch(
 
 
 async def receive_pack(
-    call: Call, root: Root, above: str, admit: Callable[[Entry], None], tell: Tell
+    call: Call,
+    root: Root,
+    above: str,
+    admit: Callable[[Entry], None],
+    tell: Tell,
+    note: Note = _quietly,
 ) -> list[FileError]:
     """R's part of many files: what could not be made.
 
@@ -242,14 +260,27 @@ async def receive_pack(
         above: what is put before their paths there.
         admit: raises a FileError, or another RPCError, about one that is not wanted.
         tell: hears of bytes received.
+        note: hears of each entry that was made, or could not be.
     """
     faults: list[FileError] = []
-    writing: asyncio.Future[list[FileError]] | None = None
+    writing: asyncio.Future[None] | None = None
+
+    async def write(entries: list[Entry], data: bytes) -> None:
+        outcomes: list[tuple[Entry, FileError | None]] = []
+        batch = _write_batch(root, above, entries, data, admit)
+        try:
+            await asyncio.to_thread(outcomes.extend, batch)
+        finally:
+            for entry, fault in outcomes:
+                note(entry, fault)
+                if fault is not None:
+                    faults.append(fault)
+
     try:
         async for item in call:
             if isinstance(item, dict) and "directories" in item:
                 if writing is not None:
-                    faults, writing = faults + await writing, None
+                    await writing
                 entries = _entries(_field(item, "directories", list))
                 await asyncio.to_thread(set_directories, root, above, entries)
                 continue
@@ -263,15 +294,15 @@ async def receive_pack(
             if leaf(data).hex() != expected:
                 raise FileError("a damaged pack arrived")
             if writing is not None:
-                faults += await writing
-            writing = asyncio.ensure_future(
-                asyncio.to_thread(_write_batch, root, above, entries, data, admit)
-            )
+                await writing
+            writing = asyncio.ensure_future(write(entries, data))
             tell(len(data))
     finally:
         if writing is not None:
             await asyncio.wait({writing})
-    return faults + (writing.result() if writing is not None else [])
+    if writing is not None:
+        writing.result()
+    return faults
 
 
 def _entries(told: list[Any]) -> list[Entry]:
@@ -283,8 +314,9 @@ def _entries(told: list[Any]) -> list[Entry]:
 
 def _write_batch(
     root: Root, above: str, entries: list[Entry], data: bytes, admit: Callable[[Entry], None]
-) -> list[FileError]:
-    faults, at = [], 0
+) -> Iterator[tuple[Entry, FileError | None]]:
+    """Each of the entries, and why it could not be made."""
+    at = 0
     with ExitStack() as stack:
         directory, opened = -1, None  # many in a row are in the same one
         for entry in entries:
@@ -298,16 +330,17 @@ def _write_batch(
                 with as_file_errors(path):
                     if entry.kind == "directory":
                         root.make_directories(path)
-                        continue
-                    if where != opened:
-                        opened = None
-                        stack.close()
-                        directory, _ = stack.enter_context(root.parent(path, make=True))
-                        opened = where
-                    _make(directory, name, entry, content)
+                    else:
+                        if where != opened:
+                            opened = None
+                            stack.close()
+                            directory, _ = stack.enter_context(root.parent(path, make=True))
+                            opened = where
+                        _make(directory, name, entry, content)
             except FileError as fault:
-                faults.append(fault)
-    return faults
+                yield entry, fault
+            else:
+                yield entry, None
 
 
 def _make(directory: int, name: str, entry: Entry, content: bytes) -> None:

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from rawproto.apps.chat.bells import Bells
 from rawproto.apps.chat.hub import Hub, Member
 from rawproto.apps.chat.store import Store
+from rawproto.apps.siblings import Siblings
 
 COUNT = 3
 
@@ -22,19 +22,17 @@ class Processes:
     def __init__(self, path: Path, away_s: float = 60.0) -> None:
         self._path = path
         self._away_s = away_s
-        self.bells = Bells(COUNT)
+        self.siblings = Siblings(COUNT)
         self.hubs = [self.hub(number) for number in range(COUNT)]
 
     def hub(self, number: int) -> Hub:
         store = Store(str(self._path))
-        return Hub(store, away_s=self._away_s, worker=number, bells=self.bells)
+        return Hub(store, away_s=self._away_s, worker=number, siblings=self.siblings)
 
     def stop(self) -> None:
-        for number, hub in enumerate(self.hubs):
+        for hub in self.hubs:
             hub.close()
-            if self.bells._fds:
-                asyncio.get_running_loop().remove_reader(self.bells._fds[number])
-        self.bells.close()
+        self.siblings.close()
 
 
 def run(
@@ -80,7 +78,7 @@ def test_members_of_all_processes_hear_the_same_in_one_order(tmp_path: Path) -> 
                 (say(hub, f"m{number % COUNT}", str(number)), f"m{number % COUNT}", str(number))
             )
             if number % 7 == 0:
-                await asyncio.sleep(0)  # some bells are heard between, some together
+                await asyncio.sleep(0)  # some is heard between, some together
         for member in members:
             assert await heard(member, 30) == said
 
