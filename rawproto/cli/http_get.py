@@ -24,6 +24,7 @@ from rawproto.apps.http.fetch import (
     FetchError,
     Location,
     Request,
+    cause_of,
     failure,
     parse_url,
 )
@@ -150,7 +151,7 @@ async def _get(
         except httpcore.LocalProtocolError as error:
             raise UsageError(f"{url}: {error}") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            cause = error.__cause__
+            cause = cause_of(error)
             if isinstance(cause, UnknownPeerError) and await asyncio.to_thread(
                 trusts[location.address].ask, cause.public_key
             ):
@@ -160,7 +161,7 @@ async def _get(
                 return 60
             told = failure(error, location)
             if arguments.debug or told is None:
-                raise (cause or error) from None
+                raise cause from None
             return _complain(arguments, told)
 
 

@@ -27,7 +27,8 @@ from rawproto.errors import (
     UsageError,
 )
 
-__all__ = ["Answer", "FetchError", "Fetcher", "Location", "Request", "failure", "parse_url"]
+__all__ = ["Answer", "FetchError", "Fetcher", "Location", "Request"]
+__all__ += ["cause_of", "failure", "parse_url"]
 
 Headers = list[tuple[bytes, bytes]]
 Body = Callable[[], AsyncIterator[bytes]]
@@ -255,11 +256,10 @@ def _resolved(base: Location, moved: str) -> Location:
 def failure(error: Exception, location: Location) -> FetchError | None:
     """What went wrong in curl's terms, None if it is our own fault."""
     where = f"{location.address}"
-    cause = error.__cause__
-    if isinstance(error, httpcore.ConnectError) and cause is not None:
-        if isinstance(cause, PrivilegeError):
+    if isinstance(error, httpcore.ConnectError):
+        if isinstance(cause_of(error), PrivilegeError):
             return None
-        return FetchError(_connect_code(cause), f"{where}: {cause}")
+        return FetchError(_connect_code(cause_of(error)), f"{where}: {error}")
     if isinstance(error, httpcore.ConnectTimeout):
         return FetchError(28, f"{where}: connecting took too long")
     if isinstance(error, httpcore.RemoteProtocolError):
@@ -276,7 +276,12 @@ def failure(error: Exception, location: Location) -> FetchError | None:
     return None
 
 
-def _connect_code(cause: BaseException) -> int:
+def cause_of(error: Exception) -> Exception:
+    """What RPT raised, where httpcore passed it on."""
+    return next((each for each in error.args if isinstance(each, Exception)), error)
+
+
+def _connect_code(cause: Exception) -> int:
     if isinstance(cause, UnknownPeerError | PeerMismatchError):
         return 60
     if isinstance(cause, HandshakeError):

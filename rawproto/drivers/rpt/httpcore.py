@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import httpcore
@@ -23,16 +23,22 @@ from rawproto.errors import RawprotoError
 
 __all__ = ["RPTBackend"]
 
+_CLOSING_S = 1.0
+"""How long a server may take to hear that its connection is closed."""
+
 
 @contextmanager
 def _told_as(timed_out: type[Exception], failed: type[Exception]) -> Iterator[None]:
-    """Raises what fails within as httpcore's own errors."""
+    """Raises what fails within as httpcore's own errors.
+
+    Their argument is what was raised; the pool of httpcore forgets what caused an error.
+    """
     try:
         yield
     except TimeoutError as error:
-        raise timed_out(str(error)) from error
+        raise timed_out(error) from error
     except (OSError, RawprotoError) as error:
-        raise failed(str(error)) from error
+        raise failed(error) from error
 
 
 class RPTBackend(httpcore.AsyncNetworkBackend):
@@ -93,8 +99,13 @@ class _Stream(httpcore.AsyncNetworkStream):
         if self._writer.transport.get_write_buffer_size():
             self._writer.transport.abort()  # a request that was given up
         self._writer.close()
-        with suppress(OSError):
-            await self._writer.wait_closed()
+        try:
+            async with asyncio.timeout(_CLOSING_S):
+                await self._writer.wait_closed()
+        except TimeoutError:  # all that was asked was answered, or is not wanted any more
+            self._writer.transport.abort()
+        except OSError:
+            pass
 
     async def start_tls(
         self,
