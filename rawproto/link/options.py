@@ -3,6 +3,7 @@
 The numbers are Linux's (asm-generic/socket.h, linux/in.h, in6.h, if_packet.h); the
 manuals are socket(7), ip(7), ipv6(7) and packet(7). Beside them stands what several
 sockets set alike: buffers, filter, interface, mark. It knows no address and no packet.
+That memory freed by a batch of packets stays with the process is set here too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import array
 import errno
 import socket
 import struct
+from functools import cache
 
 from rawproto.errors import LinkError, PrivilegeError
 
@@ -19,6 +21,7 @@ __all__ = [
     "attach_selector",
     "bind_to_device",
     "grow_buffers",
+    "keep_freed_memory",
     "leave_loop",
     "set_mark",
 ]
@@ -57,6 +60,8 @@ PACKET_TX_TIMESTAMP = 16
 PACKET_IGNORE_OUTGOING = 23
 PACKET_MR_PROMISC = 1
 
+_BATCH_BYTES = 4 << 20
+
 ACCEPT_ALL = struct.pack("@HBBI", 0x06, 0, 0, 0xFFFFFFFF)
 """Classic BPF: return all of it."""
 _DROP_ALL = struct.pack("@HBBI", 0x06, 0, 0, 0)
@@ -75,6 +80,18 @@ def grow_buffers(sock: socket.socket, receive_bytes: int, send_bytes: int) -> No
             sock.setsockopt(socket.SOL_SOCKET, force, size)
         except OSError:
             sock.setsockopt(socket.SOL_SOCKET, plain, size)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Has the C library keep up to 8 MiB of what is freed, so that it can be handed out again.
+
+    glibc gives the top of its heap back as soon as 128 KiB of it are free, which a batch of large
+    packets is, and the next batch faults it in again page by page: as dear as to decrypt it.
+    A large block that is freed teaches it otherwise (mallopt(3), M_MMAP_THRESHOLD: both
+    thresholds follow the largest one so far). Nothing is touched, so it takes no memory.
+    """
+    bytes(_BATCH_BYTES)
 
 
 def attach_filter(sock: socket.socket, program: bytes) -> None:

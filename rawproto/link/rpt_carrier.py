@@ -35,6 +35,7 @@ from rawproto.link.options import (
     PMTUDISC_PROBE,
     attach_filter,
     grow_buffers,
+    keep_freed_memory,
 )
 from rawproto.link.privileges import raw_socket_refused
 from rawproto.link.routes import lookup
@@ -278,6 +279,7 @@ class RawCarrier:
                 grow_buffers(data, _INIT_BYTES, _INIT_BYTES)
             else:
                 grow_buffers(data, RECEIVE_BYTES, SEND_BYTES)
+                keep_freed_memory()
             if listens:
                 inits = self._open(rpt_filter(family, port, "init", share))
                 grow_buffers(inits, _INIT_BYTES, _INIT_BYTES)

@@ -20,6 +20,7 @@ from rawproto.link.options import (
     PMTUDISC_PROBE,
     attach_selector,
     grow_buffers,
+    keep_freed_memory,
 )
 from rawproto.link.routes import lookup
 from rawproto.link.rpt_carrier import (
@@ -108,6 +109,7 @@ class UDPCarrier:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
                 sock.bind(target_6(addr or wildcard(6), port))
             grow_buffers(sock, RECEIVE_BYTES, SEND_BYTES)
+            keep_freed_memory()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, workers > 1)
             if 0 < worker == workers - 1:
                 attach_selector(sock, rpt_selector(workers).to_bytes())
