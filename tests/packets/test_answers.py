@@ -31,6 +31,8 @@ from rawproto.wire.dissect import ETHERNET, RAW
 
 ME, YOU, ROUTER = "10.0.0.1", "10.0.0.2", "10.0.0.254"
 ME6, YOU6, ROUTER6 = "fd00::1", "fd00::2", "fd00::fe"
+# With both addresses, so that scapy asks nobody on this machine's network for them.
+FRAME = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 
 
 class Desk:
@@ -52,7 +54,7 @@ class Desk:
 
     def match(self, answer: Scapy) -> Match | None:
         """Of an answer that comes in a frame, as all do."""
-        framed = answer if isinstance(answer, Ether) else Ether() / answer
+        framed = answer if isinstance(answer, Ether) else FRAME / answer
         return self.questions.match(bytes(framed), ETHERNET)
 
     def answered(self, answer: Scapy) -> int | None:
@@ -135,12 +137,12 @@ PAIRS = {
         IP(src=YOU, dst=ME, proto=253) / Raw(b"hello yourself"),
     ),
     "ARP": (
-        Ether() / ARP(op=1, psrc=ME, pdst=YOU),
-        Ether() / ARP(op=2, psrc=YOU, pdst=ME),
+        FRAME / ARP(op=1, psrc=ME, pdst=YOU),
+        FRAME / ARP(op=2, psrc=YOU, pdst=ME),
     ),
     "ARP behind a VLAN tag": (
-        Ether() / Dot1Q(vlan=7) / ARP(op=1, psrc=ME, pdst=YOU),
-        Ether() / Dot1Q(vlan=7) / ARP(op=2, psrc=YOU, pdst=ME),
+        FRAME / Dot1Q(vlan=7) / ARP(op=1, psrc=ME, pdst=YOU),
+        FRAME / Dot1Q(vlan=7) / ARP(op=2, psrc=YOU, pdst=ME),
     ),
     "neighbor advertisement": (
         IPv6(src=ME6, dst="ff02::1:ff00:2", nh=58)
@@ -266,8 +268,8 @@ def test_unreachable_and_too_big_of_ipv6_are_errors() -> None:
         (PAIRS["DNS"][0], IP(src=YOU, dst=ME) / UDP(sport=53, dport=4000) / DNS(id=6, qr=1)),
         (PAIRS["DNS"][0], IP(src=YOU, dst=ME) / UDP(sport=53, dport=4000) / DNS(id=5, qr=0)),
         (PAIRS["DNS"][0], IP(src=YOU, dst=ME) / UDP(sport=53, dport=4000) / b"x"),
-        (PAIRS["ARP"][0], Ether() / ARP(op=2, psrc=ROUTER, pdst=ME)),
-        (PAIRS["ARP"][0], Ether() / ARP(op=1, psrc=YOU, pdst=ME)),
+        (PAIRS["ARP"][0], FRAME / ARP(op=2, psrc=ROUTER, pdst=ME)),
+        (PAIRS["ARP"][0], FRAME / ARP(op=1, psrc=YOU, pdst=ME)),
     ],
 )
 def test_what_a_stranger_says_is_no_answer(request_: Scapy, answer: Scapy) -> None:
@@ -306,9 +308,9 @@ def test_nothing_is_left_of_what_is_forgotten() -> None:
 def test_any_bytes_are_read_without_complaint() -> None:
     rng = random.Random(4)
     whole = [
-        bytes(Ether() / each if Ether not in each else each) for p in PAIRS.values() for each in p
+        bytes(FRAME / each if Ether not in each else each) for p in PAIRS.values() for each in p
     ]
-    whole += [bytes(Ether() / time_exceeded(p[0])) for n, p in PAIRS.items() if "ARP" not in n]
+    whole += [bytes(FRAME / time_exceeded(p[0])) for n, p in PAIRS.items() if "ARP" not in n]
     desk = Desk(*(request for request, _ in PAIRS.values()))
     for frame in whole:
         for end in range(len(frame)):

@@ -144,9 +144,12 @@ def test_rewriting_every_golden_keeps_its_verdicts_and_is_undone_by_the_opposite
 
 def test_checksum_that_was_wrong_stays_wrong_by_as_much() -> None:
     wrong = bytes(
-        Ether() / IP(src=A, dst=B, chksum=0x1234) / UDP(sport=9, dport=53, chksum=0x4321) / b"x"
+        Ether(dst="02:00:00:00:00:02")
+        / IP(src=A, dst=B, chksum=0x1234)
+        / UDP(sport=9, dport=53, chksum=0x4321)
+        / b"x"
     )
-    right = bytes(Ether() / IP(src=A, dst=B) / UDP(sport=9, dport=53) / b"x")
+    right = bytes(Ether(dst="02:00:00:00:00:02") / IP(src=A, dst=B) / UDP(sport=9, dport=53) / b"x")
     rewrite = Rewrite(**TO_C)
     for at in (24, 40):
         errors = [
@@ -158,22 +161,34 @@ def test_checksum_that_was_wrong_stays_wrong_by_as_much() -> None:
 
 
 def test_every_checksum_is_mended_when_that_is_asked_for() -> None:
-    wrong = Ether() / IP(src=A, dst=B, chksum=0x1234) / UDP(sport=9, dport=53, chksum=0x4321) / b"x"
-    right = Ether() / IP(src=A, dst=B) / UDP(sport=9, dport=53) / b"x"
+    wrong = (
+        Ether(dst="02:00:00:00:00:02")
+        / IP(src=A, dst=B, chksum=0x1234)
+        / UDP(sport=9, dport=53, chksum=0x4321)
+        / b"x"
+    )
+    right = Ether(dst="02:00:00:00:00:02") / IP(src=A, dst=B) / UDP(sport=9, dport=53) / b"x"
     assert Rewrite(mend_all=True).apply(bytes(wrong) + bytes(3)) == bytes(right) + bytes(3)
     both = Rewrite(addresses=[f"{A}={C}"], mend_all=True).apply(bytes(wrong))
     assert [right for _, right in checksums(dissect(both))] == [True, True]
 
 
 def test_udp_that_carries_no_checksum_carries_none_afterwards() -> None:
-    data = bytes(Ether() / IP(src=A, dst=B) / UDP(sport=9, dport=53, chksum=0) / b"x")
+    data = bytes(
+        Ether(dst="02:00:00:00:00:02") / IP(src=A, dst=B) / UDP(sport=9, dport=53, chksum=0) / b"x"
+    )
     changed = Rewrite(**TO_C).apply(data)
     assert changed[40:42] == b"\0\0"
     assert checksums(dissect(changed)) == [(1, True), (2, None)]
 
 
 def test_checksum_is_mended_in_a_packet_that_was_cut_short() -> None:
-    data = bytes(Ether() / IP(src=A, dst=B) / UDP(sport=9, dport=53) / bytes(range(200)))
+    data = bytes(
+        Ether(dst="02:00:00:00:00:02")
+        / IP(src=A, dst=B)
+        / UDP(sport=9, dport=53)
+        / bytes(range(200))
+    )
     whole, cut = (Rewrite(**TO_C).apply(each) for each in (data, data[:60]))
     assert cut == whole[:60]
 

@@ -140,10 +140,10 @@ def test_layers_are_found_by_class_and_by_place() -> None:
 
 
 def test_padding_is_the_trailer_and_no_payload() -> None:
-    data = bytes(Ether() / IP4 / UDP(sport=1, dport=2) / b"ab") + bytes(16)
+    data = bytes(Ether(dst="02:00:00:00:00:02") / IP4 / UDP(sport=1, dport=2) / b"ab") + bytes(16)
     found = dissect(data)
     assert (found.payload, found.trailer, found.damage) == (b"ab", bytes(16), None)
-    found = dissect(bytes(Ether() / ARP()) + bytes(18))
+    found = dissect(bytes(Ether(dst="02:00:00:00:00:02") / ARP()) + bytes(18))
     assert (found.payload, found.trailer) == (b"", bytes(18))
 
 
@@ -164,7 +164,7 @@ def test_802_3_frame_is_payload_up_to_its_length() -> None:
 
 
 def test_packet_that_ends_before_its_length_is_damaged_but_read() -> None:
-    whole = bytes(Ether() / IP4 / TCP(sport=1, dport=2) / bytes(100))
+    whole = bytes(Ether(dst="02:00:00:00:00:02") / IP4 / TCP(sport=1, dport=2) / bytes(100))
     found = dissect(whole[:64])
     assert names(found) == ("EthernetHeader", "IPv4Header", "TCPHeader")
     assert len(found.payload) == 10
@@ -311,11 +311,13 @@ def test_what_is_cut_short_or_a_fragment_has_no_verdict() -> None:
 
 
 def test_padding_is_not_taken_into_a_checksum() -> None:
-    assert verdicts(bytes(Ether() / IP4 / TCP()) + b"\xff" * 6, ETHERNET) == [True, True]
+    assert verdicts(
+        bytes(Ether(dst="02:00:00:00:00:02") / IP4 / TCP()) + b"\xff" * 6, ETHERNET
+    ) == [True, True]
 
 
 def test_tag_and_tunnel_do_not_confuse_the_addresses() -> None:
-    data = bytes(Ether() / Dot1Q(vlan=1) / IP4 / IP6 / TCP() / b"x")
+    data = bytes(Ether(dst="02:00:00:00:00:02") / Dot1Q(vlan=1) / IP4 / IP6 / TCP() / b"x")
     assert verdicts(data, ETHERNET) == [True, True]
 
 
