@@ -229,6 +229,10 @@ class Call:
             raise RemoteProtocolError(_CANCELLED, f"{self.method}: the peer left without an answer")
         return self._answer[1]
 
+    async def broken(self) -> None:
+        """Returns once the other side has given the call up, or the connection is over."""
+        await self._stream.broken()
+
     def give_up(self) -> None:
         """Wants no more of it; the other side is told."""
         with suppress(LocalProtocolError):

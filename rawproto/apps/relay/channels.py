@@ -67,6 +67,9 @@ class SocketChannel:
     Args:
         connected: TCP or Unix; it is the channel's from here on.
         name: as in `Channel`.
+
+    Attributes:
+        socket: as given.
     """
 
     def __init__(self, connected: socket.socket, name: str) -> None:
@@ -75,28 +78,28 @@ class SocketChannel:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.name = name
-        self._socket = connected
+        self.socket = connected
         self._loop = asyncio.get_running_loop()
         self.gone = never
 
     async def receive(self) -> bytes | None:
-        return await self._loop.sock_recv(self._socket, PIECE_BYTES) or None
+        return await self._loop.sock_recv(self.socket, PIECE_BYTES) or None
 
     async def send(self, data: bytes) -> None:
-        await self._loop.sock_sendall(self._socket, data)
+        await self._loop.sock_sendall(self.socket, data)
 
     async def send_eof(self) -> bool:
         with suppress(OSError):  # the other side may have gone meanwhile
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
         return True
 
     async def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def abort(self) -> None:
-        if self._socket.fileno() >= 0:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-            self._socket.close()
+        if self.socket.fileno() >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            self.socket.close()
 
 
 class RPTChannel:
