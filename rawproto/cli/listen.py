@@ -15,6 +15,7 @@ import asyncio
 import sys
 from contextlib import suppress
 
+from rawproto.cli.audience import Audience
 from rawproto.cli.rpt_options import add_server_options, check_combination
 from rawproto.cli.rpt_serve import listening
 from rawproto.cli.rpt_session import add_kind_options, config_of, exchange
@@ -58,29 +59,35 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _listen(arguments: argparse.Namespace) -> None:
     first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    clients: set[RPTConnection] = set()
+    audience = Audience()
+    served = False
 
     async def use(connection: RPTConnection) -> None:
+        nonlocal served
         name = host_and_port(*connection.peer_address)
         sys.stderr.write(f"connected {name} {fingerprint(connection.peer_key)}\n")
         if arguments.keep:
-            clients.add(connection)
+            hearer = audience.join(connection)
             try:
                 with suppress(ConnectionLostError, ProtocolError):
                     await _tag(connection, name)
+                    await hearer.finish()
+                    await connection.stream.send_eof()
             finally:
-                clients.discard(connection)
+                hearer.leave()
                 how = f": {printable(str(connection.error))}" if connection.error else ""
+                how = ": it reads too slowly" if hearer.too_slow else how
                 sys.stderr.write(f"ended {name}{how}\n")
-        elif first.done() or clients:
+        elif served:
             connection.abort(256, "busy with another client")
         else:
-            clients.add(connection)
+            served = True
             await _once(connection, arguments, first)
 
     async with listening(arguments, config_of(arguments), use):
         if arguments.keep:
-            await _send_to_all(clients)
+            async for line in read_lines():
+                await audience.hear(line)
             await asyncio.Event().wait()
         await first
 
@@ -122,17 +129,3 @@ async def _tag(connection: RPTConnection, name: str) -> None:
             rest.clear()
     if rest:
         await write_output(tag + rest + b"\n")
-    await connection.stream.send_eof()
-
-
-async def _send_to_all(clients: set[RPTConnection]) -> None:
-    """Input, a line at a time, to whoever is connected then."""
-    async for line in read_lines():
-        for connection in list(clients):
-            with suppress(ConnectionLostError, ProtocolError):
-                if connection.kind is Kind.SEQPACKET:
-                    await connection.send_message(line)
-                elif connection.kind is Kind.DGRAM:
-                    connection.send_datagram(line)
-                else:
-                    await connection.stream.send(line + b"\n")

@@ -231,6 +231,26 @@ def test_killed_client_harms_no_other(peers: tuple[Peer, Peer]) -> None:
             assert client.returncode == 0
 
 
+def test_client_that_reads_nothing_keeps_no_other_waiting(peers: tuple[Peer, Peer]) -> None:
+    left, right = peers
+    address = address_of(right, "rpt", 4)
+    line = b"x" * 65_535 + b"\n"
+    with listening(right, "--keep", address) as listener:
+        assert listener.stdin is not None
+        assert listener.stderr is not None
+        slow, quick = (left.start("connect", "--accept-new", address) for _ in range(2))
+        for _ in range(2):
+            assert listener.stderr.readline().startswith(b"connected")
+        feeder = threading.Thread(target=listener.stdin.write, args=(line * 128,))
+        feeder.start()
+        assert quick.stdout is not None
+        assert len(quick.stdout.read(len(line) * 128)) == len(line) * 128
+        feeder.join(10)
+        for client in (quick, slow):
+            client.kill()
+            client.communicate(timeout=10)
+
+
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_mtu_that_is_too_small_is_named(carrier: str, tmp_path: Path) -> None:
     with lab.up(lab.pair()) as network:
