@@ -6,8 +6,8 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from rawproto.capture import Writer
 from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of, trace
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect
@@ -22,6 +22,9 @@ from rawproto.errors import (
 from rawproto.identity.keys import fingerprint
 from rawproto.transport.config import Config
 from rawproto.wire.words import printable
+
+if TYPE_CHECKING:
+    from rawproto.capture import Writer
 
 __all__ = ["FAILURES", "complain", "connect_once", "dial"]
 

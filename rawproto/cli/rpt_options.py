@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rawproto.capture import Writer, open_writer
 from rawproto.drivers.rpt.address import parse_address
 from rawproto.drivers.rpt.connection import RPTConnection
-from rawproto.drivers.rpt.tap import write_secrets
 from rawproto.errors import RawprotoError, UnknownPeerError, UsageError
 from rawproto.identity.keys import (
     PublicKey,
@@ -28,7 +27,9 @@ from rawproto.identity.known import KnownPeers, load_authorized
 from rawproto.transport.config import Config
 from rawproto.transport.congestion import CONTROLLERS
 from rawproto.transport.key_log import key_log_lines
-from rawproto.transport.qlog import QlogTracer
+
+if TYPE_CHECKING:
+    from rawproto.capture import Writer
 
 __all__ = ["Trust", "add_client_options", "add_options", "add_server_options", "default_identity"]
 
@@ -108,6 +109,8 @@ def capture_of(arguments: argparse.Namespace) -> AbstractContextManager[Writer |
         return nullcontext()
     if arguments.pcap.suffix.lower() == ".pcapng":
         arguments.pcap.touch(0o600)  # who can read it can read what was sealed
+    from rawproto.capture import open_writer
+
     return open_writer(arguments.pcap)
 
 
@@ -120,6 +123,8 @@ def log_secrets(
     to_server, to_client = (ours, theirs) if machine.client else (theirs, ours)
     lines = key_log_lines(machine.log_cid, to_server, to_client)
     if capture is not None:
+        from rawproto.drivers.rpt.tap import write_secrets
+
         write_secrets(capture, lines)
     path = arguments.keylog or os.environ.get("RAWPROTO_KEYLOGFILE")
     if path:
@@ -131,6 +136,8 @@ def trace(arguments: argparse.Namespace, connection: RPTConnection) -> None:
     """Begins a connection's qlog, if there is to be one: CID_client.sqlog or CID_server.sqlog."""
     if arguments.qlog is None:
         return
+    from rawproto.transport.qlog import QlogTracer
+
     machine = connection.machine
     side = "client" if machine.client else "server"
     arguments.qlog.mkdir(parents=True, exist_ok=True)

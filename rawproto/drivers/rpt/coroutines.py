@@ -17,15 +17,13 @@ import hmac
 import os
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rawproto.capture import Writer
 from rawproto.drivers.names import resolve, resolve_all
 from rawproto.drivers.rpt.address import RPTAddress, parse_address
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.node import Node
 from rawproto.drivers.rpt.responder import Responder
-from rawproto.drivers.rpt.tap import TappedCarrier
 from rawproto.drivers.rpt.workers import MOST_WORKERS, WorkerServer
 from rawproto.errors import (
     ConnectionLostError,
@@ -43,6 +41,9 @@ from rawproto.transport.constants import CloseCode
 from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.halfopen import Listener
 from rawproto.wire.address import family_of
+
+if TYPE_CHECKING:
+    from rawproto.capture import Writer
 
 __all__ = ["Life", "Server", "connect", "serve"]
 
@@ -73,7 +74,11 @@ def _open_carrier(
     address: RPTAddress, family: int, *, peer: str, listens: bool, capture: Writer | None
 ) -> Carrier:
     carrier = _open_bare(address, family, peer=peer, listens=listens)
-    return carrier if capture is None else TappedCarrier(carrier, capture)
+    if capture is None:
+        return carrier
+    from rawproto.drivers.rpt.tap import TappedCarrier  # a third of a program's start-up
+
+    return TappedCarrier(carrier, capture)
 
 
 def _open_bare(

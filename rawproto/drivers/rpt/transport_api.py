@@ -14,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rawproto.capture import Writer
 from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
 from rawproto.drivers.rpt.coroutines import Server, connect, serve
@@ -25,6 +24,9 @@ from rawproto.errors import RawprotoError, UsageError
 from rawproto.transport.config import Config
 from rawproto.transport.constants import Kind
 from rawproto.wire.rpt import IP_PROTOCOL
+
+if TYPE_CHECKING:
+    from rawproto.capture import Writer
 
 __all__ = [
     "TransportServer",
