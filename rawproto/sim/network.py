@@ -72,6 +72,10 @@ class _Seat:
         self.due_ns = 0  # by the host's clock: when its timers are
 
 
+_Route = tuple[_Seat, str, Address]
+"""Whose a packet is, the address that it came to, and from where."""
+
+
 class Network:
     """The two hosts and their cable.
 
@@ -108,7 +112,8 @@ class Network:
         self._under_way: list[tuple[int, int, bool, bytes]] = []
         self._sent = 0
         self._heads: dict[tuple[str, int, str, int], tuple[bytes, bytes]] = {}
-        self._sources: dict[bytes, tuple[str, Address]] = {}
+        # By whether packets come to the left, and their bytes 4 to 24: addresses and ports.
+        self._routes: tuple[dict[bytes, _Route], dict[bytes, _Route]] = ({}, {})
 
     def entropy(self, size: int) -> bytes:
         """Random bytes from the seed."""
@@ -144,6 +149,7 @@ class Network:
             for host, cable, from_left in sides
             for port in host.endpoints
         }
+        self._routes = ({}, {})
         seats, under_way, now_ns = list(self._seats.values()), self._under_way, self.now_ns
         rounds = 0
         while True:
@@ -210,7 +216,7 @@ class Network:
         from_left, now_ns, middlebox = seat.from_left, self.now_ns, self.middlebox
         for data in packets:
             length = (len(data) + _HEADER_BYTES).to_bytes(2, "big")
-            packet = b"%b%b%b%b" % (before, length, behind, data)
+            packet = b"".join((before, length, behind, data))
             if self.tap is not None:
                 self.tap(now_ns, from_left, packet)
             if middlebox is not None:
@@ -224,18 +230,23 @@ class Network:
 
     def _arrive(self, at_left: bool, packet: bytes) -> None:
         """Puts a packet before whom it is for, who has his turn now."""
-        found = self._sources.get(packet[4:_HEADER_BYTES])
-        if found is None:
-            header, _ = IPv4Header.parse(packet)
-            found = header.dst_addr, (header.src_addr, header.identification)
-            self._sources[packet[4:_HEADER_BYTES]] = found
-        dst_addr, source = found
-        seat = self._seats.get((at_left, int.from_bytes(packet[22:24], "big")))
-        if seat is None or dst_addr != seat.host.address:
+        route = self._routes[at_left].get(packet[4:24]) or self._new_route(at_left, packet)
+        if route is None:
             return
-        if len(packet) >= _HEADER_BYTES + SHORT.size:
+        seat, dst_addr, source = route
+        if dst_addr == seat.host.address:
             seat.inbox.append((packet[_HEADER_BYTES:], source, packet[1] & 3))
             seat.wake_ns = 0
+
+    def _new_route(self, at_left: bool, packet: bytes) -> _Route | None:
+        """Where packets with this header go, None if there is nobody."""
+        seat = self._seats.get((at_left, int.from_bytes(packet[22:24], "big")))
+        if seat is None or len(packet) < _HEADER_BYTES + SHORT.size:
+            return None
+        header, _ = IPv4Header.parse(packet)
+        found = seat, header.dst_addr, (header.src_addr, header.identification)
+        self._routes[at_left][packet[4:24]] = found
+        return found
 
 
 def _head(src_addr: str, carrier_port: int, dst_addr: str, ecn: int) -> tuple[bytes, bytes]:
