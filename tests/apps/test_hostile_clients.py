@@ -22,6 +22,8 @@ from rawproto.apps.chat.store import Store
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.client import FileClient
 from rawproto.apps.files.service import FileService
+from rawproto.apps.http.service import HTTPService
+from rawproto.apps.http.site import Site
 from rawproto.apps.relay.ends import parse_end
 from rawproto.apps.relay.openers import Doors, Listening, opener
 from rawproto.apps.relay.relay import Relay
@@ -29,6 +31,7 @@ from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
 from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import ConnectionLostError, ProtocolError, RemoteProtocolError
 from rawproto.rpc import Method, RPCPeer
+from rawproto.transport.config import Config
 from rawproto.transport.constants import CloseCode
 
 OVER = (ConnectionLostError, ProtocolError)
@@ -134,6 +137,24 @@ async def relay(tmp_path: Path) -> AsyncIterator[tuple[str, Honest]]:
     await behind.wait_closed()
 
 
+@asynccontextmanager
+async def http(tmp_path: Path) -> AsyncIterator[tuple[str, Honest]]:
+    (tmp_path / "file").write_bytes(b"what it came for")
+    root = Root(str(tmp_path))
+    service = HTTPService(Site(root), lifespan=False)
+
+    async def honest(connection: RPTConnection) -> None:
+        await connection.stream.send(b"GET /file HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        answer = b"".join([data async for data in connection.stream])
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert answer.endswith(b"what it came for")
+
+    server = await serve(ADDRESS, service.carry, config=Config(max_streams=1), life=service)
+    yield str(server.address), honest
+    await server.close()
+    root.close()
+
+
 # --- what the others do -----------------------------------------------------------------------
 
 
@@ -193,7 +214,7 @@ async def too_many(connection: RPTConnection) -> None:
     await connection.wait_closed()
 
 
-SERVERS = (chat, files, relay)
+SERVERS = (chat, files, http, relay)
 HOSTILE = (stall, flood, garbage, half_close_all, come_and_go, too_many)
 
 
