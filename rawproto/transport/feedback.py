@@ -207,5 +207,6 @@ class Feedback:
 
     def on_refused(self, size: int, now_ns: int) -> None:
         """The carrier, or a router, takes packets of at most `size` bytes."""
+        self.recovery.on_refused(size)
         if self.mtu.on_refused(size, now_ns):
             self.recovery.controller.on_packet_size(self.mtu.size)

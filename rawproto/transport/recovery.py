@@ -119,6 +119,17 @@ class Recovery:
             burst, _, stream, start, end, rest = packet
             self.sent[number] = burst, 0, stream, start, end, None if _is_probe(packet) else rest
 
+    def on_refused(self, limit: int) -> None:
+        """Nothing larger than this passes: probes that were take no room in the window any more.
+
+        The first one may be as large as a loopback carries, and more than the window has.
+        """
+        for number, packet in self.sent.items():
+            if packet[1] > limit and _is_probe(packet):
+                burst, size, stream, start, end, _ = packet
+                self.sent[number] = burst, 0, stream, start, end, None
+                self.in_flight -= size
+
     def on_sent(self, burst: Burst | None, app_limited: bool) -> None:
         """A turn of sending is over: what left, and whether it ended for want of data."""
         if burst is not None:

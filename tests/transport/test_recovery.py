@@ -66,6 +66,19 @@ def ack(recovery: Recovery, *numbers: int, at_ns: int) -> tuple[int, int]:
     return len(acked), len(lost)
 
 
+def test_refused_probe_takes_no_room_and_its_loss_is_none() -> None:
+    recovery, recorder = made()
+    send(recovery, 0, 1, at_ns=0)
+    send(recovery, 2, at_ns=0, size=65_507, rest=[("probe", 65_507)])
+    send(recovery, 3, at_ns=0, size=1400, rest=[("probe", 1400)])
+    recovery.on_refused(1480)
+    assert recovery.in_flight == 2 * SIZE + 1400
+    send(recovery, 4, 5, 6, at_ns=0)
+    assert ack(recovery, 0, 1, 3, 4, 5, 6, at_ns=80 * MS) == (6, 1)
+    assert recovery.in_flight == 0
+    assert "lost" not in recorder.names()
+
+
 def test_three_packets_later_makes_a_loss() -> None:
     recovery, recorder = made()
     send(recovery, 0, 1, 2, 3, at_ns=0)
