@@ -23,13 +23,12 @@ from rawproto.drivers.names import resolve, resolve_all
 from rawproto.drivers.rpt.address import RPTAddress, parse_address
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.node import Node
+from rawproto.drivers.rpt.race import first_to_answer
 from rawproto.drivers.rpt.responder import Responder
 from rawproto.drivers.rpt.workers import MOST_WORKERS, WorkerServer
 from rawproto.errors import (
-    ConnectionLostError,
     LinkError,
     RawprotoError,
-    RefusedError,
     UsageError,
 )
 from rawproto.filter.rpt_programs import Share
@@ -149,49 +148,37 @@ class connect:
         self._config = config or Config()
         self._family = family
         self._capture = capture
-        self._node: Node | None = None
-        self._responder: Responder | None = None
-        self._connection: RPTConnection | None = None
+        self._attempt: _Attempt | None = None
 
     async def _connect(self) -> RPTConnection:
         if not self._address.host or not self._address.port:
             raise UsageError(f"{self._address}: connecting takes a host and a port")
         loop = asyncio.get_running_loop()
         hosts = await loop.run_in_executor(None, resolve_all, self._address.host, self._family)
-        for host in hosts[:-1]:
-            try:
-                return await self._connect_to(host)
-            except (RefusedError, ConnectionLostError, LinkError):
-                continue  # a host of several addresses need not listen on all of them
-        return await self._connect_to(hosts[-1])
+        self._attempt = await first_to_answer(hosts, self._connect_to, _Attempt.discard)
+        return self._attempt.connection
 
-    async def _connect_to(self, host: str) -> RPTConnection:
+    async def _connect_to(self, host: str) -> _Attempt:
         family = family_of(host)
         carrier = _open_carrier(
             self._address, family, peer=host, listens=False, capture=self._capture
         )
         endpoint = Endpoint(carrier.port, self._config, entropy=os.urandom, ceiling=carrier.ceiling)
-        self._node = node = Node(endpoint, carrier)
+        attempt = _Attempt(Node(endpoint, carrier))
         try:
             if self._address.carrier == "rpt":
-                self._responder = Responder(6 if family == 6 else 4)
+                attempt.responder = Responder(6 if family == 6 else 4)
             carrier_port = self._address.port if self._address.carrier == "rpt+udp" else 0
             machine = endpoint.connect(
                 (host, carrier_port), self._address.port, self._credentials, time.monotonic_ns()
             )
-            self._connection = connection = node.adopt(machine)
-            connection.when_over(self._release)
-            await connection.established()
+            attempt.connection = attempt.node.adopt(machine)
+            attempt.connection.when_over(attempt.release)
+            await attempt.connection.established()
         except BaseException:
-            self._release()
+            attempt.release()
             raise
-        return connection
-
-    def _release(self) -> None:
-        if self._responder is not None:
-            self._responder.close()
-        if self._node is not None:
-            self._node.close()
+        return attempt
 
     def __await__(self) -> Generator[Any, None, RPTConnection]:
         return self._connect().__await__()
@@ -200,17 +187,47 @@ class connect:
         return await self._connect()
 
     async def __aexit__(self, kind: object, *_: object) -> None:
-        connection, node = self._connection, self._node
-        if connection is None or node is None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if kind is not None:
+            await attempt.discard()
             return
         try:
-            if kind is None:
-                await connection.close()
-            else:
-                connection.abort()
-            await node.drained()  # CLOSE may have to be said again
+            await attempt.connection.close()
+            await attempt.node.drained()  # CLOSE may have to be said again
         finally:
-            self._release()
+            attempt.release()
+
+
+class _Attempt:
+    """What connecting to one address takes.
+
+    Attributes:
+        node: pumps the port.
+        connection: what is to come of it.
+        responder: refuses the ports that nobody holds, None for none.
+    """
+
+    connection: RPTConnection
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.responder: Responder | None = None
+
+    async def discard(self) -> None:
+        """Ends the connection, which nobody wants any more."""
+        try:
+            self.connection.abort()
+            await self.node.drained()
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Gives all back."""
+        if self.responder is not None:
+            self.responder.close()
+        self.node.close()
 
 
 class Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket as stdlib
 from typing import Any
 
+from rawproto.drivers.rpt.refusals import most_telling
 from rawproto.drivers.rpt.socket import RPTSocket
 
 __all__ = ["create_connection", "create_server"]
@@ -33,7 +34,7 @@ def create_connection(
         type, proto, credentials: as for `RPTSocket`.
 
     Raises:
-        What `RPTSocket.connect` raises for the first address (the last, for all).
+        What `RPTSocket.connect` raises; of several addresses, what says most.
     """
     errors: list[OSError] = []
     for family, *_, found in stdlib.getaddrinfo(*address, 0, stdlib.SOCK_DGRAM):
@@ -59,7 +60,7 @@ def create_connection(
     try:
         if all_errors:
             raise ExceptionGroup("create_connection failed", errors)
-        raise errors[0]
+        raise most_telling(errors)
     finally:
         errors.clear()  # they hold this frame
 

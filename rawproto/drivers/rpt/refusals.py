@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
+from typing import TypeVar
 
 from rawproto.errors import (
     ConnectionLostError,
@@ -14,7 +16,7 @@ from rawproto.errors import (
     UnknownPeerError,
 )
 
-__all__ = ["os_error"]
+__all__ = ["most_telling", "os_error"]
 
 _OF_HANDSHAKES = (
     (PeerMismatchError, errno.EKEYREJECTED),
@@ -22,6 +24,9 @@ _OF_HANDSHAKES = (
     (NotAuthorizedError, errno.EACCES),
     (HandshakeError, errno.EPROTO),
 )
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+E = TypeVar("E", bound=Exception)
 
 
 def os_error(error: Exception, *, connected: bool) -> OSError:
@@ -50,3 +55,18 @@ def os_error(error: Exception, *, connected: bool) -> OSError:
         made = OSError(errno.ECONNRESET, str(words))
     made.__cause__ = error
     return made
+
+
+def most_telling(errors: Sequence[E]) -> E:
+    """Of what went wrong with several addresses of a host, what says most; of equals the first."""
+    return max(errors, key=_telling)
+
+
+def _telling(error: Exception) -> int:
+    if isinstance(error, HandshakeError):
+        return 4  # somebody is there, and it is not whom we want
+    if isinstance(error, ConnectionRefusedError):
+        return 3
+    if isinstance(error, OSError) and error.errno in _NO_WAY:
+        return 0  # such as IPv6 where there is none
+    return 1 if isinstance(error, ConnectionLostError | TimeoutError) else 2
