@@ -38,6 +38,7 @@ VERBS = {
     "http": "serve a directory or an application by HTTP over RPT; fetch; let browsers in",
     "shell": "a login shell, or a command, on another host, over RPT",
     "chat": "talk in rooms over RPT: serve them, or join one",
+    "proxy": "reach what another host reaches: SOCKS5, HTTP, forwarded ports",
     "perf": "measure how fast RPT is between two hosts: bulk data, messages, latency",
     "keys": "make, show and trust the keys of RPT peers",
     "dissector": "show RPT in Wireshark and tshark",

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from rawproto.apps.proxy.places import LOOPBACK, Place
-from rawproto.apps.relay.channels import SocketChannel
+from rawproto.apps.relay.channels import Channel, SocketChannel
 from rawproto.apps.relay.ends import End
 from rawproto.apps.relay.sockets import Acceptor
 from rawproto.errors import LinkError
@@ -111,7 +111,7 @@ class Door:
         await asyncio.gather(*sessions, return_exceptions=True)
 
 
-async def take_leave(channel: SocketChannel, words: bytes) -> None:
+async def take_leave(channel: Channel, words: bytes) -> None:
     """Says something last, and closes once the other side has heard it: what it still sends is
     read for a while, or the kernel would take the words back with a reset."""
     with suppress(OSError):

@@ -28,10 +28,13 @@ from rawproto.apps.relay.sockets import connected_host, connected_unix
 from rawproto.errors import RawprotoError
 from rawproto.rpc import Call, Method, RPCError, RPCPeer
 
-__all__ = ["LocalForward", "PeerWay", "RemoteForwards", "Tell", "Way", "accounted"]
+__all__ = ["LocalForward", "PeerWay", "RemoteForwards", "RemoteTold", "Tell", "Way", "accounted"]
 
 Tell = Callable[[Session], None]
 """Hears of each session that ended."""
+
+RemoteTold = Callable[[Forward, int, RPCError | None], None]
+"""Hears of a forward that the other side listens for, with its port; or why it does not."""
 
 
 class Way(Protocol):
@@ -152,9 +155,7 @@ class RemoteForwards:
         """For the `RPCPeer` that `run` is given: how the exit opens back."""
         return {"open": self._open}
 
-    async def run(
-        self, peer: RPCPeer, told: Callable[[Forward, int, RPCError | None], None]
-    ) -> None:
+    async def run(self, peer: RPCPeer, told: RemoteTold) -> None:
         """Has the other side listen, for as long as the connection lasts.
 
         Args:
@@ -181,7 +182,7 @@ class RemoteForwards:
         peer: RPCPeer,
         number: int,
         forward: Forward,
-        told: Callable[[Forward, int, RPCError | None], None],
+        told: RemoteTold,
     ) -> None:
         params = {**forward.bind.params, "listener": number}
         try:

@@ -1,0 +1,331 @@
+"""An HTTP proxy for programs of this host (RFC 9110, 9112): CONNECT, and requests passed on.
+
+Messages are read and written anew by h11, one at a time: what is framed in two ways is refused,
+what is sent on has one framing. Headers of one hop (RFC 9110 section 7.6.1) stay here; a
+request's target becomes `/path`, and its Host what the target was. Each request gets a
+connection of its own at the far side. Who takes longer than 10 s for a request's head is sent
+away; a head has 64 KiB at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import h11
+
+from rawproto.apps.proxy.door import Door, Visit, take_leave
+from rawproto.apps.proxy.faults import http_status
+from rawproto.apps.proxy.forwards import Tell, Way, accounted
+from rawproto.apps.proxy.places import Place, parse_host_port
+from rawproto.apps.relay.channels import Channel, SocketChannel
+from rawproto.apps.relay.join import join
+from rawproto.apps.relay.openers import BROKEN
+from rawproto.apps.relay.relay import Session
+from rawproto.errors import RemoteProtocolError, UsageError
+
+__all__ = ["HTTPDoor"]
+
+_PATIENCE_S = 10.0
+_IDLE_S = 60.0
+_MOST_HEAD_BYTES = 1 << 16
+_ABSOLUTE = re.compile(r"(?i:http)://([^/?#@\\]+)([/?][^#]*)?")
+_ONE_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"upgrade",
+}
+_VIA = (b"Via", b"1.1 rawproto")
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class HTTPDoor:
+    """--http: listens here, and is a proxy for who comes.
+
+    Args:
+        bind: where.
+        way: to where the targets are.
+        tell: hears of requests.
+        login: name and password that clients must know (RFC 7617), None for nobody is asked.
+        most: clients at once.
+
+    Attributes:
+        door: what listens.
+
+    Raises:
+        LinkError: the port cannot be had.
+    """
+
+    def __init__(
+        self,
+        bind: Place,
+        way: Way,
+        tell: Tell,
+        *,
+        login: tuple[bytes, bytes] | None = None,
+        most: int = 500,
+    ) -> None:
+        self._way = way
+        self._tell = tell
+        self._token = None if login is None else b"Basic " + base64.b64encode(b":".join(login))
+        self.door = Door(bind, self._serve, most=most)
+
+    async def _serve(self, visit: Visit) -> None:
+        client = _Peer(visit.channel, h11.SERVER)
+        try:
+            await self._answer_all(visit, client)
+        except OSError:
+            pass  # it left, or took too long
+        finally:
+            await client.stop()
+
+    async def _answer_all(self, visit: Visit, client: _Peer) -> None:
+        patience_s = _PATIENCE_S
+        while True:
+            try:
+                async with asyncio.timeout(patience_s):
+                    request = await client.next()
+            except h11.RemoteProtocolError as error:
+                await _answer(client, error.error_status_hint, "this is no request")
+                return
+            if not isinstance(request, h11.Request):
+                await visit.channel.close()
+                return
+            visit.greeted()
+            patience_s = _IDLE_S
+            if not await self._pass_on(visit.channel, client, request):
+                return
+            client.machine.start_next_cycle()
+
+    async def _pass_on(self, channel: SocketChannel, client: _Peer, request: h11.Request) -> bool:
+        """Does what a request wants: whether another may follow."""
+        if self._token is not None and not hmac.compare_digest(
+            _value(request.headers, b"proxy-authorization"), self._token
+        ):
+            ask = [(b"Proxy-Authenticate", b'Basic realm="rawproto"')]
+            await _answer(client, 407, "a name and a password are needed", ask)
+            return False
+        try:
+            place, authority, path = _target(request)
+        except UsageError as error:
+            await _answer(client, 400, str(error))
+            return False
+        goes_on = False
+
+        async def carry(session: Session) -> None:
+            nonlocal goes_on
+            exchange = _Exchange(client, request, session)
+            try:
+                async with self._way.open(place) as far:
+                    if request.method == b"CONNECT":
+                        exchange.answered = True
+                        rest = await client.switch()
+                        if rest:
+                            await far.send(rest)
+                        await join(channel, far, session.carried, 0)
+                    else:
+                        goes_on = await exchange.run(_Peer(far, h11.CLIENT), authority, path)
+            except (*BROKEN, h11.RemoteProtocolError) as error:
+                if not exchange.answered:
+                    await _answer(client, http_status(error), str(error))
+                raise
+
+        await accounted(channel, str(place), self._tell, carry)
+        return goes_on
+
+
+class _Peer:
+    """HTTP over a channel."""
+
+    def __init__(self, channel: Channel, role: type[h11.CLIENT] | type[h11.SERVER]) -> None:
+        self.channel = channel
+        self.machine = h11.Connection(role, max_incomplete_event_size=_MOST_HEAD_BYTES)
+        self._coming: asyncio.Future[bytes | None] | None = None
+
+    async def next(self) -> Any:
+        """The next event. Raises h11.RemoteProtocolError, and what breaks the channel."""
+        while (event := self.machine.next_event()) is h11.NEED_DATA:
+            await self.read()
+        return event
+
+    async def read(self) -> None:
+        """Waits for more; who gives up waiting loses nothing of it."""
+        coming = self._coming or asyncio.ensure_future(self.channel.receive())
+        self._coming = coming
+        await asyncio.wait({coming})
+        self._coming = None
+        self.machine.receive_data(coming.result() or b"")
+
+    async def stop(self) -> None:
+        """Reads no more."""
+        if self._coming is not None:
+            self._coming.cancel()
+            await asyncio.gather(self._coming, return_exceptions=True)
+
+    async def send(self, event: Any) -> None:
+        """Sends an event."""
+        data = self.machine.send(event)
+        if data:
+            await self.channel.send(data)
+
+    async def switch(self) -> bytes:
+        """Says yes to CONNECT: what the client has sent behind it."""
+        await self.send(h11.Response(status_code=200, headers=[], reason=b"Connection established"))
+        self.machine.next_event()
+        return bytes(self.machine.trailing_data[0])
+
+
+class _Exchange:
+    """One request and its answer, the body of one beside the other's.
+
+    Attributes:
+        answered: whether the client has had anything of an answer.
+    """
+
+    def __init__(self, client: _Peer, request: h11.Request, session: Session) -> None:
+        self._client = client
+        self._request = request
+        self._session = session
+        self.answered = False
+
+    async def run(self, origin: _Peer, authority: bytes, path: bytes) -> bool:
+        """Passes both on: whether the client may send another request.
+
+        Raises: what breaks either side, h11.RemoteProtocolError for what is no HTTP.
+        """
+        request = self._request
+        passed_on = [each for each in _passed_on(request.headers) if each[0] != b"host"]
+        headers = [(b"Host", authority), *passed_on, _VIA, (b"Connection", b"close")]
+        await origin.send(h11.Request(method=request.method, target=path, headers=headers))
+        up = asyncio.create_task(self._send_body(origin))
+        down = asyncio.create_task(self._receive(origin))
+        try:
+            await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
+            if up.done():
+                up.result()
+            await down
+        finally:
+            for way in (up, down):
+                way.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+            await origin.stop()
+        machine = self._client.machine
+        if machine.our_state is h11.DONE and machine.their_state is h11.DONE:
+            return True
+        await self._client.stop()
+        await take_leave(self._client.channel, b"")
+        return False
+
+    async def _send_body(self, origin: _Peer) -> None:
+        """Passes the request's body on, and then sees whether the client stays."""
+        reads = True  # it may answer before it has read all, and no more is wanted then
+        while isinstance(event := await self._client.next(), h11.Data):
+            self._session.carried.up_bytes += len(event.data)
+            if reads:
+                reads = await _sent(origin, h11.Data(data=event.data))
+        if not isinstance(event, h11.EndOfMessage):
+            raise RemoteProtocolError(0, "the client left within its request")
+        if reads:
+            await _sent(origin, h11.EndOfMessage())
+        await self._client.read()
+
+    async def _receive(self, origin: _Peer) -> None:
+        client = self._client
+        while True:
+            event = await origin.next()
+            if isinstance(event, h11.InformationalResponse):
+                if event.status_code != 101 and self._request.http_version != b"1.0":
+                    await client.send(
+                        h11.InformationalResponse(
+                            status_code=event.status_code, headers=_passed_on(event.headers)
+                        )
+                    )
+            elif isinstance(event, h11.Response):
+                self.answered = True
+                headers = [*_passed_on(event.headers), _VIA]
+                await client.send(
+                    h11.Response(
+                        status_code=event.status_code, headers=headers, reason=event.reason
+                    )
+                )
+            elif isinstance(event, h11.Data):
+                self._session.carried.down_bytes += len(event.data)
+                await client.send(h11.Data(data=event.data))
+            elif isinstance(event, h11.EndOfMessage):
+                await client.send(h11.EndOfMessage())
+                return
+            else:
+                raise RemoteProtocolError(0, "the server left without an answer")
+
+
+async def _sent(origin: _Peer, event: Any) -> bool:
+    """Sends, where somebody reads."""
+    try:
+        await origin.send(event)
+    except (*BROKEN, h11.LocalProtocolError):
+        return False
+    return True
+
+
+def _target(request: h11.Request) -> tuple[Place, bytes, bytes]:
+    """Where a request goes; its Host there, and what it asks for. Raises UsageError."""
+    target = request.target.decode("ascii", "replace")
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
+        raise UsageError("a request that is framed in two ways")  # RFC 9112 section 6.1
+    if request.method == b"CONNECT":
+        return parse_host_port(target), b"", b""
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None:
+        raise UsageError("this is a proxy: it takes http://HOST/PATH, and CONNECT HOST:PORT")
+    authority, path = found[1], found[2] or "/"
+    with_port = authority if re.search(r":[0-9]+$", authority) else authority.rstrip(":") + ":80"
+    path = "/" + path if path[0] == "?" else path
+    return parse_host_port(with_port), authority.encode(), path.encode()
+
+
+def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """All but those that are for one hop alone."""
+    named = {
+        each.strip().lower()
+        for name, value in headers
+        if name == b"connection"
+        for each in value.split(b",")
+    }
+    # What frames a body, and says whose it is, nobody takes out by naming it.
+    named -= {b"content-length", b"transfer-encoding", b"host"}
+    return [(name, value) for name, value in headers if name not in named | _ONE_HOP]
+
+
+def _value(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
+    return next((value for name, value in headers if name == wanted), b"")
+
+
+async def _answer(client: _Peer, status: int, words: str, more: Headers | None = None) -> None:
+    """An answer of this proxy's own, behind which the connection ends."""
+    body = words.encode("ascii", "backslashreplace") + b"\n"
+    headers = [
+        (b"Content-Type", b"text/plain"),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"Connection", b"close"),
+        *(more or []),
+    ]
+    machine, data = client.machine, b""
+    if machine.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        for event in (
+            h11.Response(status_code=status, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            data += machine.send(event) or b""
+    await client.stop()
+    await take_leave(client.channel, data)
