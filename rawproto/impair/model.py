@@ -110,6 +110,14 @@ class LinkModel:
         """
         impairment.check()
         self.impairment = impairment
+        # Most links of a simulation leave nothing to chance, and are asked for each packet.
+        self._chancy = bool(
+            impairment.loss
+            or impairment.burst_loss
+            or impairment.corrupt
+            or impairment.duplicate
+            or impairment.reorder
+        )
         if self._free_fraction:  # it was counted in units of the old rate
             self._free_ns += 1
             self._free_fraction = 0
@@ -132,12 +140,14 @@ class LinkModel:
         statistics.offered_bytes += size
 
         # All chance before any time: see the module's docstring.
-        lost = link.loss > 0 and self._loss() < link.loss
-        lost_in_burst = link.burst_loss is not None and self._step_burst()
-        corrupted = link.corrupt > 0 and self._corrupt() < link.corrupt
-        place = self._corrupt() if corrupted else 0.0
-        duplicated = link.duplicate > 0 and self._duplicate() < link.duplicate
-        held_back = link.reorder > 0 and self._reorder() < link.reorder
+        lost = lost_in_burst = corrupted = duplicated = held_back = False
+        if self._chancy:
+            lost = link.loss > 0 and self._loss() < link.loss
+            lost_in_burst = link.burst_loss is not None and self._step_burst()
+            corrupted = link.corrupt > 0 and self._corrupt() < link.corrupt
+            place = self._corrupt() if corrupted else 0.0
+            duplicated = link.duplicate > 0 and self._duplicate() < link.duplicate
+            held_back = link.reorder > 0 and self._reorder() < link.reorder
         arrival_ns = link.delay_ns
         if link.jitter_ns:
             # Every whole nanosecond from -jitter to +jitter alike.

@@ -46,6 +46,7 @@ class Flow:
         first_byte_ns: when the first byte arrived.
         done_ns: when the last one had.
         errors: with which the sides ended, client's and listener's; None for a clean end.
+        ended: both sides have, well or not.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Flow:
         self.first_byte_ns: int | None = None
         self.done_ns: int | None = None
         self.errors: dict[str, RawprotoError | Exception | None] = {}
+        self.ended = False
         self.start_ns = network.now_ns
 
         static = network.entropy(32)
@@ -100,18 +102,17 @@ class Flow:
     @property
     def done(self) -> bool:
         """Whether everything arrived and both sides have ended."""
-        return len(self.errors) == 2 and self.received == self.size
-
-    @property
-    def ended(self) -> bool:
-        """Whether both sides have ended, well or not."""
-        return len(self.errors) == 2
+        return self.ended and self.received == self.size
 
     @property
     def goodput_bps(self) -> float:
         """Bits that arrived, a second, from the beginning to the last byte or to now."""
         until = self.done_ns or self._network.now_ns
         return self.received * 8e9 / max(until - self.start_ns, 1)
+
+    def _on_closed(self, side: str, error: RawprotoError | Exception | None) -> None:
+        self.errors[side] = error
+        self.ended = len(self.errors) == 2
 
     def _run_left(self, now_ns: int) -> bool:
         busy = False
@@ -122,7 +123,7 @@ class Flow:
                 elif isinstance(event, StreamWritable):
                     self._full = False
                 elif isinstance(event, ConnectionClosed):
-                    self.errors["client"] = event.error
+                    self._on_closed("client", event.error)
         if self.client.state is State.ESTABLISHED and "client" not in self.errors:
             while not self._full and (self._left or self._data):
                 busy = True
@@ -151,16 +152,15 @@ class Flow:
 
     def _run_right(self, now_ns: int) -> bool:
         busy = False
-        while (accepted := self.right.accept()) is not None:
-            # A second one would be a replay's, and no client's.
-            if self.server is None:
-                self.server = accepted
-                if self.server_tracer is not None:
-                    accepted.trace(self.server_tracer)
+        # A second one would be a replay's, and no client's.
+        if self.server is None and (accepted := self.right.accept()) is not None:
+            self.server = accepted
+            if self.server_tracer is not None:
+                accepted.trace(self.server_tracer)
         for connection in self.right.active():
             while (event := connection.poll_event()) is not None:
                 if isinstance(event, ConnectionClosed) and connection is self.server:
-                    self.errors["listener"] = event.error
+                    self._on_closed("listener", event.error)
             if connection is self.server:
                 busy |= self._read(connection, now_ns)
         return busy
