@@ -117,9 +117,10 @@ class Feedback:
     @staticmethod
     def _check_skipped(skipped: list[int], ranges: list[tuple[int, int]]) -> None:
         """Whoever acknowledges what was left out on purpose did not see what he acknowledges."""
-        for number in skipped:
-            if any(start <= number < end for start, end in ranges):
-                raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
+        for start, end in ranges:
+            for number in skipped:
+                if start <= number < end:
+                    raise RemoteProtocolError(CloseCode.PROTOCOL, "an ACK for a packet never sent")
 
     def _on_ecn(self, acked: list[Sent], counts: Counts | None, now_ns: int) -> None:
         marked = 0

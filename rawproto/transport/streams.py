@@ -230,12 +230,13 @@ class Streams:
         data = receiving.take(limit)
         if data:
             self._read += len(data)
-            if receiving.final_size is None and stream.window.raise_for(
-                receiving.read, now_ns, rtt_ns
-            ):
-                frame = MaxStreamDataFrame(stream_id, stream.window.limit)
+            window = stream.window
+            if receiving.read >= window.enough and receiving.final_size is None:
+                window.raise_for(receiving.read, now_ns, rtt_ns)
+                frame = MaxStreamDataFrame(stream_id, window.limit)
                 self._control.put(("max_stream_data", stream_id), frame)
-            if self._window.raise_for(self._read, now_ns, rtt_ns):
+            if self._read >= self._window.enough:
+                self._window.raise_for(self._read, now_ns, rtt_ns)
                 self._control.put("max_data", MaxDataFrame(self._window.limit))
         if receiving.read == receiving.final_size:
             self._forget_if_done(stream)
@@ -246,13 +247,10 @@ class Streams:
     def at_end(self, stream_id: int) -> bool:
         """Whether everything was read up to the end, or no more is wanted, or it is gone."""
         stream = self._streams.get(stream_id)
-        return (
-            stream is None
-            or stream.receiving is None
-            or stream.receiving.finished
-            or stream.stop_code is not None
-            or stream.peer_reset
-        )
+        if stream is None or (receiving := stream.receiving) is None:
+            return True
+        whole = receiving.read == receiving.final_size
+        return whole or stream.stop_code is not None or stream.peer_reset
 
     # --- what the peer does ---
 
