@@ -22,6 +22,7 @@ from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import (
     PACKED_BYTES,
     cut,
+    offer,
     receive_file,
     receive_pack,
     send_directories,
@@ -95,21 +96,31 @@ class FileClient:
         self._at_once = at_once
 
     async def __aenter__(self) -> FileClient:
-        """Raises VersionError."""
+        # What is wanted first is asked for beside it, and takes no round trip more.
+        self._greeting = asyncio.create_task(self._greet())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._greeting.cancel()
+        await asyncio.gather(self._greeting, return_exceptions=True)
+        await self._peer.close()
+
+    async def _greet(self) -> None:
         told = await self._peer.call("hello")
         version = told.get("version") if isinstance(told, dict) else None
         if version != VERSION:
             raise VersionError(f"the server speaks version {version} of files, and we {VERSION}")
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._peer.close()
+    async def _understood(self) -> None:
+        """Returns once it is known that the server speaks as we do. Raises VersionError."""
+        await asyncio.shield(self._greeting)
 
     async def entries(self, path: str, *, recursive: bool = False) -> AsyncIterator[Entry]:
         """What is at a path: itself as "", then what is in it. Raises RPCError."""
         params = {"path": path, "recursive": recursive}
         async with self._peer.open("list", params, timeout_s=_SECONDS) as call:
             await call.end()
+            await self._understood()
             async for some in call:
                 for told in some:
                     try:
@@ -120,6 +131,7 @@ class FileClient:
     async def remove(self, path: str, *, recursive: bool = False) -> int:
         """Removes: how many things. Raises RPCError."""
         params = {"path": path, "recursive": recursive}
+        await self._understood()
         count: int = await self._peer.call("remove", params, timeout_s=_SECONDS)
         return count
 
@@ -197,18 +209,24 @@ class FileClient:
     ) -> None:
         here, there = _join(name, entry.path), _join(path, entry.path)
         progress.path = here
-        async with self._peer.open("get", {"path": there}, timeout_s=_SECONDS) as call:
+        with as_file_errors(here):
+            partial = await asyncio.to_thread(Partial, root, replace(entry, path=here), old=sync)
             try:
-                told = replace(Entry.from_json(await anext(call, None)), path=here)
-            except ValueError:
-                raise FileError(f"{there}: the server told nonsense") from None
-            with as_file_errors(here):
-                partial = await asyncio.to_thread(Partial, root, told, old=sync)
-                try:
+                async with self._peer.open("get", {"path": there}, timeout_s=_SECONDS) as call:
+                    await offer(call, partial)
+                    try:
+                        told = replace(Entry.from_json(await anext(call, None)), path=here)
+                    except ValueError:
+                        raise FileError(f"{there}: the server told nonsense") from None
+                    partial.retarget(told)  # it may have changed since it was listed
                     await receive_file(call, partial, told.size, progress.add)
-                finally:
-                    partial.close()
-            await call.result()
+                    await call.result()
+            except RPCError:
+                if not partial.leaves:
+                    partial.discard()
+                raise
+            finally:
+                partial.close()
         progress.done_files += 1
 
     async def _get_pack(
@@ -273,6 +291,7 @@ class FileClient:
                 told = replace(source.entry, path=there).to_json()
                 params = {"entry": told, "old": sync}
                 async with self._peer.open("put", params, timeout_s=_SECONDS) as call:
+                    await self._understood()
                     await send_file(call, source, progress.add)
                     await call.result()
                 source.forget()
@@ -285,6 +304,7 @@ class FileClient:
     ) -> None:
         params = {"path": path}
         async with self._peer.open("put_pack", params, timeout_s=_SECONDS) as call:
+            await self._understood()
             faults = await send_pack(call, root, name, entries, progress.add)
             await call.end()
             progress.on_pack(entries, [*map(str, faults), *await _told_faults(call)])
@@ -311,6 +331,8 @@ class FileClient:
             async with room:
                 try:
                     await job
+                except VersionError:
+                    raise  # which is wrong with all of them
                 except RPCError as error:
                     progress.faults.append(str(error))
 

@@ -140,6 +140,10 @@ class Partial:
         finally:
             os.close(old)
 
+    def retarget(self, entry: Entry) -> None:
+        """It turns out to become something else, under the same name."""
+        self._entry = entry
+
     def keep(self, count: int) -> None:
         """Only the first `count` blocks serve; the rest comes anew. Raises OSError."""
         del self.leaves[count * LEAF_BYTES :]

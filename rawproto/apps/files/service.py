@@ -18,7 +18,7 @@ from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.quota import Quota
 from rawproto.apps.files.source import Source
-from rawproto.apps.files.transfer import receive_file, receive_pack, send_file, send_pack
+from rawproto.apps.files.transfer import offer, receive_file, receive_pack, send_file, send_pack
 from rawproto.apps.siblings import MOST_BYTES, Siblings
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.identity.keys import KEY_BYTES
@@ -211,6 +211,7 @@ class FileService:
                     with as_file_errors(entry.path):
                         partial = await self._partial(entry, bool(params.get("old")), maker[0])
                         try:
+                            await offer(call, partial)
                             await receive_file(call, partial, entry.size, crossing.add)
                         finally:
                             partial.close()

@@ -31,7 +31,15 @@ from rawproto.apps.files.partial import DamagedError, Partial
 from rawproto.apps.files.source import Source
 from rawproto.rpc import MOST_DATA_BYTES, BadRequestError, Call
 
-__all__ = ["PACKED_BYTES", "cut", "receive_file", "receive_pack", "send_directories", "send_file"]
+__all__ = [
+    "PACKED_BYTES",
+    "cut",
+    "offer",
+    "receive_file",
+    "receive_pack",
+    "send_directories",
+    "send_file",
+]
 __all__ += ["send_pack", "set_directories"]
 
 PACKED_BYTES = 1 << 16
@@ -98,8 +106,16 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
     await call.send({"root": source.root.hex()})
 
 
+async def offer(call: Call, partial: Partial) -> None:
+    """R's first words: which blocks stand. Nothing has to have been said before."""
+    leaves = bytes(partial.leaves)
+    await call.send({"have": len(leaves) // LEAF_BYTES})
+    for at in range(0, len(leaves), MOST_DATA_BYTES // LEAF_BYTES * LEAF_BYTES):
+        await call.send(leaves[at : at + MOST_DATA_BYTES // LEAF_BYTES * LEAF_BYTES])
+
+
 async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> None:
-    """R's part of one file, up to its name.
+    """R's part of one file after `offer`, up to its name.
 
     Args:
         call: the call that carries it.
@@ -107,12 +123,8 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
         size: what it will have, in bytes.
         tell: as in `send_file`.
     """
-    leaves = bytes(partial.leaves)
-    await call.send({"have": len(leaves) // LEAF_BYTES})
-    for at in range(0, len(leaves), MOST_DATA_BYTES // LEAF_BYTES * LEAF_BYTES):
-        await call.send(leaves[at : at + MOST_DATA_BYTES // LEAF_BYTES * LEAF_BYTES])
     first = _field(await anext(call, None), "from", int)
-    if not 0 <= first <= len(leaves) // LEAF_BYTES:
+    if not 0 <= first <= len(partial.leaves) // LEAF_BYTES:
         raise BadRequestError("more blocks than there are")
     partial.keep(first)
     tell(min(first * BLOCK_BYTES, size))

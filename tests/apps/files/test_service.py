@@ -386,16 +386,45 @@ def test_server_cannot_write_outside_what_a_client_asked_for(place: Place, tmp_p
     assert len(progress.faults) == 2
 
 
-def test_other_version_is_told(place: Place) -> None:
+@pytest.mark.parametrize("way", ["put", "get", "rm"])
+def test_other_version_is_told_whatever_is_wanted_of_it(place: Place, way: str) -> None:
+    planted(place.here)
+    (place.served / "there").touch()
+
     async def hello(params: Any, call: Call) -> Any:
         return {"version": 2}
 
-    async def work(client: FileClient, peer: RPCPeer) -> None:
-        pass
+    async def remove(client: FileClient, peer: RPCPeer) -> None:
+        await client.remove("there")
 
     place.methods = {"hello": hello}
     with pytest.raises(VersionError, match="version 2 of files, and we 1"):
-        place.run(work)
+        if way == "rm":
+            place.run(remove)
+        else:
+            place._move(way, "", "", {})
+    assert os.listdir(place.served) == ["there"]
+
+
+def test_file_that_went_after_it_was_listed_leaves_nothing(place: Place) -> None:
+    async def told(params: Any, call: Call) -> None:
+        await call.send([["", "file", 10**6, 0o644, 0, ""]])
+
+    place.methods = {"list": told}
+    progress = place.get("gone", "gone")
+    assert progress.faults == ["gone: no such file or directory"]
+    assert os.listdir(place.here) == []
+
+
+def test_file_that_shrank_after_it_was_listed_arrives_as_it_is_now(place: Place) -> None:
+    (place.served / "file").write_bytes(b"less")
+
+    async def told(params: Any, call: Call) -> None:
+        await call.send([["", "file", 10**6, 0o644, 0, ""]])
+
+    place.methods = {"list": told}
+    assert place.get("file", "file").faults == []
+    assert (place.here / "file").read_bytes() == b"less"
 
 
 def lying(*entries: list[Any]) -> Method:
