@@ -28,7 +28,9 @@ class Config:
         idle_timeout_ns: silence after which a connection is forgotten, 0 for never.
         dead_path_ns: silence after which it is lost although something is in flight.
         keep_alive_ns: after so much silence a PING is sent, 0 for never.
-        linger_ns: how long `close` waits for what was sent to be acknowledged.
+        linger_ns: after so much silence `close` waits no longer for what was sent to be
+            acknowledged.
+        linger_most_ns: it waits so long at most, whatever the peer says.
         window_bytes: flow control's first window, of a stream and of a connection.
         max_window_bytes: what it grows to.
         max_streams: how many streams of each sort the peer may have open at once.
@@ -47,6 +49,7 @@ class Config:
     dead_path_ns: int = 16 * SECOND
     keep_alive_ns: int = 0
     linger_ns: int = 10 * SECOND
+    linger_most_ns: int = 120 * SECOND
     window_bytes: int = MIB
     max_window_bytes: int = 16 * MIB
     max_streams: int = 128

@@ -47,6 +47,7 @@ from rawproto.transport.farewell import Farewell, error_of
 from rawproto.transport.handshake import Agreement
 from rawproto.transport.lifecycle import TRANSITIONS, State
 from rawproto.transport.lifecycle import Event as On
+from rawproto.transport.linger import Linger
 from rawproto.transport.paths import Address, Paths
 from rawproto.transport.protection import Protection
 from rawproto.transport.reading import read_frames
@@ -164,7 +165,7 @@ class Connection:
         self._protection: Protection | None = None
         self._peer_max_datagram = 0
         self._datagrams: list[bytes] = []
-        self._linger_until_ns: int | None = None
+        self._linger: Linger | None = None
         self._farewell: Farewell | None = None
 
     # --- the beginning ---
@@ -213,7 +214,7 @@ class Connection:
         was_open = self.state in _OPEN
         if not self._move(event) or not was_open:
             return False
-        self._linger_until_ns = None
+        self._linger = None
         self._events.append(ConnectionClosed(error))
         return True
 
@@ -399,10 +400,10 @@ class Connection:
             now_ns: by now.
             limit: at most so many, but for those of the handshake.
         """
-        quiet = self.attempt is None and self._linger_until_ns is None
+        quiet = self.attempt is None and self._linger is None
         if quiet and self.state is _ESTABLISHED and self.paths.usual is not None:
             return self.sender.transmit(now_ns, limit, probing=True)  # nearly always
-        if self._linger_until_ns is not None and self._all_arrived():
+        if self._linger is not None and self._all_arrived():
             self.abort(CloseCode.NONE, "", now_ns)
         farewell = self._farewell
         if farewell is not None and farewell.due and self.state is not State.CLOSED:
@@ -444,7 +445,7 @@ class Connection:
             state is _ESTABLISHED
             and attempt is None
             and self.paths.usual is not None
-            and self._linger_until_ns is None
+            and self._linger is None
             and (protection is None or protection.forget_ns is None)
         ):  # nearly always
             due_ns, silence_ns = self.sender.due_ns(probing=True), self._silence.due_ns()
@@ -460,7 +461,7 @@ class Connection:
         paths, budget = self.paths, None
         times = [
             self._silence.due_ns(),
-            self._linger_until_ns,
+            self._linger.until_ns if self._linger is not None else None,
             protection.forget_ns if protection is not None else None,
             attempt.timeout_ns if attempt is not None else None,
         ]
@@ -492,10 +493,11 @@ class Connection:
             self._lose(On.SILENCE, verdict)
         elif self._silence.wants_ping(now_ns):
             self.ping()
-        if self._linger_until_ns is not None and now_ns >= self._linger_until_ns:
-            words = "closed before the peer had acknowledged all that was sent"
-            error = None if self._all_arrived() else ConnectionLostError(words)
-            self._close(On.ENDED, error, CloseCode.NONE, "", now_ns)
+        if self._linger is not None and now_ns >= self._linger.until_ns:
+            if self._linger.goes_on(now_ns, self._silence.heard_ns):
+                self.ping()
+            elif not self._all_arrived():  # or `transmit` ends it
+                self._close(On.ENDED, self._linger.lost(), CloseCode.NONE, "", now_ns)
 
     # --- the user ---
 
@@ -556,7 +558,7 @@ class Connection:
         self._control.put("ping", PingFrame())
 
     def _check_open(self) -> None:
-        if self.state is not _ESTABLISHED or self._linger_until_ns is not None:
+        if self.state is not _ESTABLISHED or self._linger is not None:
             raise LocalProtocolError(CloseCode.NONE, "the connection is not open")
 
     def _all_arrived(self) -> bool:
@@ -566,9 +568,8 @@ class Connection:
         """Ends well: what was written is sent, acknowledged, and the peer told."""
         if self.state is State.HANDSHAKE:
             self._end(On.ENDED, None)
-        elif self.state is State.ESTABLISHED and self._linger_until_ns is None:
-            arrived = self._all_arrived()
-            self._linger_until_ns = now_ns if arrived else now_ns + self.config.linger_ns
+        elif self.state is State.ESTABLISHED and self._linger is None:
+            self._linger = Linger(self.config, now_ns, arrived=self._all_arrived())
 
     def abort(self, code: int, reason: str, now_ns: int) -> None:
         """Ends at once, with CLOSE."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["CARETAKER", "Caretaker"]
 
 GRACE_S = 0.005
-_LINGER_S = 10.5
+_LINGER_S = 120.5
 _AFTER_ALL = -1000  # multiprocessing's own finalizers are of -100 at least
 
 
@@ -188,7 +188,7 @@ class Caretaker:
                 pump.leave()
         thread = self._thread
         if thread is not None:
-            thread.join(_LINGER_S)
+            thread.join(max(until - time.monotonic(), 0))
 
     def forget(self) -> None:
         """This process is a copy: it has no ports, and no thread."""

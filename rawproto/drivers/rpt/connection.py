@@ -371,7 +371,7 @@ class RPTConnection:
         return self._connection.config.kind
 
     async def close(self) -> None:
-        """Ends well: returns once all that was sent has arrived, or the linger time is up.
+        """Ends well: returns once all that was sent has arrived, or the peer is waited for no more.
 
         Raises:
             ConnectionLostError, ProtocolError: not all of it has, or the connection ended before.

@@ -296,7 +296,7 @@ class StreamEnd(End):
     # --- the end ---
 
     def close(self) -> None:
-        """What was sent is still delivered, as long as `Config.linger_ns` lasts."""
+        """What was sent is still delivered, as long as the connection's `Linger` allows."""
         if self.closed:
             return
         now_ns = time.monotonic_ns()

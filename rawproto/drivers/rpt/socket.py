@@ -504,7 +504,7 @@ class RPTSocket(Transfer):
         """Closes, once no file made by `makefile` is open any more.
 
         Returns at once, or with SO_LINGER when all that was sent has arrived; without it, that
-        goes on behind the scenes, 10 s at most, and holds up the end of the process.
+        goes on behind the scenes, two minutes at most, and holds up the end of the process.
         """
         self._closed = True
         if self._io_refs <= 0:
