@@ -256,10 +256,12 @@ def _resolved(base: Location, moved: str) -> Location:
 def failure(error: Exception, location: Location) -> FetchError | None:
     """What went wrong in curl's terms, None if it is our own fault."""
     where = f"{location.address}"
-    if isinstance(error, httpcore.ConnectError):
-        if isinstance(cause_of(error), PrivilegeError):
+    cause = cause_of(error)
+    # Whom a server does not admit, it lets connect first, and says so then.
+    if isinstance(error, httpcore.ConnectError) or isinstance(cause, HandshakeError):
+        if isinstance(cause, PrivilegeError):
             return None
-        return FetchError(_connect_code(cause_of(error)), f"{where}: {error}")
+        return FetchError(_connect_code(cause), f"{where}: {cause}")
     if isinstance(error, httpcore.ConnectTimeout):
         return FetchError(28, f"{where}: connecting took too long")
     if isinstance(error, httpcore.RemoteProtocolError):

@@ -286,6 +286,7 @@ def test_connection_that_cannot_be_has_curls_number(cause: Exception, code: int 
     [
         (httpcore.ConnectTimeout(TimeoutError()), 28),
         (httpcore.ReadError(ConnectionResetError()), 56),
+        (httpcore.ReadError(NotAuthorizedError("no")), 35),
         (httpcore.WriteError(ConnectionResetError()), 55),
     ],
 )

@@ -1,0 +1,167 @@
+"""`rawproto http`: options that cannot be, requests that options make, what a terminal is shown."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import pty
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rawproto.apps.http.fetch import FetchError, Request, parse_url
+from rawproto.cli import http_get
+from rawproto.cli.http import add_arguments
+from rawproto.cli.main import main
+
+ANY = "rpt+udp://127.0.0.1:0"
+URL = "rpt://10.0.0.2:4000/dir/file"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keys of its own, which are there: nothing is said of new ones."""
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert main(["keys", "new"]) == 0
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["serve", "/nowhere", "--listen", ANY], 2, "/nowhere: no such file"),
+        (["serve", "nothing:app", "--listen", ANY], 2, 'import module "nothing"'),
+        (["serve", "os:nothing", "--listen", ANY], 2, '"nothing" not found'),
+        (["serve", "/etc/hostname", "--listen", ANY], 2, "not a directory"),
+        (["serve", "/", "--listen", "nonsense"], 2, "not an rpt address"),
+        (["serve", "/", "--listen", ANY, "--keep-alive", "0"], 2, "--keep-alive"),
+        (["serve", "/", "--listen", "rpt+udp://192.0.2.1:4000"], 2, "cannot assign"),
+        (["gateway", "nonsense"], 2, "not an rpt address"),
+        (["gateway", ANY], 2, "host and a port"),
+        (["gateway", "--listen", "192.0.2.1:80", "rpt://10.0.0.2:1"], 2, "cannot assign"),
+        (["get", "http://example.org/"], 1, "not rpt"),
+        (["get", "nonsense"], 3, "not a url"),
+        (["get", "rpt://nowhere.invalid:1/"], 6, "nowhere.invalid"),
+        (["get", "-T", "/nowhere", "rpt://127.0.0.1:1/"], 26, "no such file"),
+        (["get", "-I", "-d", "x", "rpt://127.0.0.1:1/"], 2, "only one of"),
+        (["get", "-O", "rpt://127.0.0.1:1/"], 23, "no name for a file"),
+        (["get", "-r", "0-1", "-C", "5", "rpt://127.0.0.1:1/"], 2, "only one of"),
+        (["get", "-r", "x", "rpt://127.0.0.1:1/"], 2, "not a range"),
+        (["get", "-C", "x", "rpt://127.0.0.1:1/"], 2, "not an offset"),
+        (["get", "-C", "-", "rpt://127.0.0.1:1/"], 2, "-o or -o"),
+        (["get", "-m", "0", "rpt://127.0.0.1:1/"], 2, "out of range"),
+        (["get", "-d", "@/nowhere", "rpt://127.0.0.1:1/"], 26, "no such file"),
+        (["get", "-o", "a", "-o", "b", "rpt://127.0.0.1:1/"], 2, "more of -o"),
+        (["get", "-H", "nonsense", "rpt://127.0.0.1:1/"], 2, "not name: value"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line(
+    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["http", *words]) == code
+    output, told = capsys.readouterr()
+    assert output == ""
+    assert [said in line.lower() for line in told.splitlines()] == [True], told
+
+
+def request_of(*words: str) -> Request:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args(["get", *words, URL])
+    http_get._check(arguments)
+    return http_get._Transfer(arguments, parse_url(URL), "")._request()
+
+
+def headers_of(request: Request) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in request.headers}
+
+
+def body_of(request: Request) -> bytes:
+    async def read() -> bytes:
+        assert request.body is not None
+        return b"".join([piece async for piece in request.body()])
+
+    return asyncio.run(read())
+
+
+def test_plain_request_is_curls() -> None:
+    request = request_of()
+    assert (request.method, request.body) == ("GET", None)
+    assert headers_of(request)["Accept"] == "*/*"
+    assert headers_of(request)["User-Agent"].startswith("rawproto/")
+
+
+@pytest.mark.parametrize(
+    ("words", "method", "body"),
+    [
+        (["-d", "a=b"], "POST", b"a=b"),
+        (["-d", "a", "-d", "b"], "POST", b"a&b"),
+        (["-d", "@FILE"], "POST", b"onetwo"),
+        (["--data-binary", "@FILE"], "POST", b"one\r\ntwo\0\n"),
+        (["-d", "x", "--data-binary", "@FILE"], "POST", b"x&one\r\ntwo\0\n"),
+        (["-X", "PATCH", "-d", "x"], "PATCH", b"x"),
+        (["-T", "FILE"], "PUT", b"one\r\ntwo\0\n"),
+        (["-T", "FILE", "-X", "POST"], "POST", b"one\r\ntwo\0\n"),
+    ],
+)
+def test_body_is_sent_with_its_length(
+    words: list[str], method: str, body: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"one\r\ntwo\0\n")
+    request = request_of(*[word.replace("FILE", str(tmp_path / "file")) for word in words])
+    assert (request.method, body_of(request)) == (method, body)
+    assert headers_of(request)["Content-Length"] == str(len(body))
+    form = "application/x-www-form-urlencoded" if "-T" not in words else None
+    assert headers_of(request).get("Content-Type") == form
+
+
+def test_file_that_grows_while_it_is_sent_is_sent_as_long_as_was_promised(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    request = request_of("-T", str(tmp_path / "file"))
+    (tmp_path / "file").write_bytes(b"1234567")
+    assert body_of(request) == b"12345"
+
+
+def test_headers_are_added_changed_and_left_out() -> None:
+    words = ["A: b", "user-agent: me", "Accept:", "Empty;", "A: c"]
+    request = request_of(*[part for word in words for part in ("-H", word)])
+    assert request.headers == [(b"A", b"b"), (b"user-agent", b"me"), (b"Empty", b""), (b"A", b"c")]
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"), [(["-r", "1-2"], "bytes=1-2"), (["-C", "7", "-o", "x"], "bytes=7-")]
+)
+def test_part_is_asked_for(words: list[str], asked: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args(["get", *words, URL])
+    transfer = http_get._Transfer(arguments, parse_url(URL), "x")
+    assert headers_of(transfer._request())["Range"] == asked
+
+
+def test_terminal_is_shown_what_would_command_it_and_no_bytes_that_are_no_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen, terminal = pty.openpty()
+    kept = os.dup(1)
+    try:
+        os.dup2(terminal, 1)
+        sink = http_get._Sink("")
+        sink.write_now("né \x1b]0;title\x07\tx\r\n".encode())
+        with pytest.raises(FetchError) as caught:
+            sink.write_now(b"a\0b")
+        http_get._Sink("-").write_now(b"\x1bc")
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    os.close(terminal)
+    assert caught.value.code == 23
+    shown = os.read(screen, 1000).decode()
+    os.close(screen)
+    assert shown == "né \\x1b]0;title\\x07\tx\r\n\x1bc"
