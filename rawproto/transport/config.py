@@ -33,6 +33,9 @@ class Config:
         linger_most_ns: it waits so long at most, whatever the peer says.
         window_bytes: flow control's first window, of a stream and of a connection.
         max_window_bytes: what it grows to.
+        shared_window_bytes: the window of a connection, once and for all, so that streams that
+            nobody reads leave room for others: windows of streams grow by what half of it has
+            beyond the first ones of all that may be open. 0: it begins and grows as a stream's.
         max_streams: how many streams of each sort the peer may have open at once.
         send_buffer_bytes: what a stream takes in before its sender has to wait, at least.
         max_message_bytes: the longest message taken, in SEQPACKET.
@@ -52,6 +55,7 @@ class Config:
     linger_most_ns: int = 120 * SECOND
     window_bytes: int = MIB
     max_window_bytes: int = 16 * MIB
+    shared_window_bytes: int = 0
     max_streams: int = 128
     send_buffer_bytes: int = MIB
     max_message_bytes: int = 16 * MIB

@@ -128,7 +128,7 @@ class Endpoint:
             reset_token=reset_token(self._reset_key, self.port, cid),
             original_cid=original_cid,
             kind=config.kind,
-            max_data=config.window_bytes,
+            max_data=config.shared_window_bytes or config.window_bytes,
             max_stream_data=config.window_bytes,
             max_streams_two_way=config.max_streams,
             max_streams_one_way=config.max_streams,

@@ -31,7 +31,7 @@ from rawproto.transport.pieces import Piece
 from rawproto.transport.recvbuf import ReceiveBuffer
 from rawproto.transport.sendbuf import SendBuffer
 from rawproto.transport.stream import Stream
-from rawproto.transport.window import Window
+from rawproto.transport.window import Growth, Window
 from rawproto.wire.rpt_frames import (
     Frame,
     MaxDataFrame,
@@ -79,7 +79,11 @@ class Streams:
         self._stream_limit = 0
         self._received = 0
         self._read = 0
-        self._window = Window(config.window_bytes, config.max_window_bytes)
+        shared = config.shared_window_bytes
+        self._window = Window(shared or config.window_bytes, shared or config.max_window_bytes)
+        # Either side opens so many; of its window, a connection may have half used up (6.2.2).
+        first = 2 * config.max_streams * config.window_bytes
+        self._growth = Growth(max(shared // 2 - first, 0)) if shared else None
         # By direction, 0 two-way and 1 one-way: how many we opened and may, the peer did and may.
         self._opened = [0, 0]
         self._may_open = [0, 0]
@@ -102,7 +106,7 @@ class Streams:
             SendBuffer() if ours or not one_way else None,
             ReceiveBuffer() if not ours or not one_way else None,
             self._stream_limit,
-            Window(self._config.window_bytes, self._config.max_window_bytes),
+            Window(self._config.window_bytes, self._config.max_window_bytes, self._growth),
         )
         self._streams[stream_id] = stream
         return stream
@@ -151,6 +155,10 @@ class Streams:
         # What came behind a hole is kept until the hole is filled, and must not stop the flow.
         most = self._config.max_window_bytes
         room = high_water - sending.unsent
+        # Nor does much wait here that the peer does not take yet: it may never.
+        beyond = stream.send_limit + self._config.send_buffer_bytes - sending.end
+        if room > beyond:
+            room = beyond
         if room > most - sending.unacked:
             room = most - sending.unacked
         if room <= 0:
@@ -526,6 +534,8 @@ class Streams:
     def _forget_if_done(self, stream: Stream) -> None:
         if not stream.done or self._streams.pop(stream.stream_id, None) is None:
             return
+        if self._growth is not None:
+            self._growth.left += stream.window.grown
         if stream.stream_id & 1 != self._side:
             direction = stream.stream_id >> 1 & 1
             self._peer_may[direction] = may = self._peer_may[direction] + 1
