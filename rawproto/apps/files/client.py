@@ -16,7 +16,7 @@ from pathlib import Path
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.entries import Entry, scan
 from rawproto.apps.files.faults import ERRORS, FileError, VersionError, as_file_errors
-from rawproto.apps.files.partial import Partial
+from rawproto.apps.files.partial import Partial, part_path
 from rawproto.apps.files.service import VERSION
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import (
@@ -154,6 +154,8 @@ class FileClient:
         Raises:
             RPCError: the path itself cannot be fetched.
         """
+        if not (sync or delete) and await self._get_file(path, root, name, progress):
+            return
         theirs = await self._listed(path)
         if theirs[0].kind != "directory":
             await self._get_all(path, root, name, theirs[:1], progress, sync, delete)
@@ -165,6 +167,39 @@ class FileClient:
         with closing(inner):
             await self._get_all(path, inner, "", theirs, progress, sync, delete)
         set_directories(root, name, theirs[:1])
+
+    async def _get_file(self, path: str, root: Root, name: str, progress: Progress) -> bool:
+        """Fetches a file of which nothing stands here; False if it is none, or something stands.
+
+        Nothing was listed, and no round trip is taken but the one for the file.
+        """
+        try:
+            root.stat(part_path(name))
+            return False
+        except OSError:
+            pass
+        async with self._peer.open("get", {"path": path}, timeout_s=_SECONDS) as call:
+            await call.send({"have": 0})
+            try:
+                told = replace(Entry.from_json(await anext(call, None)), path=name)
+            except (RPCError, ValueError):
+                return False
+            await self._understood()
+            progress.path = name
+            progress.total_files, progress.total_bytes = 1, told.size
+            try:
+                with as_file_errors(name):
+                    partial = await asyncio.to_thread(Partial, root, told)
+                    try:
+                        await receive_file(call, partial, told.size, progress.add)
+                    finally:
+                        partial.close()
+                    await call.result()
+            except FileError as error:
+                progress.faults.append(str(error))
+            else:
+                progress.done_files += 1
+        return True
 
     async def _listed(self, path: str) -> list[Entry]:
         """All that is there, itself first."""

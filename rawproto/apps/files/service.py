@@ -124,11 +124,12 @@ class FileService:
 
     async def _get(self, params: Any, call: Call) -> None:
         path = _path(params)
-        with self._noted(call, path) as crossing, as_file_errors(path):
+        with as_file_errors(path):
             source = Source(self._root.open_file(path), path)
             try:
-                await call.send(source.entry.to_json())
-                await send_file(call, source, crossing.add)
+                with self._noted(call, path) as crossing:
+                    await call.send(source.entry.to_json())
+                    await send_file(call, source, crossing.add)
             finally:
                 source.close()
 
