@@ -59,7 +59,7 @@ from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect
 from rawproto.errors import UsageError
 from rawproto.rpc import RPCError
-from rawproto.transport.config import Config
+from rawproto.transport.config import KIB, MIB, Config
 from rawproto.wire.words import printable
 
 __all__ = ["add_arguments", "run"]
@@ -185,7 +185,17 @@ async def _exit(arguments: argparse.Namespace) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
-    return Config(congestion=arguments.congestion, keep_alive_ns=_KEEP_ALIVE_NS)
+    """Many streams, of which some are not read for long: none takes the room of the others."""
+    return Config(
+        congestion=arguments.congestion,
+        keep_alive_ns=_KEEP_ALIVE_NS,
+        max_streams=512,
+        window_bytes=32 * KIB,
+        max_window_bytes=16 * MIB,
+        shared_window_bytes=128 * MIB,
+        send_buffer_bytes=256 * KIB,
+        datagram_queue=1024,
+    )
 
 
 def _tell(log: Log, session: Session) -> None:
