@@ -45,7 +45,8 @@ __all__ = ["run"]
 _SHOWN = ""
 """Where an answer goes that nobody named a file for: stdout, escaped on a terminal."""
 
-_SECOND = 1_000_000_000
+_ASKS_NS = 2_000_000_000
+"""Silence after which a server is asked whether it is there: who only reads would not notice."""
 _PIECE_BYTES = 1 << 16
 _TOTAL = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:(:)\s*(.*)|;\s*)", re.DOTALL)
@@ -109,7 +110,7 @@ class _Backend(RPTBackend):
             static=private_key(arguments),
             trust=trust.judge,
             psk=psk_of(arguments),
-            config=Config(congestion=arguments.congestion, keep_alive_ns=10 * _SECOND),
+            config=Config(congestion=arguments.congestion, keep_alive_ns=_ASKS_NS),
             family=arguments.family,
             capture=capture,
         )

@@ -307,10 +307,12 @@ def test_port_that_is_taken_is_one_line(what: str, site: Path, peers: tuple[Peer
         code, _, said = peer.run("http", what, *words)
         assert (code, len(said.splitlines())) == (2, 1)
         assert "in use" in said
-    # And nothing is there any more.
-    code, output, said = peers[0].run("http", "get", address)
-    assert (code, output, len(said.splitlines())) == (7, b"", 1)
-    assert "nobody listens" in said
+
+
+def test_get_where_nobody_listens_is_curls_seven(peers: tuple[Peer, Peer]) -> None:
+    code, output, said = peers[0].run("http", "get", "rpt://127.0.0.1:1/")
+    assert (code, output) == (7, b"")
+    assert said.splitlines()[-1] == "rawproto http: (7) rpt://127.0.0.1:1: nobody listens there"
 
 
 def test_gateway_whose_server_is_down_ends_each_connection_and_says_why(
