@@ -312,7 +312,7 @@ def test_port_that_is_taken_is_one_line(what: str, site: Path, peers: tuple[Peer
 def test_get_where_nobody_listens_is_curls_seven(peers: tuple[Peer, Peer]) -> None:
     code, output, said = peers[0].run("http", "get", "rpt://127.0.0.1:1/")
     assert (code, output) == (7, b"")
-    assert said.splitlines()[-1] == "rawproto http: (7) rpt://127.0.0.1:1: nobody listens there"
+    assert "(7) rpt://127.0.0.1:1: nobody listens" in said.splitlines()[-1]
 
 
 def test_gateway_whose_server_is_down_ends_each_connection_and_says_why(
