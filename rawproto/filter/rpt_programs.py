@@ -6,7 +6,10 @@ N workers, a packet is for the worker whose number its connection ID has modulo 
 the listener, or of the client where there is none of the listener's yet::
 
     short, HANDSHAKE, ...   dst_cid, which this worker gave out
-    INIT, RESET(UNKNOWN)    src_cid, whose connection its INIT took to this worker
+    INIT                    src_cid
+    RESET(UNKNOWN)          all workers, where the kernel gives each a copy: it is about an ID
+                            that a client gave out, of which only the first came with an INIT.
+                            In UDP, where one worker gets it, src_cid, good for that first one
 
 Read docs/transport-spec.md sections 1, 2 and 10.1. MOD is in classic BPF since Linux 3.7.
 """
@@ -38,7 +41,7 @@ _RESIDUE = """
         ldb [x + 0]
         and #0xf0
         jeq #0x80, source       ; INIT
-        jeq #0xb0, source       ; RESET
+        jeq #0xb0, {reset}      ; RESET
         ld [x + 6]              ; dst_cid
         mod #{workers}
         mul #{carry}
@@ -76,8 +79,8 @@ class Share(NamedTuple):
         return cid if cid < 1 << 64 else cid - self.workers
 
 
-def _residue(workers: int) -> str:
-    return _RESIDUE.format(workers=workers, carry=(1 << 32) % workers)
+def _residue(workers: int, reset: str) -> str:
+    return _RESIDUE.format(workers=workers, carry=(1 << 32) % workers, reset=reset)
 
 
 def rpt_filter(
@@ -102,7 +105,8 @@ def rpt_filter(
         {_START[family]}
         {_NEXT.join(ports)}
         {_TYPES[kinds]}
-        {f"{_residue(share.workers)} jne #{share.worker}, drop" if share is not None else ""}
+        {f"{_residue(share.workers, 'take')} jne #{share.worker}, drop" if share else ""}
+    take:
         ret #-1
     drop:
         ret #0
@@ -116,4 +120,4 @@ def rpt_selector(workers: int) -> Program:
     SO_ATTACH_REUSEPORT_CBPF (socket(7)) shows it the payload; one that is too short goes to
     socket 0.
     """
-    return assemble(f"ldx #0\n {_residue(workers)} ret a")
+    return assemble(f"ldx #0\n {_residue(workers, 'source')} ret a")

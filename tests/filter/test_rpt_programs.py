@@ -88,13 +88,26 @@ def test_each_packet_is_for_the_one_worker_whose_number_its_connection_id_leaves
         cases = [
             ("other", short(cid)),
             ("other", long(RPTHandshake, cid, other)),
-            ("other", long(RPTReset, other, cid)),
             ("init", long(RPTInit, other, cid)),
         ]
         for kind, packet in cases:
             verdicts = [run(program, seen(family, packet)) for program in kinds[kind]]
             assert verdicts == [ALL if each == cid % workers else 0 for each in range(workers)]
             assert run(selector, packet) == cid % workers
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_reset_about_any_connection_id_reaches_all_workers_but_in_udp(
+    family: Literal[4, 6],
+) -> None:
+    for cid in range(6):
+        packet = long(RPTReset, 0, cid)
+        for worker in range(3):
+            programs = [
+                rpt_filter(family, PORT, kind, Share(worker, 3)) for kind in ("other", "init")
+            ]
+            assert [run(each, seen(family, packet)) for each in programs] == [ALL, 0]
+        assert run(rpt_selector(3), packet) == cid % 3
 
 
 def test_packet_that_ends_before_its_connection_id_is_dropped() -> None:

@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -182,6 +183,83 @@ def test_nat_that_forgets_gives_another_port_and_nothing_is_lost(
         talk.say(talk.client, talk.listener)
         talk.say(talk.listener, talk.client)
     assert counts(right.host, "seen")[0] > before[0]
+
+
+WORKERS = """
+import asyncio, os, sys, rawproto
+
+async def tell_who(connection):
+    async for _ in connection.stream:
+        await connection.stream.send(b"%7d" % os.getpid())
+    await connection.stream.send_eof()
+
+async def main():
+    async with rawproto.serve(sys.argv[1], tell_who, workers=2):
+        print("listening", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+ASKING = """
+import asyncio, sys, rawproto
+from contextlib import AsyncExitStack
+
+async def main():
+    async with AsyncExitStack() as stack:
+        connections = []
+        for _ in range(24):
+            connections.append(await stack.enter_async_context(rawproto.connect(sys.argv[1])))
+        for line in sys.stdin:
+            for connection in connections:
+                await connection.stream.send(b"who")
+            told = [await connection.stream.receive(7) for connection in connections]
+            print(*map(int, told), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_worker_keeps_its_connections_behind_a_nat_that_forgets(
+    family: int, routed: tuple[Peer, lab.LiveHost, Peer]
+) -> None:
+    left, router, right = routed
+    rules = [f"udp sport {ports} counter" for ports in PORTS]
+    nft(right.host, "seen", "type filter hook input priority 0", *rules)
+    masquerade(router, PORTS[0])
+    address = address_of(right, "rpt+udp", family)
+    with (
+        program(right.host, WORKERS, address) as server,
+        program(left.host, ASKING, address) as client,
+    ):
+        assert server.stdout is not None
+        assert client.stdout is not None
+        assert client.stdin is not None
+        assert server.stdout.readline() == "listening\n"
+        told = []
+        for ports in (None, *PORTS[::-1]):
+            if ports is not None:
+                masquerade(router, ports)
+            client.stdin.write("who\n")
+            client.stdin.flush()
+            told.append(client.stdout.readline().split())
+        assert len(set(told[0])) == 2, "one worker has all by a chance of 2**-23"
+        assert told[1] == told[2] == told[0]
+        assert counts(right.host, "seen")[1] >= 24
+        client.stdin.close()
+        assert client.wait(20) == 0
+
+
+@contextmanager
+def program(host: lab.LiveHost, code: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A program on a host, ended by its own process."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", code, *words]
+    with host.popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def renumber(host: lab.LiveHost, family: int, number: int) -> None:

@@ -32,7 +32,8 @@ from rawproto.errors import (
 )
 from rawproto.filter.rpt_programs import Share
 from rawproto.link.rpt_udp import UDPCarrier
-from rawproto.transport.constants import CloseCode
+from rawproto.transport.constants import CloseCode, ResetCode
+from rawproto.wire.rpt import RPTReset
 from tests.live.test_rpt_library import run
 
 pytestmark = pytest.mark.live
@@ -54,6 +55,11 @@ async def tell_who(connection: RPTConnection) -> None:
 async def ask(connection: RPTConnection, question: bytes = b"who") -> int:
     await connection.stream.send(question)
     return int(await connection.stream.receive())
+
+
+async def ask_often(connection: RPTConnection) -> None:
+    for _ in range(MOST_TRIES):
+        await ask(connection)
 
 
 @asynccontextmanager
@@ -123,6 +129,35 @@ def test_all_workers_serve_and_a_connection_stays_with_its_own(carrier: str, hos
                 assert [await ask(each) for each in connections] == server.pids
 
     run(body())
+
+
+def test_reset_about_an_id_that_a_client_gave_out_later_finds_its_worker() -> None:
+    async def body() -> None:
+        async with workers() as server, Clients() as clients:
+            connection = await clients.connect(server.address)
+            for _ in range(3):
+                await ask(connection)  # until the other IDs have come along
+            machine = connection.machine
+            given = [machine.cids.frame(sequence) for sequence in (1, 2, 3)]
+            # One by whose residue it would be another worker's, if there is one by chance.
+            frame = max(
+                [each for each in given if each is not None],
+                key=lambda each: (each.cid - machine.cid) % 2,
+            )
+            reset = RPTReset(
+                dst_port=server.address.port,
+                src_port=machine.port,
+                dst_cid=0,
+                src_cid=frame.cid,
+                code=ResetCode.UNKNOWN,
+                token=frame.reset_token,
+            )
+            connection._node.carrier.send_many([reset.emit()], machine.address, 0)
+            with pytest.raises(ConnectionLostError, match="forgotten"):
+                await ask_often(connection)
+
+    for _ in range(4):
+        run(body())
 
 
 async def digest(connection: RPTConnection) -> None:
