@@ -26,7 +26,7 @@ $(shell .ci/setup intact $(VENV) || rm -f $(RUN) $(DEV) $(FUZZ))
 endif
 
 $(RUN): pyproject.toml
-	@.ci/setup venv $(VENV)
+	@.ci/setup venv $(VENV) http
 	@touch $@
 
 $(DEV): pyproject.toml
@@ -43,7 +43,7 @@ setup: $(DEV)  ## make the virtual environment (.venv) with all that development
 # --- what a user runs ----------------------------------------------------------------------------
 
 demo: $(RUN)  ## two hosts on this machine, and packets between them
-	@.ci/setup tools ip=iproute2 nft=nftables unshare=util-linux
+	@.ci/setup tools ip=iproute2 nft=nftables unshare=util-linux curl=curl
 	@$(VENV)/bin/rawproto demo
 
 PREFIX ?= /usr/local

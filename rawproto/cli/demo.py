@@ -115,10 +115,13 @@ class Page:
         print(textwrap.indent(text, "  "))
 
     def command(self, words: str, why: str) -> None:
-        """A command line, under what it is good for; a long one goes on behind its pipe."""
+        """A command line, under what it is good for; a long one goes on on the next line."""
         self.block(self.style(f"# {why}", "dim"))
         if len(words) > self.width - 4:
             words = words.replace(" | ", " |\n    ")
+            if "|" not in words:
+                lines = textwrap.wrap(words, self.width - 8, break_on_hyphens=False)
+                words = " \\\n    ".join(lines)
         self.block(f"{self.style('$', 'dim')} {self.style(words, 'bold')}")
 
     def packet(self, number: int, seconds: float, frame: Frame) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rawproto.cli.demo_rpt import await_listening, running
+from rawproto.cli.demo_ways import show_ways
 from rawproto.errors import LinkError
 from rawproto.lab import LiveHost, pair, up
 
@@ -53,6 +54,7 @@ def show_apps(page: Page) -> None:
         _show_tcp(page, h1, h2, data)
         page.title("And a room to talk about it")
         _show_room(page, h1, h2, directory)
+        show_ways(page, h1, h2, directory)
 
 
 def _show_file(page: Page, h1: LiveHost, h2: LiveHost, directory: Path, data: bytes) -> None:
@@ -61,7 +63,7 @@ def _show_file(page: Page, h1: LiveHost, h2: LiveHost, directory: Path, data: by
     address = f"rpt://{h2.ipv4}:4000"
     page.command(f"rawproto files serve pub --listen {address}", "on h2")
     page.command(f"rawproto files get --accept-new {address}/file .", "on h1")
-    served = ("files", "serve", str(directory / "pub"), "--listen", address)
+    served = ("files", "serve", "pub", "--listen", address)
     with running(h2, str(directory), *served) as server:
         await_listening(server, address)
         got = directory / "file"

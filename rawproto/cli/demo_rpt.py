@@ -76,10 +76,11 @@ def talk(h1: LiveHost, h2: LiveHost) -> Talk:
 
 @contextmanager
 def running(host: LiveHost, directory: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A verb on a host, with a home of its own, for as long as it may take."""
+    """A verb on a host, in a directory and with a home of its own, for as long as it may take."""
     home = os.path.join(directory, host.name)
     process: subprocess.Popen[str] = host.popen(
         [sys.executable, "-m", "rawproto.cli.main", *words],
+        cwd=directory,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

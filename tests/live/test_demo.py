@@ -21,6 +21,7 @@ from rawproto.cli.demo_apps import ANSWER as ROOM_ANSWER
 from rawproto.cli.demo_apps import QUESTION as ROOM_QUESTION
 from rawproto.cli.demo_apps import SIZE
 from rawproto.cli.demo_rpt import ANSWER, QUESTION
+from rawproto.cli.demo_ways import LETTER, PRIVATE
 from rawproto.cli.main import main
 from tests.rpt_scapy import KeyedReader
 
@@ -40,7 +41,7 @@ def demo(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
         env={**os.environ, "COLUMNS": "80", **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=40,
         check=False,
     )
 
@@ -116,7 +117,7 @@ def test_demo_traces_the_delay_that_it_tells_of_and_no_search_for_neighbours(ran
     assert 20 <= min(float(line.split()[-2]) for line in lines[2:]) < 40
 
 
-def test_long_command_goes_on_behind_its_pipe(ran: Ran) -> None:
+def test_long_command_goes_on_on_the_next_line(ran: Ran) -> None:
     talk = [line for line in ran.stdout.splitlines() if "rpt://" in line]
     assert max(map(len, talk)) <= 80
 
@@ -134,6 +135,16 @@ def test_demo_talks_in_a_room_in_which_both_hear_both(ran: Ran) -> None:
             len(re.findall(rf"^  \d\d:\d\d:\d\d <{nick}> {re.escape(words)}$", ran.stdout, re.M))
             == 2
         )
+
+
+def test_demo_fetches_a_page_by_the_gateway_and_one_by_the_proxy(ran: Ran) -> None:
+    for words in (LETTER, PRIVATE):
+        assert f"  {words}\n" in ran.stdout
+
+
+def test_demo_runs_a_command_on_the_other_host(ran: Ran) -> None:
+    said = ran.stdout.partition("-4 address show'")[2]
+    assert re.match(r"\n  root\n  lo .*\n  eth0.* 10\.99\.1\.2/24", said)
 
 
 def test_demo_is_plain_where_colour_is_not_wanted(ran: Ran, tmp_path: Path) -> None:
