@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rawproto.transport.pmtu import MAX_PROBES, MTUSearch
+from tests.transport.test_endpoint import Pair
 
 SECOND = 1_000_000_000
 
@@ -104,3 +105,29 @@ def test_probe_that_was_refused_and_counts_as_lost_when_all_is_found_begins_no_s
     found_ns = search.next_ns
     search.on_lost(65_507, 2)
     assert (search.size, search.next_ns) == (1480, found_ns)
+
+
+def test_probe_asks_for_its_ack_after_as_many_packets_as_data_does() -> None:
+    pair = Pair()
+    probes = []
+
+    def narrow(from_client: bool, data: bytes) -> bytes | None:
+        if not from_client or len(data) <= 1200:
+            return data
+        window = connection.sender.recovery.controller.window
+        probes.append((data[1], min(max(window // 1200 // 8, 1), 16)))
+        return None
+
+    pair.change = narrow
+    connection = pair.connect()
+    pair.run(0.1)
+    (accepted,) = pair.accepted
+    for _ in range(62):  # ten minutes, after which all is tried again
+        connection.write(0, bytes(1 << 17))
+        pair.client.touch(connection)
+        pair.run(10)
+        accepted.read(0, 1 << 20, pair.now_ns)
+        pair.server.touch(accepted)
+    assert connection.sender.mtu.size == 1200
+    assert [asked for asked, _ in probes] == [wanted for _, wanted in probes]
+    assert max(wanted for _, wanted in probes) > 1
