@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from rawproto.errors import RemoteProtocolError
 from rawproto.impair import Impairment
@@ -13,10 +14,13 @@ from rawproto.transport.constants import CloseCode
 from rawproto.transport.recvbuf import MAX_PIECES
 from rawproto.wire.rpt_frames import (
     AckFrame,
+    CloseFrame,
     Frame,
     MaxStreamsFrame,
+    PingFrame,
     ResetStreamFrame,
     StreamFrame,
+    emit_frames,
 )
 from tests.sim.liar import MS, SECOND, forge, lie
 
@@ -64,6 +68,24 @@ def test_ack_of_a_packet_left_out_on_purpose_ends_the_connection() -> None:
     error = flow.errors["client"]
     assert isinstance(error, RemoteProtocolError)
     assert error.code == CloseCode.PROTOCOL
+
+
+def test_close_of_a_stranger_has_no_effect() -> None:
+    network, flow = under_way()
+    assert flow.server is not None
+    words = emit_frames([CloseFrame(CloseCode.NONE)])
+    cipher = AESGCM(bytes(32))  # all but the keys he can know, the next number too
+    for here, there, endpoint, host in (
+        (flow.client, flow.server, flow.left, network.right),
+        (flow.server, flow.client, flow.right, network.left),
+    ):
+        header = forge(there, [PingFrame()], network.now_ns)[:18]
+        packet = header + cipher.encrypt(bytes(12), words, header)
+        endpoint.receive([(packet, (host.address, 0), 0)], network.now_ns)
+        assert here.forgeries == 1
+    assert network.run(lambda: flow.ended, 20 * SECOND)
+    assert flow.done
+    assert flow.errors == {"client": None, "listener": None}
 
 
 def test_holes_in_a_stream_are_bounded() -> None:
