@@ -8,11 +8,12 @@ import os
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING
 
 from rawproto.apps.relay.balance import Balancer
 from rawproto.apps.relay.ends import End
-from rawproto.apps.relay.openers import Doors, Listening, Opener, opener
+from rawproto.apps.relay.openers import Doors, Listening, Opener, RPTListener, opener
 from rawproto.apps.relay.relay import Relay, Session
 from rawproto.apps.relay.tls import client_context, server_context
 from rawproto.cli.rpt_options import (
@@ -26,16 +27,23 @@ from rawproto.cli.rpt_options import (
     trace,
 )
 from rawproto.cli.serving import Log, add_serving_options, ready, until_terminated
+from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.connection import RPTConnection
-from rawproto.drivers.rpt.coroutines import connect, serve
+from rawproto.drivers.rpt.coroutines import Life, Server, connect, serve
+from rawproto.drivers.rpt.workers import MOST_WORKERS, WorkerServer
 from rawproto.errors import RawprotoError, UsageError
 from rawproto.transport.config import Config
 from rawproto.transport.constants import Kind
 from rawproto.wire.words import printable
 
+if TYPE_CHECKING:
+    from rawproto.capture import Writer
+
 __all__ = ["add_relaying_options", "check_relaying", "run_relay"]
 
 _KEEP_ALIVE_NS = 10_000_000_000
+
+Handler = Callable[[RPTConnection], Awaitable[None]]
 
 
 def add_relaying_options(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +70,13 @@ def add_relaying_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how often each of several targets is tried, 0 for never (default: %(default)g)",
     )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that share a listener's sessions (default: %(default)s)",
+    )
     add_serving_options(parser)
     add_client_options(parser)
 
@@ -74,6 +89,18 @@ def check_relaying(arguments: argparse.Namespace) -> None:
             raise UsageError(f"a time of {value:g} seconds: out of range")
     if not 1 <= arguments.most <= 100_000:
         raise UsageError("--most must be 1 to 100000")
+    if not 1 <= arguments.workers <= MOST_WORKERS:
+        raise UsageError(f"--workers must be 1 to {MOST_WORKERS}")
+
+
+def _check_sharing(arguments: argparse.Namespace, source: End, targets: tuple[End, ...]) -> None:
+    """Raises UsageError where several workers could not share the work."""
+    if not source.listens or source.kind == "udp" or any(each.listens for each in targets):
+        raise UsageError(
+            "--workers: they share what comes to rpt-, tcp-, tls- or unix-listen alone"
+        )
+    if arguments.pcap is not None:
+        raise UsageError("--pcap: one capture cannot be written by several workers")
 
 
 async def run_relay(
@@ -86,29 +113,21 @@ async def run_relay(
         source, targets: where from, and where to.
         verb: for what is said on stderr.
     """
-    log = Log(arguments.log)
+    datagrams = source.datagrams or targets[0].datagrams
+
+    async def over(near: Opener, doors: Doors) -> Relay:
+        return await _relay_over(arguments, near, targets, doors, datagrams=datagrams)
+
+    if arguments.workers > 1:
+        _check_sharing(arguments, source, targets)
+        await _run_workers(arguments, source, over, datagrams=datagrams)
+        return 0
     async with AsyncExitStack() as stack:
         doors = _doors(arguments, stack)
-        datagrams = source.datagrams or targets[0].datagrams
         near = await opener(source, doors, datagrams=datagrams)
-        try:
-            openers = [await opener(end, doors, datagrams=datagrams) for end in targets]
-        except BaseException:
-            await near.close()
-            raise
-        far: Opener = openers[0]
-        if len(openers) > 1:
-            far = Balancer(openers, arguments.check, lambda name, why: _tell_health(log, name, why))
-        relay = Relay(
-            near,
-            far,
-            lambda session: _tell(log, session, single=near.once),
-            most=arguments.most,
-            linger_s=arguments.linger,
-        )
-        for each in (near, *openers):
-            if each.listens:
-                ready(each.name)
+        relay = await over(near, doors)
+        if near.listens:
+            ready(near.name)
         ended: list[Session | None] = []
 
         async def serve_all() -> None:
@@ -123,6 +142,96 @@ async def run_relay(
     target = last.far or ",".join(map(str, targets))
     sys.stderr.write(f"rawproto {verb}: {target}: {_words(last.error)}\n")
     return 1
+
+
+async def _relay_over(
+    arguments: argparse.Namespace,
+    near: Opener,
+    targets: tuple[End, ...],
+    doors: Doors,
+    *,
+    datagrams: bool,
+) -> Relay:
+    """A relay from what an opener gives, with its targets open, or ready to be."""
+    log = Log(arguments.log)
+    try:
+        openers = [await opener(end, doors, datagrams=datagrams) for end in targets]
+    except BaseException:
+        await near.close()
+        raise
+    for each in openers:
+        if each.listens:
+            ready(each.name)
+    far: Opener = openers[0]
+    if len(openers) > 1:
+        far = Balancer(openers, arguments.check, lambda name, why: _tell_health(log, name, why))
+    return Relay(
+        near,
+        far,
+        lambda session: _tell(log, session, single=near.once),
+        most=-(-arguments.most // arguments.workers),
+        linger_s=arguments.linger,
+    )
+
+
+class _Shift:
+    """A worker's relay: a `Life` around RPT's connections, or what a `WorkerServer` runs.
+
+    Args:
+        make: makes the relay, in the worker.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[Relay]]) -> None:
+        self._make = make
+
+    async def begin(self, number: int) -> None:
+        self._relay = await self._make()
+        self._running = asyncio.create_task(self._relay.run())
+
+    def ending(self) -> None:
+        pass
+
+    async def end(self) -> None:
+        await self.close()
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        await self._relay.close(grace_s)
+
+
+async def _run_workers(
+    arguments: argparse.Namespace,
+    source: End,
+    over: Callable[[Opener, Doors], Awaitable[Relay]],
+    *,
+    datagrams: bool,
+) -> None:
+    """Relays by several processes: RPT's port is shared by the kernel's filter, another listener
+    as it is, from which whoever is free accepts."""
+    async with AsyncExitStack() as stack:
+        doors = _doors(arguments, stack)
+        server: Server | WorkerServer
+        if source.is_rpt:
+            near = RPTListener(source.kind, datagrams)
+            begin = _serving(arguments, None, f"{source.kind}://{source.place}", datagrams)
+            server = await begin(near.handle, arguments.workers, _Shift(lambda: over(near, doors)))
+            name = str(near.named(server.address))
+        else:
+            shared = await opener(source, doors, datagrams=datagrams)
+            stack.push_async_callback(shared.close)
+
+            async def start(number: int) -> _Shift:
+                shift = _Shift(lambda: over(shared, doors))
+                await shift.begin(number)
+                return shift
+
+            address = RPTAddress(f"{source.kind}-listen", source.host, source.port)
+            server = WorkerServer(address, start, [ExitStack() for _ in range(arguments.workers)])
+            await server.begin(4)
+            name = shared.name
+        ready(name)
+        await until_terminated(server.wait_closed(), server.close, arguments.grace)
 
 
 def _words(error: BaseException) -> str:
@@ -165,17 +274,44 @@ def _tell_health(log: Log, name: str, error: Exception | None) -> None:
     log.write("target", words, {"target": name, "up": why is None, "error": why})
 
 
+def _config(arguments: argparse.Namespace, datagrams: bool) -> Config:
+    return Config(
+        kind=Kind.DGRAM if datagrams else Kind.STREAM,
+        congestion=arguments.congestion,
+        keep_alive_ns=_KEEP_ALIVE_NS,
+        max_streams=1,  # nobody would ever read another than stream 0
+    )
+
+
+def _serving(
+    arguments: argparse.Namespace, capture: Writer | None, address: str, datagrams: bool
+) -> Callable[..., serve]:
+    """How an RPT address is served, by a handler, workers and what these do besides."""
+
+    def begin(handle: Handler, workers: int = 1, life: Life | None = None) -> serve:
+        async def noted(connection: RPTConnection) -> None:
+            log_secrets(arguments, connection, capture)
+            trace(arguments, connection)
+            await handle(connection)
+
+        return serve(
+            address,
+            noted,
+            static=private_key(arguments),
+            psk=psk_of(arguments),
+            authorize=authorize_of(arguments),
+            config=_config(arguments, datagrams),
+            capture=capture,
+            workers=workers,
+            life=life,
+        )
+
+    return begin
+
+
 def _doors(arguments: argparse.Namespace, stack: AsyncExitStack) -> Doors:
     """RPT and TLS as the options want them."""
     capture = stack.enter_context(capture_of(arguments))
-
-    def config(datagrams: bool) -> Config:
-        return Config(
-            kind=Kind.DGRAM if datagrams else Kind.STREAM,
-            congestion=arguments.congestion,
-            keep_alive_ns=_KEEP_ALIVE_NS,
-            max_streams=1,  # nobody would ever read another than stream 0
-        )
 
     async def connect_to(address: str, datagrams: bool) -> RPTConnection:
         trust = Trust(address, accept_new=arguments.accept_new)
@@ -185,30 +321,15 @@ def _doors(arguments: argparse.Namespace, stack: AsyncExitStack) -> Doors:
             peer_key=trust.peer_key,
             trust=trust.judge,
             psk=psk_of(arguments),
-            config=config(datagrams),
+            config=_config(arguments, datagrams),
             capture=capture,
         )
         log_secrets(arguments, connection, capture)
         trace(arguments, connection)
         return connection
 
-    async def listen_on(
-        address: str, datagrams: bool, handle: Callable[[RPTConnection], Awaitable[None]]
-    ) -> Listening:
-        async def noted(connection: RPTConnection) -> None:
-            log_secrets(arguments, connection, capture)
-            trace(arguments, connection)
-            await handle(connection)
-
-        return await serve(
-            address,
-            noted,
-            static=private_key(arguments),
-            psk=psk_of(arguments),
-            authorize=authorize_of(arguments),
-            config=config(datagrams),
-            capture=capture,
-        )
+    async def listen_on(address: str, datagrams: bool, handle: Handler) -> Listening:
+        return await _serving(arguments, capture, address, datagrams)(handle)
 
     return Doors(
         connect=connect_to,

@@ -78,6 +78,16 @@ def serving(peer: Peer, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate(timeout=10)
 
 
+def workers_of(server: subprocess.Popen[bytes]) -> list[int]:
+    """The processes of a server with `--workers`, by the numbers that they have here."""
+
+    def children(pid: int) -> list[int]:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    (supervisor,) = children(server.pid)
+    return children(supervisor)
+
+
 def address_of(peer: Peer, carrier: str = "rpt", family: int = 4, port: int = 4000) -> str:
     host = peer.host.ipv4 if family == 4 else f"[{peer.host.ipv6}]"
     return f"{carrier}://{host}:{port}"

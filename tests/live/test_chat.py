@@ -25,7 +25,7 @@ import pytest
 import rawproto
 from rawproto import lab
 from rawproto.apps.chat.client import ChatMember
-from tests.live.peers import HARM, Peer
+from tests.live.peers import HARM, Peer, workers_of
 from tests.live.test_files import address_of, serving
 
 pytestmark = pytest.mark.live
@@ -332,11 +332,6 @@ def test_port_that_is_taken_and_names_that_cannot_be_are_one_line(
             assert "characters" in lines[0]
 
 
-def children_of(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(each) for each in found.split()]
-
-
 def test_workers_share_the_rooms_and_one_that_is_killed_costs_nobody_a_word(
     peers: tuple[Peer, Peer], tmp_path: Path
 ) -> None:
@@ -353,8 +348,7 @@ def test_workers_share_the_rooms_and_one_that_is_killed_costs_nobody_a_word(
         for guest, own in zip(here, texts.values(), strict=False):
             guest.say(*own)
         here[-1].until(60)
-        (supervisor,) = children_of(server.pid)
-        os.kill(children_of(supervisor)[0], signal.SIGKILL)
+        os.kill(workers_of(server)[0], signal.SIGKILL)
         heard_by_all(here, [text for own in texts.values() for text in own])
         for own in texts.values():
             assert [text for text in here[0].texts if text in own] == own

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rawproto import lab
-from tests.live.peers import CARRIERS, HARM, Peer, await_ready
+from tests.live.peers import CARRIERS, HARM, Peer, await_ready, workers_of
 
 pytestmark = pytest.mark.live
 
@@ -120,14 +120,20 @@ def test_tcp_through_rpt_keeps_bytes_and_half_closes(
         assert ask(left.host, port_of(near), data) == hashlib.sha256(data).hexdigest().encode()
 
 
-def test_hundred_clients_at_once_each_get_their_own_answer(peers: tuple[Peer, Peer]) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_hundred_clients_at_once_each_get_their_own_answer(
+    workers: str, peers: tuple[Peer, Peer]
+) -> None:
     left, right = peers
     with ExitStack() as stack:
         port = stack.enter_context(served(right.host, digest))
-        far, _ = stack.enter_context(relaying(right, "rpt-listen:0", f"tcp:127.0.0.1:{port}"))
+        share = ("--workers", workers)
+        far, _ = stack.enter_context(
+            relaying(right, *share, "rpt-listen:0", f"tcp:127.0.0.1:{port}")
+        )
         near, _ = stack.enter_context(
             relaying(
-                left, "--accept-new", "tcp-listen:127.0.0.1:0",
+                left, *share, "--accept-new", "tcp-listen:127.0.0.1:0",
                 f"rpt:{right.host.ipv4}:{port_of(far)}",
             )
         )  # fmt: skip
@@ -136,6 +142,30 @@ def test_hundred_clients_at_once_each_get_their_own_answer(peers: tuple[Peer, Pe
         assert gathered(left.host, port_of(near), asked) == [
             hashlib.sha256(each).hexdigest().encode() for each in asked
         ]
+
+
+def test_worker_that_is_killed_is_replaced_and_the_path_stays(
+    peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, _ = peers
+    path = tmp_path / "socket"
+    words = ("--workers", "2", "--log", "json", f"unix-listen:{path}", "exec:sh -c 'echo $PPID'")
+
+    def pid() -> int:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(path))
+            return int(client.makefile().read())
+
+    with relaying(left, *words) as (_, process):
+        assert pid()
+        os.kill(workers_of(process)[0], signal.SIGKILL)
+        assert all(pid() for _ in range(5))
+        process.terminate()
+        _, said = process.communicate(timeout=10)
+        assert process.returncode == 0
+    assert not path.exists()
+    assert said.count(b'"session"') == 6
 
 
 def gathered(host: lab.LiveHost, port: int, asked: list[bytes]) -> list[bytes]:
@@ -319,6 +349,9 @@ def test_kill_of_a_relay_ends_its_sessions_and_the_next_one_works(
         (["stdio:", "stdio:"], 2, "both ends"),
         (["tls-listen:0", "tcp:127.0.0.1:1"], 2, "--tls-cert"),
         (["stdio:", "nonsense"], 2, "an end is kind"),
+        (["--workers", "2", "stdio:", "tcp:127.0.0.1:1"], 2, "--workers: they share"),
+        (["--workers", "2", "udp-listen:0", "tcp:127.0.0.1:1"], 2, "--workers: they share"),
+        (["--workers", "0", "tcp-listen:0", "tcp:127.0.0.1:1"], 2, "1 to 64"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -29,7 +29,7 @@ from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import RawprotoError
 
-__all__ = ["BROKEN", "Doors", "Listening", "Opener", "opener"]
+__all__ = ["BROKEN", "Doors", "Listening", "Opener", "RPTListener", "opener"]
 
 BROKEN = (OSError, RawprotoError)
 """What a channel breaks with; `ssl.SSLError` and time-outs are `OSError` too."""
@@ -102,7 +102,7 @@ async def opener(end: End, doors: Doors, *, datagrams: bool) -> Opener:
     if not end.listens:
         return _Connector(end, doors, datagrams)
     if end.is_rpt:
-        return await _RPTListener.start(end, doors, datagrams)
+        return await RPTListener.start(end, doors, datagrams)
     if end.kind == "udp":
         return _UDPListener(end, doors)
     return _SocketListener(end, doors)
@@ -222,7 +222,14 @@ class _UDPListener:
         self._ports.close()
 
 
-class _RPTListener:
+class RPTListener:
+    """RPT connections, as whoever serves the port hands them in.
+
+    Args:
+        carrier: `"rpt"` or `"rpt+udp"`.
+        datagrams: whether borders are kept.
+    """
+
     once = False
     listens = True
 
@@ -234,15 +241,19 @@ class _RPTListener:
         self.name = ""
 
     @classmethod
-    async def start(cls, end: End, doors: Doors, datagrams: bool) -> _RPTListener:
+    async def start(cls, end: End, doors: Doors, datagrams: bool) -> RPTListener:
         listener = cls(end.kind, datagrams)
         address = f"{end.kind}://{end.place}"
-        listener._server = server = await doors.listen(address, datagrams, listener._handle)
-        carrier, host, port = server.address
-        listener.name = str(End(kind=carrier, listens=True, host=host, port=port))
+        listener._server = server = await doors.listen(address, datagrams, listener.handle)
+        listener.name = str(listener.named(server.address))
         return listener
 
-    async def _handle(self, connection: RPTConnection) -> None:
+    def named(self, address: RPTAddress) -> End:
+        """The end that is served there."""
+        return End(kind=address.carrier, listens=True, host=address.host, port=address.port)
+
+    async def handle(self, connection: RPTConnection) -> None:
+        """Queues a connection, and returns when it is over."""
         self._accepted.put_nowait(connection)
         await connection.wait_closed()
 

@@ -40,6 +40,7 @@ class Acceptor:
         self._socket = _bound_unix(end.path) if unix else bound_socket(end, socket.SOCK_STREAM)
         self._socket.listen(_BACKLOG)
         self._socket.setblocking(False)
+        self._maker = os.getpid()
         self.name = named(end, self._socket)
 
     @property
@@ -67,6 +68,8 @@ class Acceptor:
     def close(self) -> None:
         """Gives the port, or the path, back."""
         self._socket.close()
+        if self._maker != os.getpid():
+            return  # this is a worker's, and others go on with it
         if self._end.kind == "unix" and not self._end.path.startswith("@"):
             with suppress(OSError):
                 os.unlink(self._end.path)

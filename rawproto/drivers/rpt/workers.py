@@ -41,7 +41,6 @@ from typing import NoReturn, Protocol
 from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.responder import Responder
 from rawproto.errors import LinkError, RawprotoError
-from rawproto.link.rpt_carrier import Carrier
 
 __all__ = ["MOST_WORKERS", "WorkerServer"]
 
@@ -61,6 +60,12 @@ _log = logging.getLogger("rawproto")
 
 class _Closeable(Protocol):
     async def close(self, grace_s: float = 0.0) -> None: ...
+
+
+class Carrier(Protocol):
+    """What a worker receives by: an RPT carrier, or whatever else is to be shared."""
+
+    def close(self) -> None: ...
 
 
 Start = Callable[[int], Awaitable[_Closeable]]
