@@ -128,13 +128,15 @@ class Call:
         self._answer: tuple[int, Any] | None = None
         self._ended = False
         self._in_data = False
+        self._receiver: asyncio.Task[Any] | None = None
 
     async def send(self, item: Any) -> None:
         """Sends an item: bytes as they are, anything else as JSON. Waits while the peer is slow.
 
         Raises:
             RPCError: the callee has answered with it already; or the item is too large.
-            ConnectionLostError, ProtocolError: the other side gave the call up, or is gone.
+            ConnectionLostError, ProtocolError: the other side gave the call up, or is gone; or
+                it has answered, and another task is at receiving that.
         """
         try:
             if isinstance(item, bytes | bytearray | memoryview):
@@ -142,7 +144,8 @@ class Call:
             else:
                 await self._send(_ITEM, item)
         except ProtocolError:
-            if self._stream.stopped_by is not None and self._stream.reset_by is None:
+            answered = self._stream.stopped_by is not None and self._stream.reset_by is None
+            if answered and self._receiver in (None, asyncio.current_task()):
                 await self.result()  # it wants no more because of what it has answered
             raise
 
@@ -173,6 +176,7 @@ class Call:
             RPCError: the callee answered with it.
             ConnectionLostError, ProtocolError: the other side gave the call up, or is gone.
         """
+        self._receiver = asyncio.current_task()
         if self._answer is None:
             message = await self._stream.receive_message(_MOST_BYTES)
             if message is not None:
@@ -193,6 +197,7 @@ class Call:
 
         Raises: as `receive`, with which it takes turns only between items.
         """
+        self._receiver = asyncio.current_task()
         while self._answer is None:
             if self._in_data and (part := await self._stream.receive_part()):
                 return part

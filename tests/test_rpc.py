@@ -283,6 +283,34 @@ def test_sender_of_items_that_nobody_wants_hears_why() -> None:
     met(client, {"refuse": refuse})
 
 
+def test_who_sends_beside_a_receiver_takes_nothing_from_it() -> None:
+    """The callee answers, and what it said before is still on its way."""
+    count, piece = 200, os.urandom(10_000)
+
+    async def talk(params: Any, call: Call) -> str:
+        for _ in range(count):
+            await call.send(piece)
+        return "done"
+
+    async def client(peer: RPCPeer) -> None:
+        async with peer.open("talk") as call:
+
+            async def send_for_ever() -> None:
+                while True:
+                    await call.send({"what": "nobody wants"})
+
+            sending = asyncio.create_task(send_for_ever())
+            size = 0
+            async for item in call:
+                size += len(item)
+                await asyncio.sleep(0)
+            assert (size, await call.result()) == (count * len(piece), "done")
+            with pytest.raises(RemoteProtocolError):
+                await sending
+
+    met(client, {"talk": talk})
+
+
 def test_end_of_the_connection_ends_its_calls() -> None:
     async def leave(params: Any, call: Call) -> None:
         call.peer.connection.abort()
