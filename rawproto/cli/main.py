@@ -67,7 +67,7 @@ def _value_words(match: re.Match[str]) -> str:
     return f"{match['option']} {match['value']}: must be {number}"
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and how to learn more."""
 
     def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
@@ -137,7 +137,7 @@ def _fill(parser: argparse.ArgumentParser, verb: str) -> ModuleType:
 
 
 def _run(verb: str, words: Sequence[str]) -> int:
-    parser = _Parser(prog=f"rawproto {verb}", **_SHAPE)
+    parser = Parser(prog=f"rawproto {verb}", **_SHAPE)
     module = _fill(parser, verb)
     arguments = parser.parse_args(words)
     try:
@@ -186,7 +186,7 @@ def _words(error: Exception) -> str:
 
 def _top_level() -> argparse.ArgumentParser:
     lines = "\n".join(f"  {verb:<12} {line}" for verb, line in VERBS.items())
-    parser = _Parser(
+    parser = Parser(
         prog="rawproto",
         description="Packets built by hand, paths measured exactly.",
         epilog=f"verbs:\n{lines}\n\n`rawproto VERB --help` tells more.",

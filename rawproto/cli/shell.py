@@ -93,10 +93,15 @@ def _take_late_options(arguments: argparse.Namespace) -> None:
     """Options between the address and the command, as ssh takes them."""
     words: Sequence[str] = arguments.command
     if words and words[0].startswith("-") and words[0] != "-":
-        parser = argparse.ArgumentParser(prog="rawproto shell", allow_abbrev=False)
+        from rawproto.cli.main import Parser
+
+        parser = Parser(prog="rawproto shell", allow_abbrev=False)
         _add_options(parser)
         parser.add_argument("command", nargs=argparse.REMAINDER)
-        parser.parse_args(words, arguments)
+        parser.add_argument("--debug", action="store_true")
+        _, strange = parser.parse_known_args(words, arguments)
+        if strange:
+            parser.error(f"unknown option: {' '.join(strange)}")
 
 
 def _session(arguments: argparse.Namespace) -> int:

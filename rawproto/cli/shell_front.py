@@ -93,6 +93,8 @@ class Front:
                 ended = await self._run(peer)
         finally:
             await peer.close()
+        if self._pty:
+            sys.stderr.write(f"connection to {self._arguments.address} closed\n")
         self.status = ended.status if ended.status is not None else _TROUBLE
         if ended.status is None:
             number = getattr(signal, f"SIG{ended.signal}", None)

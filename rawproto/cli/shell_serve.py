@@ -257,7 +257,9 @@ class _Clients:
 
 def parsed(words: Sequence[str]) -> argparse.Namespace:
     """The options of `shell serve`, behind whose name stands what it is."""
-    parser = argparse.ArgumentParser(
+    from rawproto.cli.main import Parser  # which imports the verb, and with it this
+
+    parser = Parser(
         prog="rawproto shell serve",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -30,6 +30,7 @@ import signal
 import socket
 import struct
 import termios
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -47,6 +48,7 @@ SIGNALS = (
 
 _CONNECT_S = 15
 _MOST_HELPERS = 64
+_END_S = 2.0
 _BACKLOG = 128
 _DESCRIPTORS = 1024
 _UTF8 = 0o40000  # IUTF8, for which Python 3.11 has no name
@@ -59,7 +61,11 @@ def become(account: pwd.struct_passwd) -> None:
         OSError: it cannot.
     """
     if os.geteuid() == 0:
-        os.initgroups(account.pw_name, account.pw_gid)
+        try:
+            os.initgroups(account.pw_name, account.pw_gid)
+        except PermissionError:
+            if account.pw_uid:
+                raise  # the root of a user namespace that may not change its groups stays itself
         os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
         os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     ids = {*os.getresuid(), account.pw_uid}
@@ -114,6 +120,15 @@ class Attendant:
         finally:
             for session in list(self._sessions.values()):
                 self._hang_up(session)
+            self._await_sessions()
+
+    def _await_sessions(self) -> None:
+        """A moment for those that end by SIGHUP, so that none is left for others to wait for."""
+        end = time.monotonic() + _END_S
+        while self._sessions and (left := end - time.monotonic()) > 0:
+            self._reap()
+            if self._sessions and select.select([self._awake], [], [], left)[0]:
+                self._awake.recv(256)
 
     def _reap(self) -> None:
         while True:
@@ -133,7 +148,8 @@ class Attendant:
                 ended |= {"signal": name, "core": os.WCOREDUMP(status)}
             else:
                 ended["status"] = os.waitstatus_to_exitcode(status)
-            send(self._end, ended)
+            with suppress(OSError):  # that nobody hears it, is noticed where they are heard
+                send(self._end, ended)
 
     def _handle(self, message: dict[str, Any]) -> None:
         what = message.get("do")
