@@ -385,6 +385,62 @@ def test_worker_that_dies_at_once_is_started_later_and_later(tmp_path: Path) -> 
     run(body())
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_each_process_begins_before_its_clients_and_ends_after_them(
+    count: int, tmp_path: Path
+) -> None:
+    class Life:
+        def note(self, word: str) -> None:
+            with (tmp_path / str(os.getpid())).open("a") as file:
+                file.write(f"{word} ")
+
+        async def begin(self, number: int) -> None:
+            assert 0 <= number < count
+            self.note("begin")
+
+        def ending(self) -> None:
+            self.note("ending")
+
+        async def end(self) -> None:
+            self.note("end")
+
+    life = Life()
+
+    async def handler(connection: RPTConnection) -> None:
+        life.note("client")
+        await tell_who(connection)
+        life.note("gone")
+
+    async def body() -> None:
+        listener = serve("rpt+udp://127.0.0.1:0", handler, workers=count, life=life)
+        async with listener as server, Clients() as clients:
+            client = await clients.connect(server.address)
+            pid = await ask(client)
+            closing = asyncio.create_task(server.close(grace_s=5))
+            while "ending" not in (tmp_path / str(pid)).read_text():
+                await asyncio.sleep(0.001)  # nobody tells that a worker was told
+            await client.close()
+            await closing
+            assert (tmp_path / str(pid)).read_text() == "begin client ending gone end "
+            others = {path.read_text() for path in tmp_path.iterdir() if path.name != str(pid)}
+            assert others <= {"begin ending end "}
+            assert len(list(tmp_path.iterdir())) == count
+
+    run(body())
+
+
+def test_process_that_cannot_begin_does_not_serve() -> None:
+    class Life:
+        async def begin(self, number: int) -> None:
+            raise UsageError("no database")
+
+    async def body() -> None:
+        with pytest.raises(UsageError, match="no database"):
+            await serve("rpt+udp://127.0.0.1:0", tell_who, life=Life())  # type: ignore[arg-type]
+
+    run(body())
+
+
 def test_event_loop_that_ends_ends_workers_that_nobody_closed() -> None:
     servers = []
 
