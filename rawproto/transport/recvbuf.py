@@ -76,7 +76,7 @@ class ReceiveBuffer:
         self._join()
         return True
 
-    def extend(self, parts: list[bytes], end: int) -> None:
+    def extend(self, parts: list[bytes | memoryview], end: int) -> None:
         """Takes in the parts from `next` to `end` while none waits for its turn."""
         self._ready.extend(parts)
         self.next = self.highest = end

@@ -27,6 +27,8 @@ __all__ = ["take_run"]
 
 _STREAM = int(FrameType.STREAM)
 _HEAD = STREAM_HEAD.size
+# Of packets above this, a view of a part costs less than a copy of it.
+_LARGE_BYTES = 4096
 
 
 def take_run(
@@ -57,7 +59,8 @@ def take_run(
         return 0, None
     constant, every = first[:14], first[1]
     iv, decrypt, unpack = opener.iv, opener.aead.decrypt, STREAM_HEAD.unpack_from
-    parts: list[bytes] = []
+    large = len(first) > _LARGE_BYTES
+    parts: list[bytes | memoryview] = []
     opened = None
     stream_id, offset, room = -1, -1, 0
     for data, source, mark in islice(packets, at, None):
@@ -65,7 +68,8 @@ def take_run(
         if not data.startswith(header) or mark != ecn or source != address:
             break
         try:
-            frames = decrypt((iv ^ number).to_bytes(12, "big"), data[18:], header)
+            sealed = memoryview(data)[18:] if large else data[18:]
+            frames = decrypt((iv ^ number).to_bytes(12, "big"), sealed, header)
         except InvalidTag:
             break
         size = len(frames) - _HEAD
@@ -75,7 +79,7 @@ def take_run(
                 stream_id = its_id
                 offset, room = streams.expects(its_id)
             if its_id == stream_id and start == offset and length == size <= room:
-                parts.append(frames[_HEAD:])
+                parts.append(memoryview(frames)[_HEAD:] if large else frames[_HEAD:])
                 offset += size
                 room -= size
                 number += 1

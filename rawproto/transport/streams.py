@@ -339,7 +339,7 @@ class Streams:
         start = receiving.next
         return start, min(stream.window.limit - start, self._window.limit - self._received)
 
-    def on_run(self, stream_id: int, parts: list[bytes], end: int) -> None:
+    def on_run(self, stream_id: int, parts: list[bytes | memoryview], end: int) -> None:
         """What was expected has come, in parts, as far as `end`."""
         stream = self._streams[stream_id]
         receiving = stream.receiving

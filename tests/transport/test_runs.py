@@ -26,16 +26,16 @@ def plain(packets: list[bytes]) -> list[Arrival]:
 class Twins:
     """A client, and two listeners that cannot be told apart but by how they get packets."""
 
-    def __init__(self) -> None:
+    def __init__(self, ceiling: int = 1480) -> None:
         self.now_ns = 10**9
         config = Config(congestion="cubic", window_bytes=1 << 16, max_window_bytes=1 << 16)
-        self.client = Endpoint(50_000, config, entropy=random.Random(1).randbytes, ceiling=1480)
+        self.client = Endpoint(50_000, config, entropy=random.Random(1).randbytes, ceiling=ceiling)
         self.twins = [
             Endpoint(
                 4000,
                 config,
                 entropy=random.Random(2).randbytes,
-                ceiling=1480,
+                ceiling=ceiling,
                 listener=Listener(config=config, static=STATIC),
             )
             for _ in range(2)
@@ -72,11 +72,11 @@ class Twins:
 
 
 @settings(max_examples=15)
-@given(st.integers(0, 1 << 32))
+@given(st.integers(0, 1 << 32), st.sampled_from([1480, 8980]))
 def test_whatever_becomes_of_packets_on_their_way_a_batch_is_as_good_as_one_by_one(
-    seed: int,
+    seed: int, ceiling: int
 ) -> None:
-    rng, twins = random.Random(seed), Twins()
+    rng, twins = random.Random(seed), Twins(ceiling)
     sending = twins.sending
     other = sending.streams.open()
     for _ in range(40):
@@ -110,6 +110,30 @@ def test_whatever_becomes_of_packets_on_their_way_a_batch_is_as_good_as_one_by_o
     assert list(one.acks.received) == list(batch.acks.received)
     assert (one.packets_received, one.forgeries) == (batch.packets_received, batch.forgeries)
     assert one.packets_received > 40
+
+
+def test_large_packets_are_read_from_where_they_were_opened() -> None:
+    twins = Twins(8980)
+    sent = random.Random(3).randbytes(2_000_000)
+    read = [b"", b""]
+
+    def read_all() -> None:
+        for number, (each, twin) in enumerate(zip(twins.receiving, twins.twins, strict=False)):
+            read[number] += each.read(0, 10_007, twins.now_ns) + each.read(0, 1 << 20, twins.now_ns)
+            twin.touch(each)
+
+    twins.read = read_all  # type: ignore[method-assign]
+    written = 0
+    for _ in range(200):
+        if twins.sending.state is State.ESTABLISHED:
+            written += twins.sending.write(0, sent[written:])
+        twins.client.touch(twins.sending)
+        packets: list[bytes] = []
+        while more := departed(twins.client, twins.now_ns):
+            packets += more
+        twins.turn(plain(packets))
+    assert twins.sending.sender.mtu.size == 8980
+    assert read == [sent, sent]
 
 
 def test_run_ends_where_the_peer_would_go_past_its_window() -> None:
