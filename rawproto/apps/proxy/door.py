@@ -7,7 +7,7 @@ who comes: the one that takes longest. Where all have said it, who comes waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from rawproto.apps.proxy.places import LOOPBACK, Place
@@ -42,6 +42,7 @@ class Door:
         place: where; `localhost` is 127.0.0.1 and, where there is one, ::1.
         serve: has a channel from then on.
         most: sessions at once.
+        acceptors: what listens there, if somebody else has made it.
 
     Attributes:
         bound: the place, with the port that it got.
@@ -51,9 +52,14 @@ class Door:
     """
 
     def __init__(
-        self, place: Place, serve: Callable[[Visit], Awaitable[None]], *, most: int = 500
+        self,
+        place: Place,
+        serve: Callable[[Visit], Awaitable[None]],
+        *,
+        most: int = 500,
+        acceptors: Sequence[Acceptor] = (),
     ) -> None:
-        self._acceptors = _acceptors(place)
+        self._acceptors = acceptors or _acceptors(place)
         self.bound = place if place.path else Place(place.host, self._acceptors[0].port)
         self._serve = serve
         self._most = most
@@ -98,11 +104,13 @@ class Door:
 
     async def close(self, grace_s: float = 0.0) -> None:
         """Takes nobody in any more; sessions get `grace_s` seconds to end by themselves."""
-        for task in self._accepting:
+        for task in (*self._accepting, *(() if grace_s else self._sessions)):
             task.cancel()
-        await asyncio.gather(*self._accepting, return_exceptions=True)
-        for acceptor in self._acceptors:
-            acceptor.close()
+        try:
+            await asyncio.gather(*self._accepting, return_exceptions=True)
+        finally:  # even for who does not wait for the rest
+            for acceptor in self._acceptors:
+                acceptor.close()
         if self._sessions and grace_s:
             await asyncio.wait(self._sessions, timeout=grace_s)
         sessions = list(self._sessions)

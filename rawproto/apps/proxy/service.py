@@ -6,8 +6,9 @@ Mount it on an `RPCPeer` of any connection of kind STREAM: `ExitService(allow).m
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rawproto.apps.proxy.allow import AllowList
@@ -74,7 +75,7 @@ class ExitService:
         session = Session(near=host_and_port(*call.peer.connection.peer_address), far=str(place))
         began = time.monotonic()
         try:
-            made = await connected_place(place, self._allow, self._resolve, self._timeout_s)
+            made = await self.connected(place)
             channel = SocketChannel(made, str(place))
             try:
                 bound = [] if place.path else list(made.getsockname()[:2])
@@ -96,8 +97,6 @@ class ExitService:
     async def _listen(self, params: Any, call: Call) -> None:
         """Listens until the caller gives up; opens back for each who connects."""
         place, listener = Place.of_params(params), _number(params, "listener")
-        if not self._may_listen(place):
-            raise DeniedError(f"{place}: to listen there is not allowed")
         if self._listeners >= _MOST_LISTENERS:
             raise BusyError(f"{_MOST_LISTENERS} listeners already")
 
@@ -106,7 +105,7 @@ class ExitService:
             await self._serve_remote(visit.channel, listener, call)
 
         try:
-            door = Door(place, serve)
+            door = await self.door(place, serve)
         except LinkError as error:
             raise TargetError(f"{place}: {error.reason.lower()}") from None
         self._listeners += 1
@@ -116,6 +115,19 @@ class ExitService:
         finally:
             self._listeners -= 1
             await door.close()
+
+    async def connected(self, place: Place) -> socket.socket:
+        """A socket that is connected to a place. Raises TargetError, OSError.
+
+        Who has others open sockets, overrides this and `door`.
+        """
+        return await connected_place(place, self._allow, self._resolve, self._timeout_s)
+
+    async def door(self, place: Place, serve: Callable[[Visit], Awaitable[None]]) -> Door:
+        """Has `serve` done for whoever comes to a place. Raises TargetError, LinkError."""
+        if not self._may_listen(place):
+            raise DeniedError(f"{place}: to listen there is not allowed")
+        return Door(place, serve)
 
     def _may_listen(self, place: Place) -> bool:
         if place.path:
