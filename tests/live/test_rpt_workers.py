@@ -408,8 +408,10 @@ def test_each_process_begins_before_its_clients_and_ends_after_them(
 
     async def handler(connection: RPTConnection) -> None:
         life.note("client")
-        await tell_who(connection)
-        life.note("gone")
+        try:
+            await tell_who(connection)
+        finally:
+            life.note("gone")
 
     async def body() -> None:
         listener = serve("rpt+udp://127.0.0.1:0", handler, workers=count, life=life)
