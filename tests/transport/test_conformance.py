@@ -8,7 +8,7 @@ from rawproto.errors import HandshakeError
 from rawproto.transport.connection import State
 from rawproto.transport.constants import ResetCode
 from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTReset, RPTRetry, RPTVersion, parse_rpt
-from tests.transport.test_endpoint import SERVER, Pair
+from tests.transport.pair import SERVER, Pair
 
 
 def answer_to(init: RPTInit) -> dict[str, int]:

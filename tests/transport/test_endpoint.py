@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -20,128 +15,27 @@ from rawproto.errors import (
     RemoteProtocolError,
     UnknownPeerError,
 )
-from rawproto.transport import halfopen
 from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config
-from rawproto.transport.connection import Address, Connection, State
+from rawproto.transport.connection import State
 from rawproto.transport.constants import Kind
 from rawproto.transport.endpoint import Endpoint, refusal
-from rawproto.transport.events import ConnectionClosed, ConnectionEstablished, DatagramReadable
-from rawproto.transport.halfopen import MOST_HALF_OPEN, UNDER_LOAD, Listener
+from rawproto.transport.events import ConnectionEstablished, DatagramReadable
 from rawproto.transport.noise import X25519
-from rawproto.transport.tokens import reset_token
 from rawproto.wire.rpt import (
-    SHORT,
-    VERSION_1,
     RPTHandshake,
     RPTInit,
-    RPTLong,
-    RPTReset,
-    RPTRetry,
     parse_rpt,
 )
-
-CLIENT, SERVER = ("10.0.0.1", 0), ("10.0.0.2", 0)
-SECOND = 1_000_000_000
-STATIC = bytes([9]) * 32
-PSK = bytes([7]) * 32
-
-
-def departing(endpoint: Endpoint, now_ns: int) -> list[tuple[bytes, Address]]:
-    """The packets that leave now, each with where to."""
-    return [(data, to) for packets, to, _ in endpoint.transmit(now_ns) for data in packets]
-
-
-def departed(endpoint: Endpoint, now_ns: int) -> list[bytes]:
-    """The packets that leave now, wherever to."""
-    return [data for data, _ in departing(endpoint, now_ns)]
-
-
-class Pair:
-    """A client's endpoint and a listener's, and the time between them.
-
-    `change` may look at each packet, change it (by what it returns) or drop it (None);
-    `address` is the client's by now.
-    """
-
-    def __init__(self, *, config: Config | None = None, seed: int = 1, **listener: Any) -> None:
-        self.rng = random.Random(seed)
-        self.config = config or Config()
-        self.now_ns = SECOND
-        self.listener_settings = listener
-        self.client = Endpoint(50_000, self.config, entropy=self.rng.randbytes, ceiling=1480)
-        self.server = self.make_server()
-        self.address = CLIENT
-        self.change: Callable[[bool, bytes], bytes | None] = lambda from_client, data: data
-        self.seen: list[tuple[bool, bytes]] = []
-        self.accepted: list[Connection] = []
-        self.events: dict[Connection, list[Any]] = {}
-
-    def make_server(self, reset_key: bytes = bytes(32)) -> Endpoint:
-        settings = {"static": STATIC, **self.listener_settings}
-        return Endpoint(
-            4000,
-            self.config,
-            entropy=self.rng.randbytes,
-            ceiling=1480,
-            listener=Listener(config=self.config, **settings),
-            reset_key=reset_key,
-        )
-
-    def connect(self, **credentials: Any) -> Connection:
-        settings = {"static": bytes([8]) * 32, **credentials}
-        return self.client.connect(SERVER, 4000, Credentials(**settings), self.now_ns)
-
-    def exchange(self) -> None:
-        """All that happens without time passing."""
-        for _ in range(1000):
-            busy = False
-            for endpoint, other, source in (
-                (self.client, self.server, self.address),
-                (self.server, self.client, SERVER),
-            ):
-                for data, target in departing(endpoint, self.now_ns):
-                    busy = True
-                    changed = self.change(endpoint is self.client, data)
-                    if target not in (self.address, SERVER):
-                        continue  # nobody is there
-                    self.seen.append((endpoint is self.client, data))
-                    if changed is not None:
-                        other.receive([(changed, source, 0)], self.now_ns)
-                for connection in endpoint.active():
-                    while (event := connection.poll_event()) is not None:
-                        self.events.setdefault(connection, []).append(event)
-            while (accepted := self.server.accept()) is not None:
-                self.accepted.append(accepted)
-            if not busy:
-                return
-        raise AssertionError("no end of packets")
-
-    def run(self, seconds: float) -> None:
-        """Lets time pass."""
-        end_ns = self.now_ns + int(seconds * SECOND)
-        while True:
-            self.exchange()
-            times = [self.client.poll_timeout(), self.server.poll_timeout()]
-            following = min([each for each in times if each is not None], default=end_ns)
-            if following >= end_ns:
-                break
-            self.now_ns = max(following, self.now_ns)
-            self.client.handle_timeout(self.now_ns)
-            self.server.handle_timeout(self.now_ns)
-        self.now_ns = end_ns
-
-    def error_of(self, connection: Connection) -> Exception | None:
-        """What ended a connection; an AssertionError if nothing did."""
-        for event in self.events.get(connection, []):
-            if isinstance(event, ConnectionClosed):
-                return event.error
-        raise AssertionError(f"still {connection.state}")
-
-    def longs(self, kind: type[RPTLong]) -> list[RPTLong]:
-        """The long packets of a type that were sent."""
-        packets = [parse_rpt(data)[0] for _, data in self.seen if data[0] & 0x80]
-        return [packet for packet in packets if isinstance(packet, kind)]
+from tests.transport.pair import (
+    CLIENT,
+    PSK,
+    SECOND,
+    SERVER,
+    STATIC,
+    Pair,
+    departed,
+)
 
 
 @pytest.mark.parametrize("pinned", [False, True])
@@ -288,178 +182,6 @@ def test_data_that_overtakes_message_3_is_held() -> None:
     assert connection.sender.recovery.lost_packets == 0
 
 
-def init_from(pair: Pair, number: int) -> bytes:
-    """An INIT as a flood has it: another each time."""
-    ephemeral = X25519.public_of(pair.rng.randbytes(32))
-    packet = RPTInit(
-        suite=0x01,
-        dst_port=4000,
-        src_port=1 + number % 60_000,
-        dst_cid=pair.rng.getrandbits(64),
-        src_cid=pair.rng.getrandbits(64),
-        message=ephemeral,
-    )
-    return replace(packet, padding=bytes(1200 - len(packet.emit()))).emit()
-
-
-def test_honest_client_connects_during_a_flood_of_forged_sources() -> None:
-    pair = Pair()
-    one = init_from(pair, 0)
-    packet = parse_rpt(one)[0]
-    assert isinstance(packet, RPTInit)
-    flood = [
-        (
-            replace(packet, src_cid=1 + number, checksum=None).emit(),
-            (f"10.9.{number >> 8}.{number & 255}", 0),
-            0,
-        )
-        for number in range(3000)
-    ]
-    pair.server.receive(flood[:1500], pair.now_ns)
-    answered = sum(len(data) for data in departed(pair.server, pair.now_ns))
-    assert answered <= 3 * sum(len(data) for data, _, _ in flood[:1500])
-    listener = pair.server._listener
-    assert listener is not None
-    assert len(listener.by_cid) == UNDER_LOAD
-    pair.now_ns += SECOND
-    connection = pair.connect()
-    pair.exchange()
-    pair.server.receive(flood[1500:], pair.now_ns)
-    pair.exchange()
-    assert connection.state is State.ESTABLISHED
-    assert len(pair.longs(RPTRetry)) >= 1
-    assert len(pair.accepted) == 1
-    pair.run(12)
-    assert not listener.by_cid
-
-
-def test_flood_of_inits_or_of_strangers_packets_leaves_honest_clients_their_retry() -> None:
-    pair = Pair()
-    packet = parse_rpt(init_from(pair, 0))[0]
-    assert isinstance(packet, RPTInit)
-    stranger = SHORT.pack(VERSION_1, 1, 4000, 9, 77, 0) + bytes(40)
-    for number in range(3000):
-        forged = replace(packet, src_cid=1 + number, checksum=None).emit()
-        source = (f"10.9.{number >> 8}.{number & 255}", 0)
-        pair.server.receive([(forged, source, 0), (stranger, source, 0)], pair.now_ns)
-    answers = [parse_rpt(data)[0] for data in departed(pair.server, pair.now_ns)]
-    kinds = Counter(type(answer) for answer in answers)
-    assert kinds[RPTReset] == 1000
-    assert kinds[RPTRetry] == 3000 - UNDER_LOAD
-    connection = pair.connect()
-    pair.exchange()
-    assert connection.state is State.ESTABLISHED
-    assert len(pair.accepted) == 1
-
-
-def test_half_open_handshakes_are_bounded_even_for_who_proves_many_addresses() -> None:
-    pair = Pair()
-    listener = pair.server._listener
-    assert listener is not None
-    for number in range(UNDER_LOAD):
-        pair.server.receive([(init_from(pair, number), CLIENT, 0)], pair.now_ns)
-    pair.server.transmit(pair.now_ns)
-    for number in range(200):
-        init = parse_rpt(init_from(pair, number))[0]
-        assert isinstance(init, RPTInit)
-        pair.server.receive([(init.emit(), CLIENT, 0)], pair.now_ns)
-        answers = departed(pair.server, pair.now_ns)
-        retry = parse_rpt(answers[0])[0]
-        assert isinstance(retry, RPTRetry)
-        proved = replace(init, token=retry.token, checksum=None, length=None, padding=b"")
-        proved = replace(proved, padding=bytes(1200 - len(proved.emit())))
-        pair.server.receive([(proved.emit(), CLIENT, 0)], pair.now_ns)
-        pair.server.transmit(pair.now_ns)
-    assert len(listener.by_cid) == UNDER_LOAD + 32
-    assert len(listener.by_cid) <= MOST_HALF_OPEN
-
-
-def test_token_is_good_for_one_address_and_fifteen_seconds() -> None:
-    pair = Pair()
-    for number in range(UNDER_LOAD):
-        pair.server.receive([(init_from(pair, number), CLIENT, 0)], pair.now_ns)
-    pair.server.transmit(pair.now_ns)
-    connection = pair.connect()
-    (init,) = departed(pair.client, pair.now_ns)
-    pair.server.receive([(init, CLIENT, 0)], pair.now_ns)
-    (retry,) = departed(pair.server, pair.now_ns)
-    pair.client.receive([(retry, SERVER, 0)], pair.now_ns)
-    (proved,) = departed(pair.client, pair.now_ns)
-    assert proved[24 + 1 :] != init[24 + 1 :]
-    for source, later in ((("10.0.0.77", 0), 0), (CLIENT, 16 * SECOND)):
-        pair.server.receive([(proved, source, 0)], pair.now_ns + later)
-        (answer,) = departed(pair.server, pair.now_ns + later)
-        assert isinstance(parse_rpt(answer)[0], RPTRetry)
-    pair.server.receive([(proved, CLIENT, 0)], pair.now_ns)
-    pair.exchange()
-    assert connection.state is State.ESTABLISHED
-
-
-def test_restarted_listener_tells_its_old_client_and_nobody_else_can() -> None:
-    pair = Pair()
-    connection = pair.connect()
-    pair.run(0.1)
-    forged = RPTReset(
-        dst_port=50_000, src_port=4000, src_cid=connection.sender.peer_cid, code=2, token=bytes(16)
-    )
-    pair.client.receive([(forged.emit(), SERVER, 0)], pair.now_ns)
-    pair.exchange()
-    assert connection.state is State.ESTABLISHED
-    pair.server = pair.make_server()
-    connection.ping()
-    pair.client.touch(connection)
-    pair.exchange()
-    assert isinstance(pair.error_of(connection), ConnectionLostError)
-
-
-def test_flood_of_forged_resets_is_looked_at_a_thousand_times_a_second() -> None:
-    pair = Pair()
-    connection = pair.connect()
-    pair.run(2)
-    peer_cid = connection.sender.peer_cid
-    forged = RPTReset(dst_port=50_000, src_port=4000, src_cid=1, code=2, token=bytes(16)).emit()
-    token = reset_token(bytes(32), 4000, peer_cid)
-    known = RPTReset(dst_port=50_000, src_port=4000, src_cid=peer_cid, code=2, token=token).emit()
-    pair.client.receive([(forged, SERVER, 0)] * 1000 + [(known, SERVER, 0)], pair.now_ns)
-    assert connection.state is State.ESTABLISHED
-    pair.client.receive([(known, SERVER, 0)], pair.now_ns + SECOND)
-    assert connection.state is State.CLOSED
-
-
-def test_listener_of_another_version_says_which_it_speaks() -> None:
-    pair = Pair()
-    init = parse_rpt(init_from(pair, 1))[0]
-    assert isinstance(init, RPTInit)
-    pair.server.receive([(replace(init, version=2, checksum=None).emit(), CLIENT, 0)], pair.now_ns)
-    ((answer, address),) = departing(pair.server, pair.now_ns)
-    packet = parse_rpt(answer)[0]
-    assert type(packet).__name__ == "RPTVersion"
-    assert address == CLIENT
-    assert (packet.dst_cid, packet.src_cid) == (init.src_cid, init.dst_cid)
-
-
-def test_damaged_and_random_packets_change_nothing() -> None:
-    pair = Pair()
-    connection = pair.connect()
-    pair.run(0.1)
-    samples = [data for _, data in pair.seen]
-    for sample in samples:
-        for _ in range(100):
-            damaged = bytearray(sample)
-            damaged[pair.rng.randrange(len(damaged))] ^= 1 << pair.rng.randrange(8)
-            cut = bytes(damaged[: pair.rng.randrange(len(damaged) + 1)])
-            for endpoint, source in ((pair.server, CLIENT), (pair.client, SERVER)):
-                endpoint.receive([(bytes(damaged), source, 0), (cut, source, 0)], pair.now_ns)
-                endpoint.receive([(sample, source, 0)], pair.now_ns)
-    pair.client.transmit(pair.now_ns)
-    pair.server.transmit(pair.now_ns)
-    pair.run(0.1)
-    connection.write(0, b"still there")
-    pair.client.touch(connection)
-    pair.run(1)
-    assert pair.accepted[0].read(0, 100, pair.now_ns) == b"still there"
-
-
 def test_silence_ends_a_connection_after_its_idle_time_and_pings_keep_it() -> None:
     for keep_alive, alive in ((0, False), (10 * SECOND, True)):
         pair = Pair(config=Config(keep_alive_ns=keep_alive))
@@ -573,24 +295,3 @@ def test_close_that_nobody_hears_tells_that_data_may_be_lost() -> None:
     pair.client.touch(connection)
     pair.run(11)
     assert isinstance(pair.error_of(connection), ConnectionLostError)
-
-
-def test_client_of_a_busy_listener_tries_on_and_gets_in_when_there_is_room() -> None:
-    pair = Pair()
-    with patch.object(halfopen, "MOST_HALF_OPEN", 0):
-        connection = pair.connect()
-        pair.run(3)
-    assert connection.state is State.HANDSHAKE
-    assert {each.code for each in pair.longs(RPTReset) if isinstance(each, RPTReset)} == {4}
-    pair.run(1)
-    assert connection.state is State.ESTABLISHED
-
-
-def test_client_of_a_listener_that_stays_busy_is_told_so() -> None:
-    pair = Pair()
-    with patch.object(halfopen, "MOST_HALF_OPEN", 0):
-        connection = pair.connect()
-        pair.run(11)
-    error = pair.error_of(connection)
-    assert isinstance(error, RefusedError)
-    assert "too many handshakes" in str(error)

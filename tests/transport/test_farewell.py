@@ -8,7 +8,7 @@ from rawproto.transport.connection import State
 from rawproto.transport.events import ConnectionClosed
 from rawproto.transport.farewell import Farewell
 from rawproto.wire.rpt_frames import CloseFrame, PingFrame
-from tests.transport.test_endpoint import Pair
+from tests.transport.pair import Pair
 
 MS = 1_000_000
 

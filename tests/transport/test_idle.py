@@ -7,7 +7,7 @@ import tracemalloc
 
 from rawproto.transport.config import Config
 from rawproto.transport.connection import State
-from tests.transport.test_endpoint import SECOND, Pair
+from tests.transport.pair import SECOND, Pair
 
 CONNECTIONS = 60
 MOST_BYTES = 13 << 10

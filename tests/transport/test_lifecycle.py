@@ -23,8 +23,8 @@ from rawproto.transport.noise import X25519
 from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTReset, RPTRetry, RPTVersion, parse_rpt
 from rawproto.wire.rpt_frames import CloseFrame, Frame, PingFrame, StreamFrame
 from tests.sim.liar import forge
+from tests.transport.pair import CLIENT, SERVER, STATIC, Pair, departed, init_from
 from tests.transport.test_conformance import answer_to, waiting
-from tests.transport.test_endpoint import CLIENT, SERVER, STATIC, Pair, departed, init_from
 
 
 def test_refusal_that_comes_twice_is_told_once() -> None:

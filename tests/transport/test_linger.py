@@ -5,7 +5,7 @@ from __future__ import annotations
 from rawproto.errors import ConnectionLostError
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
-from tests.transport.test_endpoint import Pair
+from tests.transport.pair import Pair
 
 SIZE = 3 << 20  # three windows
 PIECE = 1 << 16

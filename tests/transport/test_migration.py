@@ -10,7 +10,7 @@ from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
 from rawproto.transport.noise import X25519
 from rawproto.wire.rpt import RPTHandshake, parse_rpt
-from tests.transport.test_endpoint import CLIENT, SECOND, STATIC, Pair, departing
+from tests.transport.pair import CLIENT, SECOND, STATIC, Pair, departing
 
 PORT_MOVED = (CLIENT[0], 4711)
 ELSEWHERE = ("10.0.0.66", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rawproto.transport.pmtu import MAX_PROBES, MTUSearch
-from tests.transport.test_endpoint import Pair
+from tests.transport.pair import Pair
 
 SECOND = 1_000_000_000
 

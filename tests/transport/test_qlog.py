@@ -21,7 +21,7 @@ from rawproto.transport.constants import CloseCode
 from rawproto.transport.halfopen import UNDER_LOAD
 from rawproto.transport.qlog import QlogTracer
 from rawproto.wire.rpt_frames import CloseFrame, Frame, parse_frame
-from tests.transport.test_endpoint import CLIENT, Pair, init_from
+from tests.transport.pair import CLIENT, Pair, init_from
 from tests.transport.vectors import FRAMES
 
 MS = 1_000_000

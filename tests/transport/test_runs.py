@@ -13,7 +13,7 @@ from rawproto.transport.connection import Arrival, Connection, State
 from rawproto.transport.constants import CloseCode
 from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.halfopen import Listener
-from tests.transport.test_endpoint import CLIENT, SERVER, STATIC, departed
+from tests.transport.pair import CLIENT, SERVER, STATIC, departed
 
 MS = 1_000_000
 ELSEWHERE = ("10.0.0.9", 0)
