@@ -21,7 +21,9 @@ PROGRAMS = {
     )
 }
 """Of a name: the program, and the plain block right behind it, which is all that it prints."""
-PAIRS = ["stream", "seqpacket", "dgram", "epoll", "threading", "forking", "asyncio"]
+WAYS = ["epoll", "threading", "forking", "asyncio"]
+PAIRS = ["stream", "seqpacket", "dgram", *WAYS]
+PAIRS += [*[f"seqpacket_{way}" for way in WAYS], *[f"dgram_{way}" for way in WAYS], "ways"]
 PYTHON = [sys.executable, "-u", "-W", "error", "-c"]
 _SECONDS = 20
 
@@ -50,7 +52,8 @@ def test_pair_prints_what_the_page_says(network: lab.Network, pair: str) -> None
             # Its first line says that it is ready.
             assert select.select([server.stdout], [], [], _SECONDS)[0], "it says nothing"
             first = server.stdout.readline()
-            client = h1.run([*PYTHON, client_code, h2.ipv4], timeout=_SECONDS)
+            addresses = [h2.ipv4, h2.ipv6] if pair == "ways" else [h2.ipv4]
+            client = h1.run([*PYTHON, client_code, *addresses], timeout=_SECONDS)
             assert (client.returncode, client.stdout, client.stderr) == (0, client_shown, "")
             rest, complaints = server.communicate(timeout=_SECONDS)
         finally:
