@@ -26,6 +26,7 @@ class Acceptor:
 
     Args:
         end: where.
+        made: the socket, if somebody else has made it; its path is theirs, too.
 
     Attributes:
         name: the end with the port that it got.
@@ -34,10 +35,13 @@ class Acceptor:
         LinkError: it cannot be had.
     """
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: End, made: socket.socket | None = None) -> None:
         unix = end.kind == "unix"
         self._end = end
-        self._socket = _bound_unix(end.path) if unix else bound_socket(end, socket.SOCK_STREAM)
+        self._others = made is not None
+        if made is None:
+            made = _bound_unix(end.path) if unix else bound_socket(end, socket.SOCK_STREAM)
+        self._socket = made
         self._socket.listen(_BACKLOG)
         self._socket.setblocking(False)
         self._maker = os.getpid()
@@ -68,8 +72,8 @@ class Acceptor:
     def close(self) -> None:
         """Gives the port, or the path, back."""
         self._socket.close()
-        if self._maker != os.getpid():
-            return  # this is a worker's, and others go on with it
+        if self._others or self._maker != os.getpid():
+            return  # the path is somebody else's; or this is a worker's, and others go on with it
         if self._end.kind == "unix" and not self._end.path.startswith("@"):
             with suppress(OSError):
                 os.unlink(self._end.path)
