@@ -5,6 +5,7 @@ examples:
   rawproto shell ada@rpt+udp://host:4022 uptime       a command as ada
   tar c dir | rawproto shell ada@rpt://host:4022 'cat > dir.tar'
   rawproto shell -t ada@rpt://host:4022 htop          a command with a terminal
+  rawproto shell -N -L 8080:localhost:80 -D 1080 ada@rpt://host:4022        only forwards
   rawproto shell serve --help                         the other side
 
 It outlives a change of this host's address, and three minutes without a network. With a
@@ -58,6 +59,24 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="a terminal for a command, too; -tt even if this is none",
     )
     parser.add_argument("-T", dest="pipes", action="store_true", help="no terminal")
+    parser.add_argument("-N", dest="no_session", action="store_true", help="forward, run nothing")
+    for letter, where in (("-L", "there"), ("-R", "here")):
+        parser.add_argument(
+            letter,
+            dest="local" if letter == "-L" else "remote",
+            action="append",
+            default=[],
+            metavar="[BIND:]PORT:HOST:PORT",
+            help=f"what connects {'here' if letter == '-L' else 'there'} goes to a place {where}",
+        )
+    parser.add_argument(
+        "-D",
+        dest="dynamic",
+        action="append",
+        default=[],
+        metavar="[BIND:]PORT",
+        help="be a SOCKS5 proxy here, whose way out is there",
+    )
     parser.add_argument("-n", dest="no_input", action="store_true", help="read no input")
     parser.add_argument(
         "-e",

@@ -20,6 +20,7 @@ from rawproto.apps.shell.faults import ERRORS
 from rawproto.apps.shell.service import STDERR
 from rawproto.apps.shell.terminal import RawMode, Size, size_of
 from rawproto.cli.rpt_options import private_key
+from rawproto.cli.shell_forwards import Forwards
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.stdio import read_input, write_output
 from rawproto.errors import ConnectionLostError, ProtocolError
@@ -66,6 +67,7 @@ class Front:
         self._pty = self._wants_terminal()
         # What is typed goes through as it is only from a terminal to a terminal.
         self._raw = RawMode(0) if self._pty and sys.stdin.isatty() else None
+        self._forwards = Forwards(arguments.local, arguments.remote, arguments.dynamic)
         self.status = _TROUBLE
 
     def _wants_terminal(self) -> bool:
@@ -86,11 +88,15 @@ class Front:
             EndedError: this side has ended it.
             RPCError, ConnectionLostError, ProtocolError: it came to nothing.
         """
-        peer = RPCPeer(connection, errors=ERRORS)
+        peer = RPCPeer(connection, self._forwards.methods, errors=ERRORS)
         try:
             async with self._ended_by_signals():
                 await login(peer, private_key(self._arguments), self._user)
-                ended = await self._run(peer)
+                async with self._forwards.running(peer):
+                    if self._arguments.no_session:
+                        await connection.wait_closed()
+                        connection.check()
+                    ended = await self._run(peer)
         finally:
             await peer.close()
         if self._pty:
@@ -193,6 +199,8 @@ class Front:
             raise EndedError(_TROUBLE, "ended by the escape")
         if command is Command.HELP:
             await self._write(STDERR, help_text(self._escape).encode())
+        elif command is Command.FORWARDS:
+            await self._write(STDERR, f"#\r\n{self._forwards}".encode())
         elif command is Command.SUSPEND and self._raw is not None:
             self._raw.leave()
             os.kill(os.getpid(), signal.SIGTSTP)  # returns when somebody has us go on

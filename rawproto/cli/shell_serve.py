@@ -89,6 +89,7 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         help="users and keys that may log in besides those in users' own files",
     )
     parser.add_argument("--allow-root", action="store_true", help="let root log in, too")
+    parser.add_argument("--no-forwards", action="store_true", help="refuse -L, -R and -D")
     parser.add_argument(
         "--as",
         dest="unprivileged",
@@ -244,7 +245,12 @@ class _Clients:
                 refuse("nobody logged in")
 
         service = ShellService(
-            self._life.porter, connection.peer_key, f"{name} {key}", tell, refuse
+            self._life.porter,
+            connection.peer_key,
+            f"{name} {key}",
+            tell,
+            refuse,
+            forwards=not self._arguments.no_forwards,
         )
         limit = asyncio.get_running_loop().call_later(LOGIN_S, late)
         try:

@@ -12,7 +12,6 @@ Questions of the network process (`messages`), and the descriptors that come wit
     hangup  session                                   likewise
     connect host, port or path                        a connected socket
     listen  host, port or path                        a listening one
-    bind    family                                    a UDP socket
 
 What becomes of the descriptors, it does not know. It waits for nobody: names are looked up,
 and connections made, by a child each.
@@ -28,6 +27,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 import struct
 import termios
 import time
@@ -88,6 +88,7 @@ class Attendant:
         self._peer = peer
         self._sessions: dict[int, int] = {}  # by process
         self._helpers: set[int] = set()
+        self._paths: set[str] = set()
         self._last = 0
         self._awake, wake = socket.socketpair()
         wake.setblocking(False)
@@ -121,6 +122,10 @@ class Attendant:
             for session in list(self._sessions.values()):
                 self._hang_up(session)
             self._await_sessions()
+            for path in self._paths:
+                with suppress(OSError):
+                    if stat.S_ISSOCK(os.lstat(path).st_mode):
+                        os.unlink(path)
 
     def _await_sessions(self) -> None:
         """A moment for those that end by SIGHUP, so that none is left for others to wait for."""
@@ -159,8 +164,10 @@ class Attendant:
             self._hang_up(message["session"])
         elif what == "start":
             self._start(message)
-        elif what in ("connect", "listen", "bind"):
-            self._help(message, {"connect": _connected, "listen": _listening, "bind": _bound}[what])
+        elif what in ("connect", "listen"):
+            if what == "listen" and message.get("path"):
+                self._paths.add(message["path"])
+            self._help(message, _connected if what == "connect" else _listening)
 
     # --- sessions ---
 
@@ -306,14 +313,15 @@ def _reset_signals() -> None:
 
 
 def _addresses(message: dict[str, Any], flags: int = 0) -> list[Any]:
-    host = message["host"] or None
+    # As bytes: for text Python would load a codec, from where this user need not be let in.
+    host = message["host"].encode("ascii", "replace")
     return socket.getaddrinfo(host, message["port"], type=socket.SOCK_STREAM, flags=flags)
 
 
 def _connected(message: dict[str, Any]) -> socket.socket:
     """A connection to the first of a host's addresses that takes one, or to a path."""
     if message.get("path"):
-        places: list[Any] = [(socket.AF_UNIX, 0, 0, "", message["path"])]
+        places: list[Any] = [(socket.AF_UNIX, 0, 0, "", _address_of(message["path"]))]
     else:
         places = _addresses(message)
     for last, (family, _, _, _, address) in enumerate(places, 1 - len(places)):
@@ -329,24 +337,28 @@ def _connected(message: dict[str, Any]) -> socket.socket:
     raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
+def _address_of(path: str) -> str:
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
 def _listening(message: dict[str, Any]) -> socket.socket:
+    """A socket that listens at a path, at an address, or, without one, at all of them."""
+    address: Any
     if message.get("path"):
-        family, address = socket.AF_UNIX, message["path"]
+        family, address = socket.AF_UNIX, _address_of(message["path"])
+    elif not message["host"]:
+        family, address = socket.AF_INET6, ("::", message["port"])
     else:
         family, _, _, _, address = _addresses(message, socket.AI_PASSIVE)[0]
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family != socket.AF_UNIX:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(bool(message["host"])))
         made.bind(address)
         made.listen(_BACKLOG)
     except BaseException:
         made.close()
         raise
     return made
-
-
-def _bound(message: dict[str, Any]) -> socket.socket:
-    return socket.socket(
-        socket.AF_INET6 if message.get("family") == 6 else socket.AF_INET, socket.SOCK_DGRAM
-    )

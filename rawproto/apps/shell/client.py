@@ -50,7 +50,7 @@ async def login(peer: RPCPeer, private: bytes, user: str) -> None:
         user: who to be there.
 
     Raises:
-        DeniedError: not with this key, or not now.
+        LoginError: not with this key, or not now.
         RPCError, ConnectionLostError, ProtocolError: it did not work.
     """
     params = {"version": VERSION, "user": user}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rawproto.apps.proxy.faults import ERRORS as TARGET_ERRORS
 from rawproto.rpc import RPCError
 
-__all__ = ["ERRORS", "DeniedError", "NoShellError", "VersionError"]
+__all__ = ["ERRORS", "LoginError", "NoShellError", "VersionError"]
 
 
-class DeniedError(RPCError):
+class LoginError(RPCError):
     """No login. To the client it never says why, or strangers could ask who has an account."""
 
-    code: ClassVar[str] = "denied"
+    code: ClassVar[str] = "login"
 
 
 class NoShellError(RPCError):
@@ -27,4 +28,4 @@ class VersionError(RPCError):
     code: ClassVar[str] = "version"
 
 
-ERRORS = (DeniedError, NoShellError, VersionError)
+ERRORS = (LoginError, NoShellError, VersionError, *TARGET_ERRORS)

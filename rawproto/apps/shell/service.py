@@ -15,9 +15,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from rawproto.apps.relay.relay import Session
 from rawproto.apps.shell.attendant import SIGNALS
 from rawproto.apps.shell.environment import brought
-from rawproto.apps.shell.faults import DeniedError, NoShellError, VersionError
+from rawproto.apps.shell.faults import LoginError, NoShellError, VersionError
 from rawproto.apps.shell.flow import (
     INPUT_BYTES,
     OUTPUT_BYTES,
@@ -27,6 +28,7 @@ from rawproto.apps.shell.flow import (
     read_ready,
     together,
 )
+from rawproto.apps.shell.forwarding import UserExit
 from rawproto.apps.shell.messages import Correspondent, GoneError
 from rawproto.apps.shell.terminal import Size, set_size
 from rawproto.rpc import BadRequestError, Call, Method
@@ -58,6 +60,7 @@ class ShellService:
         peer: the client, for the log and for sessions.
         tell: writes the log.
         refuse: ends the connection.
+        forwards: whether users may forward.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class ShellService:
         peer: str,
         tell: Tell,
         refuse: Callable[[str], None],
+        *,
+        forwards: bool = True,
     ) -> None:
         self._porter = porter
         self._key = key
@@ -78,12 +83,14 @@ class ShellService:
         self._attendant: Correspondent | None = None
         self._ended: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._running = 0
+        self._forwards = UserExit(self.ask, self._tell_forward) if forwards else None
         self.user = ""
 
     @property
     def methods(self) -> dict[str, Method]:
         """For `RPCPeer`."""
-        return {"login": self._login, "run": self._run}
+        forwards = {} if self._forwards is None else self._forwards.methods
+        return {"login": self._login, "run": self._run, **forwards}
 
     # --- login ---
 
@@ -135,7 +142,7 @@ class ShellService:
             self._tell("denied", f"{self._peer} {user}: {why}", {"user": user, "why": why})
             if self._tries >= _MOST_TRIES:
                 asyncio.get_running_loop().call_soon(self._refuse, "too many logins that failed")
-            raise DeniedError(str(verdict.get("say") or "permission denied"))
+            raise LoginError(str(verdict.get("say") or "permission denied"))
         self._attendant = attendant
         self.user = user
         self._tell("login", f"{self._peer} {user}: is in", {"user": user})
@@ -164,16 +171,28 @@ class ShellService:
         """Asks the attendant.
 
         Raises:
-            DeniedError: nobody is logged in.
+            LoginError: nobody is logged in.
         """
         if self._attendant is None:
-            raise DeniedError("log in first")
+            raise LoginError("log in first")
         try:
             return await self._attendant.ask(question)
         except GoneError:
-            raise DeniedError("the login has ended") from None
+            raise LoginError("the login has ended") from None
         except ValueError as error:
             raise BadRequestError(str(error)) from None
+
+    def _tell_forward(self, session: Session) -> None:
+        carried, error = session.carried, session.error
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        words = f"{self._peer} {self.user}: forward {session.near} -> {session.far or 'nowhere'}"
+        words += f" up {carried.up_bytes} down {carried.down_bytes} bytes"
+        fields = {
+            "user": self.user, "near": session.near, "far": session.far or None,
+            "up_bytes": carried.up_bytes, "down_bytes": carried.down_bytes,
+            "error": None if error is None else why,
+        }  # fmt: skip
+        self._tell("forward", words + (f": {why}" if error is not None else ""), fields)
 
     # --- sessions ---
 
