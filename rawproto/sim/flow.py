@@ -21,6 +21,7 @@ from rawproto.transport.trace import Tracer
 __all__ = ["Flow"]
 
 _PIECE_BYTES = 1 << 16
+_ESTABLISHED = State.ESTABLISHED
 
 
 class Flow:
@@ -115,16 +116,19 @@ class Flow:
         self.ended = len(self.errors) == 2
 
     def _run_left(self, now_ns: int) -> bool:
-        busy = False
+        busy = told = False
         for connection in self.left.active():
             while (event := connection.poll_event()) is not None:
+                told = True
                 if isinstance(event, ConnectionEstablished):
                     self.established_ns = self._network.now_ns
                 elif isinstance(event, StreamWritable):
                     self._full = False
                 elif isinstance(event, ConnectionClosed):
                     self._on_closed("client", event.error)
-        if self.client.state is State.ESTABLISHED and "client" not in self.errors:
+        if self._full and not told:
+            return False  # as after most turns, which only send
+        if self.client.state is _ESTABLISHED and "client" not in self.errors:
             while not self._full and (self._left or self._data):
                 busy = True
                 self._write()
@@ -177,10 +181,10 @@ class Flow:
         if not self._answered and connection.streams.at_end(0):
             self._answered = True
             self.done_ns = self._network.now_ns
-            if connection.state is State.ESTABLISHED:
+            if connection.state is _ESTABLISHED:
                 connection.finish(0)
         # What was read may have opened a window.
-        busy = connection.sender.waits and connection.state is State.ESTABLISHED
+        busy = connection.sender.waits and connection.state is _ESTABLISHED
         if busy and not self._told:
             self.right.touch(connection)
             self._told = True

@@ -474,7 +474,12 @@ class Streams:
             stream = ready[0]
             sending = stream.sending
             if sending is not None and stream.reset_code is None:
-                limit = min(stream.send_limit, sending.next + self.data_limit - self.sent)
+                start = sending.next
+                limit = start + self.data_limit - self.sent
+                if limit > stream.send_limit:
+                    limit = stream.send_limit
+                if start < sending.end and start < limit:  # nearly always
+                    return True
                 if sending.pending(limit):
                     return True
             ready.pop(0).queued = False
