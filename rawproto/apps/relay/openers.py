@@ -35,6 +35,8 @@ BROKEN = (OSError, RawprotoError)
 """What a channel breaks with; `ssl.SSLError` and time-outs are `OSError` too."""
 
 _SHAKING = 64
+_RPT_SHAKING = 16
+"""A listener has half-open handshakes of 32 with one prefix, and lets others wait."""
 
 
 class Listening(Protocol):
@@ -117,6 +119,7 @@ class _Connector:
         self._end = end
         self._doors = doors
         self._datagrams = datagrams
+        self._handshakes = asyncio.Semaphore(_RPT_SHAKING)
 
     async def open(self, peer: str) -> Channel:
         end = self._end
@@ -124,11 +127,9 @@ class _Connector:
             return StdioChannel()
         if end.kind == "exec":
             return await ProcessChannel.start(end.command, peer)
+        if end.is_rpt:
+            return await self._open_rpt()
         async with asyncio.timeout(self._doors.timeout_s):
-            if end.is_rpt:
-                address = f"{end.kind}://{end.place}"
-                connection = await self._doors.connect(address, self._datagrams)
-                return (RPTDatagramChannel if self._datagrams else RPTChannel)(connection, end.kind)
             if end.kind == "unix":
                 return SocketChannel(await connected_unix(end.path), self.name)
             if end.kind == "udp":
@@ -141,6 +142,14 @@ class _Connector:
             if end.kind == "tcp":
                 return channel
             return await _secured(channel, self._doors.tls_client(), server=False, host=end.host)
+
+    async def _open_rpt(self) -> Channel:
+        """Waits for its turn: all at once, a crowd's handshakes would take too long for each."""
+        async with self._handshakes, asyncio.timeout(self._doors.timeout_s):
+            address = f"{self._end.kind}://{self._end.place}"
+            connection = await self._doors.connect(address, self._datagrams)
+        kind = RPTDatagramChannel if self._datagrams else RPTChannel
+        return kind(connection, self._end.kind)
 
     async def close(self) -> None:
         pass
