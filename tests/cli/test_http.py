@@ -19,6 +19,7 @@ from rawproto.cli.main import main
 
 ANY = "rpt+udp://127.0.0.1:0"
 URL = "rpt://10.0.0.2:4000/dir/file"
+URL_OF_NOBODY = "rpt://127.0.0.1:1/"
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,30 @@ def test_what_cannot_be_is_one_line(
     output, told = capsys.readouterr()
     assert output == ""
     assert [said in line.lower() for line in told.splitlines()] == [True], told
+
+
+@pytest.mark.parametrize(
+    ("what", "package", "words"),
+    [("serve", "uvicorn", [".", "--listen", ANY]), ("get", "httpcore", [URL_OF_NOBODY])],
+)
+def test_missing_extra_is_named_with_the_line_that_installs_it(
+    what: str,
+    package: str,
+    words: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours = [
+        name
+        for name in sys.modules
+        if name.startswith(("rawproto.cli.http_", "rawproto.apps.http"))
+    ]
+    for name in [*ours, "rawproto.drivers.rpt.httpcore"]:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["http", what, *words]) == 2
+    wanted = f"rawproto http: {what} needs {package}: pip install 'rawproto[http]'\n"
+    assert capsys.readouterr().err == wanted
 
 
 def request_of(*words: str) -> Request:

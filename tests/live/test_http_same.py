@@ -205,7 +205,7 @@ def by_another_way(
 
     async def all_of_them() -> dict[str, Told]:
         barrier = asyncio.Barrier(len(REQUESTS) + 1)
-        room = asyncio.Semaphore(40)
+        room = asyncio.Semaphore(16)
 
         async def limited() -> Streams:
             async with room:
