@@ -22,7 +22,7 @@ from typing import Any
 
 from rawproto.apps.proxy.faults import TimedOutError
 from rawproto.errors import ConnectionLostError, ProtocolError, RemoteProtocolError
-from rawproto.rpc import Call, RPCPeer
+from rawproto.rpc import MOST_DATA_BYTES, Call, RPCPeer
 
 __all__ = ["CallChannel", "answered", "opened"]
 
@@ -55,7 +55,8 @@ class CallChannel:
         return item
 
     async def send(self, data: bytes) -> None:
-        await self._call.send(data)
+        for at in range(0, len(data), MOST_DATA_BYTES):  # nearly always once
+            await self._call.send(data[at : at + MOST_DATA_BYTES])
 
     async def send_eof(self) -> bool:
         with suppress(ConnectionLostError, ProtocolError):

@@ -13,7 +13,6 @@ import asyncio
 import base64
 import hmac
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import h11
@@ -204,7 +203,7 @@ class _Exchange:
         Raises: what breaks either side, h11.RemoteProtocolError for what is no HTTP.
         """
         request = self._request
-        passed_on = [each for each in _passed_on(request.headers) if each[0] != b"host"]
+        passed_on = [each for each in _passed_on(request.headers) if each[0].lower() != b"host"]
         headers = [(b"Host", authority), *passed_on, _VIA, (b"Connection", b"close")]
         await origin.send(h11.Request(method=request.method, target=path, headers=headers))
         up = asyncio.create_task(self._send_body(origin))
@@ -293,7 +292,7 @@ def _target(request: h11.Request) -> tuple[Place, bytes, bytes]:
     return parse_host_port(with_port), authority.encode(), path.encode()
 
 
-def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+def _passed_on(headers: Any) -> Headers:
     """All but those that are for one hop alone."""
     named = {
         each.strip().lower()
@@ -302,11 +301,11 @@ def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         for each in value.split(b",")
     }
     # What frames a body, and says whose it is, nobody takes out by naming it.
-    named -= {b"content-length", b"transfer-encoding", b"host"}
-    return [(name, value) for name, value in headers if name not in named | _ONE_HOP]
+    left_out = _ONE_HOP | named - {b"content-length", b"transfer-encoding", b"host"}
+    return [each for each in headers.raw_items() if each[0].lower() not in left_out]
 
 
-def _value(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
+def _value(headers: Any, wanted: bytes) -> bytes:
     return next((value for name, value in headers if name == wanted), b"")
 
 

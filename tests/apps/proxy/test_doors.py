@@ -1,0 +1,282 @@
+"""An entry's doors against what programs, and those that mean harm, send to them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import pytest
+
+from rawproto.apps.proxy import door as door_module
+from rawproto.apps.proxy import dynamic, http
+from tests.apps.proxy.doors import LOGIN, proxy, run, said_to, target
+
+
+async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers with the request that it got, as it came."""
+    request = await reader.readuntil(b"\r\n\r\n")
+    for line in request.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            request += await reader.readexactly(int(line.partition(b":")[2]))
+        elif line == b"transfer-encoding: chunked":
+            request += await reader.readuntil(b"0\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(request) + request)
+
+
+async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+def status(answer: bytes) -> int:
+    assert answer.startswith(b"HTTP/1.1 "), answer
+    return int(answer[9:12])
+
+
+# --- HTTP ----------------------------------------------------------------------------------------
+
+
+def test_headers_of_one_hop_stay_and_the_target_is_rewritten() -> None:
+    async def scene() -> bytes:
+        async with target(page) as port, proxy() as made:
+            request = (
+                b"GET http://127.0.0.1:%d?q=1 HTTP/1.1\r\nHost: elsewhere\r\nX-Mine: 1\r\n"
+                b"Connection: keep-alive, X-Hop, Host\r\nX-Hop: 2\r\nKeep-Alive: 5\r\n"
+                b"TE: trailers\r\n"
+                b"Proxy-Connection: keep-alive\r\nProxy-Authorization: Basic eA==\r\n"
+                b"Upgrade: h2c\r\n\r\n" % port
+            )
+            answer = await said_to(made.http, request)
+            assert status(answer) == 200
+            return answer.replace(b":%d\r" % port, b":PORT\r")
+
+    _, _, body = run(scene).partition(b"\r\n\r\n")
+    assert body.split(b"\r\n") == [
+        b"GET /?q=1 HTTP/1.1",
+        b"Host: 127.0.0.1:PORT",
+        b"X-Mine: 1",
+        b"Via: 1.1 rawproto",
+        b"Connection: close",
+        b"",
+        b"",
+    ]
+
+
+def test_body_has_one_framing_whatever_it_had() -> None:
+    async def scene() -> tuple[bytes, bytes]:
+        async with target(page) as port, proxy() as made:
+            head = b"POST http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n" % port
+            chunked = head + b"Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: 1\r\n\r\n"
+            counted = head + b"Content-Length: 3\r\n\r\nabc"
+            return await said_to(made.http, chunked), await said_to(made.http, counted)
+
+    chunked, counted = run(scene)
+    assert chunked.endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    assert chunked.lower().count(b"transfer-encoding") == 1
+    assert counted.endswith(b"\r\n\r\nabc")
+
+
+GET, POST = [
+    name + b" http://127.0.0.1:PORT/ HTTP/1.1\r\nHost: a\r\n" for name in (b"GET", b"POST")
+]
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET https://127.0.0.1:PORT/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET http://u:p@127.0.0.1:PORT/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET http://127.0.0.1:PORT\\@b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET http://127.0.0.1:99999/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"GET http://127.0.0.1:PORT/ HTTP/1.1\r\n\r\n", 400),
+        (GET + b"Host: b\r\n\r\n", 400),
+        (b"GET http://127.0.0.1:PORT/ HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+        (GET + b"X: a\r\n b\0\r\n\r\n", 400),
+        (POST + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
+        (POST + b"Content-Length: +1\r\n\r\na", 400),
+        (POST + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+        (POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
+        (b"CONNECT 127.0.0.1 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"CONNECT http://127.0.0.1:PORT/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"CONNECT 10.9.9.9:1 HTTP/1.1\r\nHost: a\r\n\r\n", 403),
+        (b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: a\r\n\r\n", 502),
+        (GET + b"X: " + b"x" * 100_000, 431),
+        (b"\5\1\0", 400),
+        (b"\x16\3\1\2\0\1\0\1", 400),
+        (GET + b"\r\n", 200),
+    ],
+)  # fmt: skip
+def test_request_that_could_be_read_in_two_ways_is_refused(request_: bytes, expected: int) -> None:
+    async def scene() -> None:
+        async with target(page) as port, proxy() as made:
+            answer = await said_to(made.http, request_.replace(b"PORT", b"%d" % port))
+            assert status(answer) == expected, answer
+
+    run(scene)
+
+
+def test_requests_follow_each_other_on_one_connection_and_connect_carries_what_follows_it() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1000):
+            writer.write(data)
+
+    async def scene() -> None:
+        async with target(page) as port, target(echo) as echoes, proxy() as made:
+            one = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
+            tunnel = b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: a\r\n\r\nbehind it" % echoes
+            answer = await said_to(made.http, one + one + tunnel)
+            assert answer.count(b"HTTP/1.1 200") == 3
+            assert answer.count(b"GET / HTTP/1.1") == 2
+            assert answer.endswith(b"\r\n\r\nbehind it")
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+     b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000],
+)  # fmt: skip
+def test_server_that_speaks_no_http_is_a_bad_gateway(answer: bytes) -> None:
+    async def bad(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+
+    async def scene() -> None:
+        async with target(bad) as port, proxy() as made:
+            request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
+            assert status(await said_to(made.http, request)) == 502
+
+    run(scene)
+
+
+def test_answer_that_is_cut_is_no_good_end() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nonly")
+
+    async def scene() -> None:
+        async with target(cut) as port, proxy() as made:
+            request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
+            with pytest.raises(ConnectionResetError):
+                await said_to(made.http, request)
+
+    run(scene)
+
+
+def test_login_is_asked_for_at_both_doors() -> None:
+    async def scene() -> None:
+        async with target(page) as port, proxy(login=LOGIN) as made:
+            head = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n" % port
+            answer = await said_to(made.http, head + b"\r\n")
+            assert status(answer) == 407
+            assert b"Proxy-Authenticate: Basic" in answer
+            for word, expected in ((b"ada:wrong", 407), (b"ada:secret", 200)):
+                proof = b"Proxy-Authorization: Basic " + base64.b64encode(word) + b"\r\n\r\n"
+                assert status(await said_to(made.http, head + proof)) == expected
+            assert await said_to(made.socks, b"\5\1\0") == b"\5\xff"
+            assert await said_to(made.socks, b"\5\1\2\1\3ada\5wrong") == b"\5\2\1\1"
+
+    run(scene)
+
+
+# --- SOCKS ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "reply"),
+    [(b"\1\x7f\0\0\1\0\1", 5), (b"\1\x0a\x09\x09\x09\0\1", 2), (b"\3\x0fnowhere.invalid\0\1", 4),
+     (b"\4" + bytes(16) + b"\0\1", 2)],
+)  # fmt: skip
+def test_each_failure_has_its_reply(place: bytes, reply: int) -> None:
+    async def scene() -> None:
+        async with proxy() as made:
+            answer = await said_to(made.socks, b"\5\1\0\5\1\0" + place)
+            assert answer == b"\5\0\5" + bytes([reply]) + b"\0\1" + bytes(6)
+
+    run(scene)
+
+
+# --- who means harm ------------------------------------------------------------------------------
+
+
+GARBAGE = [b"", b"\0" * 1000, b"\x04\1\0\x50\0\0\0\1a\0", b"\5", b"\5\1", b"\5\xff" + bytes(255),
+           b"\5\1\0\5\1\0\3\xff", b"GET ", b"\r\n" * 5000, b"A" * 200_000]  # fmt: skip
+
+
+def test_garbage_at_either_door_ends_its_connection_and_nobody_elses() -> None:
+    async def scene() -> None:
+        async with target(page) as port, proxy() as made:
+            request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
+            for garbage in GARBAGE:
+                for door in (made.socks, made.http):
+                    try:
+                        answer = await said_to(door, garbage)
+                    except ConnectionError:
+                        continue
+                    assert len(answer) < 1000
+                assert status(await said_to(made.http, request)) == 200
+
+    run(scene)
+
+
+def test_who_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamic, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(http, "_PATIENCE_S", 0.1)
+
+    async def scene() -> None:
+        async with proxy() as made:
+            begun = {made.socks: b"\5", made.http: b"GET http://a/ HTTP/1.1\r\nX:"}
+            for door, words in begun.items():
+                for said in (b"", words):
+                    with pytest.raises(ConnectionResetError):
+                        await said_to(door, said, ends=False)
+
+    run(scene)
+
+
+def test_silent_crowd_gives_way_to_who_knows_what_it_wants() -> None:
+    """Slowloris: more than there is room for, that never finish a request."""
+
+    async def scene() -> None:
+        async with target(page) as port, proxy(most=10) as made:
+            request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
+            address, number = b"\1\x7f\0\0\1", port.to_bytes(2, "big")
+            socks = b"\5\1\0\5\1\0" + address + number + b"GET / HTTP/1.1\r\n\r\n"
+            for door, words, begun in (
+                (made.http, request, b"GET http:"),
+                (made.socks, socks, b"\5"),
+            ):
+                crowd = [await asyncio.open_connection("127.0.0.1", door) for _ in range(40)]
+                for _, writer in crowd:
+                    writer.write(begun)
+                assert b"200 OK" in await said_to(door, words)
+                for _, writer in crowd:
+                    writer.close()
+
+    run(scene)
+
+
+def test_leaving_a_door_in_the_middle_leaves_nothing_behind() -> None:
+    async def scene() -> None:
+        async with target(nothing) as port, proxy(most=30) as made:
+            place = b"\1\x7f\0\0\1" + port.to_bytes(2, "big")
+            for _ in range(40):
+                _, writer = await asyncio.open_connection("127.0.0.1", made.socks)
+                writer.write(b"\5\1\0\5\1\0" + place + b"data")
+                await asyncio.sleep(0)
+                writer.transport.abort()
+            while any(each._sessions for each in made.doors):
+                await asyncio.sleep(0.01)
+
+    run(scene)
+
+
+def test_port_that_is_taken_is_told() -> None:
+    async def scene() -> None:
+        async with proxy() as made:
+            with pytest.raises(OSError, match="already in use"):
+                door_module.Door(made.doors[0].bound, lambda visit: asyncio.sleep(0))
+
+    run(scene)
