@@ -22,20 +22,20 @@ class Acks:
         due_ns: when an ACK has to leave, None for not at all; 0 for at once.
     """
 
-    __slots__ = ("_counts", "_floor", "_largest_ns", "_waiting", "due_ns", "largest", "received")
+    __slots__ = ("counts", "due_ns", "floor", "largest", "largest_ns", "received", "waiting")
 
     def __init__(self) -> None:
         self.received = Ranges()
         self.largest = -1
         self.due_ns: int | None = None
-        self._largest_ns = 0
-        self._waiting = 0
-        self._floor = 0
-        self._counts = [0, 0, 0, 0]
+        self.largest_ns = 0
+        self.waiting = 0
+        self.floor = 0
+        self.counts = [0, 0, 0, 0]
 
     def is_new(self, number: int) -> bool:
         """Whether a packet is neither a duplicate nor too old to tell."""
-        return number > self.largest or (number >= self._floor and number not in self.received)
+        return number > self.largest or (number >= self.floor and number not in self.received)
 
     def on_packet(self, number: int, eliciting: bool, every: int, ecn: int, now_ns: int) -> None:
         """Takes in a packet that opened.
@@ -52,15 +52,28 @@ class Acks:
         if in_order and number:  # the last range ends with `largest`
             received.ends[-1] = number + 1
             self.largest = number
-            self._largest_ns = now_ns
+            self.largest_ns = now_ns
         else:
             self._on_disorder(number, now_ns)
         if ecn:
-            self._counts[ecn] += 1
+            self.counts[ecn] += 1
         if not eliciting:
             return
-        self._waiting += 1
-        if not in_order or self._waiting >= every or ecn == CE:
+        self.waiting += 1
+        if not in_order or self.waiting >= every or ecn == CE:
+            self.due_ns = 0
+        elif self.due_ns is None:
+            self.due_ns = now_ns + MAX_ACK_DELAY_NS
+
+    def on_next(self, number: int, every: int, ecn: int, now_ns: int) -> None:
+        """Takes in the packet behind the largest, which wants an ACK; see `on_packet`."""
+        self.received.ends[-1] = number + 1
+        self.largest = number
+        self.largest_ns = now_ns
+        if ecn:
+            self.counts[ecn] += 1
+        self.waiting += 1
+        if self.waiting >= every or ecn == CE:
             self.due_ns = 0
         elif self.due_ns is None:
             self.due_ns = now_ns + MAX_ACK_DELAY_NS
@@ -69,11 +82,11 @@ class Acks:
         """Takes in `count` packets behind the largest; see `on_packet`. None came marked CE."""
         self.received.ends[-1] += count
         self.largest += count
-        self._largest_ns = now_ns
+        self.largest_ns = now_ns
         if ecn:
-            self._counts[ecn] += count
-        self._waiting += count
-        if self._waiting >= every:
+            self.counts[ecn] += count
+        self.waiting += count
+        if self.waiting >= every:
             self.due_ns = 0
         elif self.due_ns is None:
             self.due_ns = now_ns + MAX_ACK_DELAY_NS
@@ -84,23 +97,23 @@ class Acks:
         received.add(number, number + 1)
         if len(received.starts) > MAX_ACK_RANGES:
             received.drop_oldest()
-            self._floor = received.starts[0]
+            self.floor = received.starts[0]
         if number > self.largest:
             self.largest = number
-            self._largest_ns = now_ns
+            self.largest_ns = now_ns
 
     def frame(self, now_ns: int, room: int) -> bytes:
         """An ACK of all that is known, as far as `room` bytes go; nothing is due any more."""
         self.due_ns = None
-        self._waiting = 0
+        self.waiting = 0
         starts, ends = self.received.starts, self.received.ends
-        _, ect1, ect0, ce = self._counts
+        _, ect1, ect0, ce = self.counts
         ecn = ect0 or ect1 or ce
         count = len(starts) - 1  # of ranges below the first
         if count:
             room -= ACK_HEAD.size + (ECN_COUNTS.size if ecn else 0)
             count = min(count, room // ACK_RANGE.size)
-        delay_us = (now_ns - self._largest_ns) // 1000
+        delay_us = (now_ns - self.largest_ns) // 1000
         if not 0 <= delay_us <= _MAX_DELAY_US:
             delay_us = 0 if delay_us < 0 else _MAX_DELAY_US
         kind = _ACK_ECN if ecn else _ACK
@@ -112,6 +125,6 @@ class Acks:
 
     def on_ack_acked(self, largest: int) -> None:
         """The peer knows all up to `largest`: it need not be told again, and is not new again."""
-        if largest + 1 > self._floor:
-            self._floor = largest + 1
-            self.received.drop_below(min(self._floor, self.largest))
+        if largest + 1 > self.floor:
+            self.floor = largest + 1
+            self.received.drop_below(min(self.floor, self.largest))

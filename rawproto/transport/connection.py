@@ -20,7 +20,7 @@ and are followed by 3 to 5.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 
@@ -37,6 +37,7 @@ from rawproto.transport.cids import LocalCIDs, PeerCIDs
 from rawproto.transport.config import Config
 from rawproto.transport.constants import MAX_FORGERIES, CloseCode
 from rawproto.transport.control import Control
+from rawproto.transport.dialogue import Dialogue
 from rawproto.transport.events import (
     ConnectionClosed,
     ConnectionEstablished,
@@ -51,7 +52,6 @@ from rawproto.transport.linger import Linger
 from rawproto.transport.paths import Address, Paths
 from rawproto.transport.protection import Protection
 from rawproto.transport.reading import read_frames
-from rawproto.transport.runs import take_run
 from rawproto.transport.sender import OVERHEAD_BYTES, Sender
 from rawproto.transport.silence import Silence
 from rawproto.transport.streams import Streams
@@ -71,7 +71,6 @@ Arrival = tuple[bytes, Address, int]
 """A packet that came: its data, from where, its ECN bits."""
 
 _WINDOW = 1 << 31
-_WORTH_A_RUN = 4
 _ESTABLISHED, _CLOSING = State.ESTABLISHED, State.CLOSING
 _OPEN = (State.HANDSHAKE, State.ESTABLISHED)
 _DEAF = (State.DRAINING, State.CLOSED)
@@ -109,6 +108,7 @@ class Connection:
         secrets: of the first phase, for sending and for receiving.
         packets_received: how many opened.
         forgeries: how many did not open.
+        dialogue: looks after the packets that go to and fro alone, if nothing else happens.
     """
 
     def __init__(
@@ -161,8 +161,9 @@ class Connection:
         self.peer_cids = PeerCIDs(self._control)
         self.paths: Paths = Paths(address, mobile=not client, entropy=entropy)
         self.strays: list[tuple[bytes, Address, int]] = []
-        self._silence = Silence(config, self.sender, now_ns)
-        self._protection: Protection | None = None
+        self.silence = Silence(config, self.sender, now_ns)
+        self.protection: Protection | None = None
+        self.dialogue: Dialogue | None = None
         self._peer_max_datagram = 0
         self._datagrams: list[bytes] = []
         self._linger: Linger | None = None
@@ -176,15 +177,15 @@ class Connection:
             return
         peer = agreement.parameters
         self.secrets = (agreement.send_secret, agreement.receive_secret)
-        self._protection = Protection(*self.secrets, agreement.cipher)
+        self.protection = Protection(*self.secrets, agreement.cipher)
         self.peer_key = agreement.peer_key
         self.peer_cids.begin(peer.connection_id, peer.reset_token)
         self._peer_max_datagram = peer.max_datagram_bytes
         self.sender.peer_cid = peer.connection_id
-        self.sender.protection = self._protection
+        self.sender.protection = self.protection
         self.sender.mtu.limit(peer.max_packet_bytes, now_ns)
         self.sender.active_ns = now_ns
-        self._silence.begin(peer.idle_timeout_ms, now_ns)
+        self.silence.begin(peer.idle_timeout_ms, now_ns)
         self.streams.start(peer)
         self._events.append(ConnectionEstablished(agreement.peer_key))
         if not self.client:
@@ -220,41 +221,17 @@ class Connection:
 
     def trace(self, tracer: Tracer) -> None:
         """Has a tracer told of all that happens, and first of the handshake so far."""
+        self.end_dialogue()
         self.history.tell(tracer)
         self.sender.recovery.tracer = tracer
 
+    def end_dialogue(self) -> None:
+        """Something else happens than that one packet goes to and fro."""
+        dialogue, self.dialogue = self.dialogue, None
+        if dialogue is not None:
+            dialogue.end()
+
     # --- what arrives ---
-
-    def handle_shorts(self, packets: Sequence[Arrival], at: int, now_ns: int) -> int:
-        """Short packets came, of which the one at `at` is for this connection.
-
-        Returns:
-            How many of those from there on are taken in, 1 at least. See `handle_short`.
-        """
-        data, address, ecn = packets[at]
-        taken, opened = 0, None
-        if (
-            len(packets) - at >= _WORTH_A_RUN
-            and self.state is _ESTABLISHED
-            and self.attempt is None
-            and address == self.paths.usual
-            and self._protection is not None
-            and self.sender.recovery.tracer is None
-        ):
-            taken, opened = take_run(
-                packets, at, self._protection.opener, self.acks, self.streams, now_ns
-            )
-        if taken:
-            self.packets_received += taken
-            self._silence.heard_ns = self.sender.active_ns = now_ns
-        if opened is not None:
-            data, address, ecn = packets[at + taken]
-            self._take_in(*opened, data, address, ecn, now_ns)
-            taken += 1
-        elif not taken:
-            self.handle_short(data, address, ecn, now_ns)
-            taken = 1
-        return taken
 
     def handle_short(self, data: bytes, address: Address, ecn: int, now_ns: int) -> bool:
         """A short packet for this connection came.
@@ -268,7 +245,8 @@ class Connection:
         Returns:
             Whether it opened and was new.
         """
-        protection, acks, state = self._protection, self.acks, self.state
+        protection, acks, state = self.protection, self.acks, self.state
+        self.end_dialogue()
         if protection is None or (state is not _ESTABLISHED and state in _DEAF):
             return False
         flags, _, _, _, _, low = SHORT.unpack_from(data)
@@ -294,9 +272,9 @@ class Connection:
         except RemoteProtocolError as error:
             self._fail(error, now_ns)
             return False
-        return self._take_in(number, frames, data, address, ecn, now_ns)
+        return self.take_in(number, frames, data, address, ecn, now_ns)
 
-    def _take_in(
+    def take_in(
         self, number: int, frames: bytes, data: bytes, address: Address, ecn: int, now_ns: int
     ) -> bool:
         """A packet has opened. See `handle_short`."""
@@ -321,7 +299,7 @@ class Connection:
         if eliciting is None:
             return False
         acks.on_packet(number, eliciting, data[1], ecn, now_ns)
-        self._silence.heard_ns = sender.active_ns = now_ns
+        self.silence.heard_ns = sender.active_ns = now_ns
         if self.attempt is not None:
             self.attempt.on_short_packet()
             self.attempt = None
@@ -379,6 +357,7 @@ class Connection:
             ceiling: the largest packet that the carrier takes there.
             now_ns: by now.
         """
+        self.end_dialogue()
         if self.state is State.ESTABLISHED:
             self.sender.mtu.widen(ceiling)
             self._begin_path(now_ns)
@@ -391,6 +370,16 @@ class Connection:
 
     # --- what leaves ---
 
+    @property
+    def quiet(self) -> bool:
+        """Whether what is sent is nothing but data and what belongs to it, by the usual way."""
+        return (
+            self.state is _ESTABLISHED
+            and self.attempt is None
+            and self._linger is None
+            and self.paths.usual is not None
+        )
+
     def transmit(self, now_ns: int, limit: int) -> list[bytes]:
         """The packets that leave now, to `address`; fewer than `limit` if that is all for now.
 
@@ -400,8 +389,8 @@ class Connection:
             now_ns: by now.
             limit: at most so many, but for those of the handshake.
         """
-        quiet = self.attempt is None and self._linger is None
-        if quiet and self.state is _ESTABLISHED and self.paths.usual is not None:
+        self.end_dialogue()
+        if self.quiet:
             return self.sender.transmit(now_ns, limit, probing=True)  # nearly always
         if self._linger is not None and self._all_arrived():
             self.abort(CloseCode.NONE, "", now_ns)
@@ -440,7 +429,7 @@ class Connection:
 
     def poll_timeout(self) -> int | None:
         """When `handle_timeout` or `transmit` has something to do, ns; None: never."""
-        state, attempt, protection = self.state, self.attempt, self._protection
+        state, attempt, protection = self.state, self.attempt, self.protection
         if (
             state is _ESTABLISHED
             and attempt is None
@@ -448,7 +437,7 @@ class Connection:
             and self._linger is None
             and (protection is None or protection.forget_ns is None)
         ):  # nearly always
-            due_ns, silence_ns = self.sender.due_ns(probing=True), self._silence.due_ns()
+            due_ns, silence_ns = self.sender.due_ns(probing=True), self.silence.due_ns()
             if due_ns is None or (silence_ns is not None and silence_ns < due_ns):
                 return silence_ns
             return due_ns
@@ -460,7 +449,7 @@ class Connection:
             return self._farewell.timeout_ns
         paths, budget = self.paths, None
         times = [
-            self._silence.due_ns(),
+            self.silence.due_ns(),
             self._linger.until_ns if self._linger is not None else None,
             protection.forget_ns if protection is not None else None,
             attempt.timeout_ns if attempt is not None else None,
@@ -474,6 +463,7 @@ class Connection:
 
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed; calling early does no harm."""
+        self.end_dialogue()
         if self.attempt is not None and self.state in _OPEN:
             self.attempt.handle_timeout(now_ns)
             if self.attempt.error is not None:
@@ -483,23 +473,28 @@ class Connection:
             self._move(On.TIME)
         if self.state is not _ESTABLISHED:
             return
-        sender, protection = self.sender, self._protection
+        sender, protection = self.sender, self.protection
         if self.paths.handle_timeout(now_ns):
             sender.resume(now_ns)
         sender.handle_timeout(now_ns)
         if protection is not None and protection.forget_ns and now_ns >= protection.forget_ns:
             protection.forget_previous()
-        if verdict := self._silence.verdict(now_ns):
+        if verdict := self.silence.verdict(now_ns):
             self._lose(On.SILENCE, verdict)
-        elif self._silence.wants_ping(now_ns):
+        elif self.silence.wants_ping(now_ns):
             self.ping()
         if self._linger is not None and now_ns >= self._linger.until_ns:
-            if self._linger.goes_on(now_ns, self._silence.heard_ns):
+            if self._linger.goes_on(now_ns, self.silence.heard_ns):
                 self.ping()
             elif not self._all_arrived():  # or `transmit` ends it
                 self._close(On.ENDED, self._linger.lost(), CloseCode.NONE, "", now_ns)
 
     # --- the user ---
+
+    @property
+    def has_events(self) -> bool:
+        """Whether `poll_event` would answer one."""
+        return bool(self._events)
 
     def poll_event(self) -> Event | None:
         """The next thing to tell the user, or None."""
@@ -551,6 +546,7 @@ class Connection:
 
     def change_keys(self, now_ns: int) -> bool:
         """Goes to the next phase of keys, if that is allowed now: whether it did."""
+        self.end_dialogue()
         return self.state is State.ESTABLISHED and self.sender.change_keys(now_ns)
 
     def ping(self) -> None:

@@ -44,24 +44,24 @@ class ECN:
         mark: the ECN bits with which packets leave now, 0 or 2.
     """
 
-    __slots__ = ("_acked", "_base", "_counts", "_lost", "_sent", "_tested", "mark", "stage")
+    __slots__ = ("_acked", "_base", "_lost", "_tested", "counts", "mark", "sent", "stage")
 
     def __init__(self) -> None:
         self.stage = Stage.OFF
         self.mark = 0
-        self._counts: Counts = (0, 0, 0)
-        self._sent = 0  # marked packets, on all paths: what the counts can say at most
+        self.counts: Counts = (0, 0, 0)
+        self.sent = 0  # marked packets, on all paths: what the counts can say at most
         self._base = self._acked = self._tested = self._lost = 0
 
     def begin(self) -> None:
         """Packets go by a path of which nothing is known."""
         self.stage, self.mark = Stage.TESTING, ECT0
-        self._base = self._counts[0] + self._counts[2]
+        self._base = self.counts[0] + self.counts[2]
         self._acked = self._tested = self._lost = 0
 
     def on_sent(self, count: int) -> None:
         """So many packets left with `mark`, which was not 0."""
-        self._sent += count
+        self.sent += count
         if self.stage is _TESTING:
             self._tested += count
             if self._tested >= TEST_PACKETS:
@@ -92,10 +92,10 @@ class ECN:
             if self._acked:
                 self._fail()  # the marks were cleared, or the peer does not see them
             return False
-        before, self._counts = self._counts, counts
+        before, self.counts = self.counts, counts
         arrived = counts[0] + counts[2]
         falls = counts[0] < before[0] or counts[1] < before[1] or counts[2] < before[2]
-        if falls or counts[1] or arrived - self._base < self._acked or arrived > self._sent:
+        if falls or counts[1] or arrived - self._base < self._acked or arrived > self.sent:
             self._fail()
             return False
         if stage is not _CAPABLE and self._acked:

@@ -15,17 +15,27 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
-from typing import Any
 
 from rawproto.errors import RawprotoError, WireError
 from rawproto.transport.attempt import Attempt, Credentials
 from rawproto.transport.budget import Budget
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Address, Arrival, Connection, State
-from rawproto.transport.constants import MIN_INIT_BYTES, TAG_BYTES, CloseCode, ResetCode
+from rawproto.transport.constants import (
+    MAX_ACK_DELAY_NS,
+    MIN_INIT_BYTES,
+    TAG_BYTES,
+    CloseCode,
+    ResetCode,
+)
+from rawproto.transport.dialogue import Dialogue
 from rawproto.transport.halfopen import Event, HalfOpen, Listener
 from rawproto.transport.handshake import Ports
+from rawproto.transport.lone import take_lone
 from rawproto.transport.parameters import Parameters
+from rawproto.transport.refusals import is_unicast, returned
+from rawproto.transport.runs import take_shorts
+from rawproto.transport.stream import Stream
 from rawproto.transport.tokens import reset_token
 from rawproto.wire.rpt import (
     LONG,
@@ -41,7 +51,7 @@ from rawproto.wire.rpt import (
     parse_rpt,
 )
 
-__all__ = ["Departure", "Endpoint", "refusal"]
+__all__ = ["Departure", "Endpoint"]
 
 _LEAST_BYTES = SHORT.size + TAG_BYTES + 1
 # RESET and VERSION. A budget that a flood of INITs could use up would keep honest clients
@@ -185,6 +195,7 @@ class Endpoint:
 
     def touch(self, connection: Connection) -> None:
         """A command was given to a connection: it gets its turn."""
+        connection.end_dialogue()
         self._touched[connection.cid] = connection
 
     def listen(self, listener: Listener, reset_key: bytes, config: Config) -> None:
@@ -231,10 +242,35 @@ class Endpoint:
                     if end == 1:
                         connection.handle_short(data, address, ecn, now_ns)
                     else:
-                        at += connection.handle_shorts(packets, at - 1, now_ns) - 1
+                        at += take_shorts(connection, packets, at - 1, now_ns) - 1
                     touched[connection.cid] = connection
             else:
                 self._receive_unknown(data, address, ecn, cid, now_ns)
+
+    def receive_one(self, packet: Arrival, now_ns: int) -> tuple[Connection, Stream] | None:
+        """A packet came, and none with it; see `receive`.
+
+        Returns:
+            The stream that can be read now, of which no event tells; None if events tell all.
+        """
+        data = packet[0]
+        if len(data) >= _LEAST_BYTES:
+            flags, every, dst_port, src_port, cid, low = SHORT.unpack_from(data)
+            connection = self._routes.get(cid)
+            if (
+                connection is not None
+                and connection.peer_port == src_port
+                and dst_port == self.port
+                and flags & 0xBF == VERSION_1
+            ):
+                self._touched[connection.cid] = connection
+                dialogue = connection.dialogue
+                if dialogue is not None and dialogue.take(packet, flags, every, low, now_ns):
+                    return dialogue.found
+                stream = take_lone(connection, packet, flags, every, low, now_ns)
+                return None if stream is None else (connection, stream)
+        self.receive((packet,), now_ns)
+        return None
 
     def _receive_unknown(
         self, data: bytes, address: Address, ecn: int, cid: int, now_ns: int
@@ -271,7 +307,7 @@ class Endpoint:
             return
         if packet.version != VERSION_1:
             if isinstance(packet, RPTInit) and len(data) >= MIN_INIT_BYTES and self._listener:
-                answer = RPTVersion(**_returned(packet), versions=(VERSION_1,))
+                answer = RPTVersion(**returned(packet), versions=(VERSION_1,))
                 self._answer(answer, address, len(data), now_ns)
             return
         if isinstance(packet, RPTInit):
@@ -412,12 +448,12 @@ class Endpoint:
     def _refuse(
         self, packet: RPTLong, code: ResetCode, address: Address, size: int, now_ns: int
     ) -> None:
-        self._answer(RPTReset(**_returned(packet), code=code), address, size, now_ns)
+        self._answer(RPTReset(**returned(packet), code=code), address, size, now_ns)
 
     def _answer(self, packet: RPTLong, address: Address, size: int, now_ns: int) -> None:
         """Answers without keeping anything: no larger, unicast only, and not too often."""
         data = packet.emit()
-        if len(data) > size or not _is_unicast(address[0]):
+        if len(data) > size or not is_unicast(address[0]):
             return
         budget = self._retries if isinstance(packet, RPTRetry) else self._refusals
         if budget.take(now_ns):
@@ -455,6 +491,44 @@ class Endpoint:
                 del self._touched[cid]
                 self._rest(connection)
         return departures
+
+    def transmit_one(
+        self, connection: Connection, stream: Stream, data: bytes, now_ns: int
+    ) -> tuple[bytes, Address, int] | None:
+        """Takes in `data`, of `MOST_ALONE` bytes at most, and says what leaves, if it can do so at
+        once and that is all there is to send of the connection. A turn comes when it is due.
+
+        Returns:
+            None if that is not so: nothing was taken in, and nothing has happened.
+        """
+        dialogue = connection.dialogue
+        if dialogue is not None and dialogue.stream is stream:
+            packet = dialogue.send(data, now_ns)
+            if packet is not None:
+                self._touched.pop(connection.cid, None)
+                return packet, dialogue.address, dialogue.mark
+        if not connection.quiet:
+            return None
+        connection.end_dialogue()
+        packet = connection.sender.transmit_alone(stream, data, now_ns)
+        if packet is None:
+            return None
+        cid = connection.cid
+        if not connection.has_events:
+            self._touched.pop(cid, None)
+        # Nothing is due before its probe time-out, and what is due then is looked at then.
+        armed = self._timer_of.get(cid)
+        due_ns = now_ns + MAX_ACK_DELAY_NS
+        if armed is None or due_ns < armed:
+            self._timer_of[cid] = due_ns
+            heappush(self._timers, (due_ns, cid))
+        ecn = connection.sender.recovery.ecn
+        mark = ecn.mark
+        if mark:
+            ecn.on_sent(1)
+        if Dialogue.begins(connection, stream, now_ns):
+            connection.dialogue = Dialogue(connection, stream, now_ns)
+        return packet, connection.paths.address, mark
 
     def _rest(self, connection: Connection) -> None:
         """A connection has nothing to send for now: when it wants to be woken is noted."""
@@ -501,42 +575,3 @@ class Endpoint:
                 self._touched[cid] = connection
         if self._listener is not None:
             self._listener.expire(now_ns)
-
-
-def refusal(data: bytes, addr: str) -> tuple[int, bytes] | None:
-    """For whoever refuses ports that nobody holds (section 12.7).
-
-    Args:
-        data: a packet that came.
-        addr: from where.
-
-    Returns:
-        The port that it is for and the RESET that refuses it; None if it is no INIT.
-    """
-    try:
-        packet, behind = parse_rpt(data)
-    except WireError:
-        return None
-    if not isinstance(packet, RPTInit) or behind or len(data) < MIN_INIT_BYTES:
-        return None
-    if not RPTLong.verify(data) or not _is_unicast(addr):
-        return None
-    return packet.dst_port, RPTReset(**_returned(packet), code=ResetCode.PORT).emit()
-
-
-def _is_unicast(addr: str) -> bool:
-    """Of an address as the kernel writes it: a flood of INITs asks this for each."""
-    if ":" in addr:
-        return not addr.startswith("ff") and addr.partition("%")[0] != "::"
-    return 0 < int(addr.partition(".")[0]) < 224  # what is above is multicast or reserved
-
-
-def _returned(packet: RPTLong) -> dict[str, Any]:
-    """What an answer repeats of a packet, exchanged (section 2.2.5)."""
-    return {
-        "suite": packet.suite,
-        "dst_port": packet.src_port,
-        "src_port": packet.dst_port,
-        "dst_cid": packet.src_cid,
-        "src_cid": packet.dst_cid,
-    }

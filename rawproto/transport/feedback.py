@@ -114,6 +114,21 @@ class Feedback:
         self.recovery.tell(now_ns)
         return at, largest
 
+    def on_alone_acked(
+        self, packet: Sent, delay_us: int, counts: Counts | None, now_ns: int
+    ) -> None:
+        """The packet `recovery.alone`, the only one that was left, arrived. See `on_ack`."""
+        recovery = self.recovery
+        recovery.on_alone_acked(packet, delay_us * 1000, now_ns)
+        packet[2].sending.on_all_acked()
+        rest = packet[5]
+        if rest is not None:
+            self._acks.on_ack_acked(rest[0][1])
+        if self.mtu.large_lost:
+            self.mtu.on_arrived(packet[1])
+        if recovery.ecn.on_ack(packet[0].marked, counts):
+            recovery.on_ce(now_ns, (packet,))
+
     @staticmethod
     def _check_skipped(skipped: list[int], ranges: list[tuple[int, int]]) -> None:
         """Whoever acknowledges what was left out on purpose did not see what he acknowledges."""

@@ -59,6 +59,14 @@ class Pacer:
                 self._filled_ns = now_ns
         return self._credit
 
+    def spend(self, size: int, now_ns: int) -> bool:
+        """Whether so many bytes may leave, which then do. Who sends little needs no look at what
+        came in since before all of what was there is gone."""
+        if self._credit < size and self.allowance(now_ns) < size:
+            return False
+        self._credit -= size
+        return True
+
     def on_sent(self, size: int) -> None:
         """Bytes have left."""
         self._credit -= size

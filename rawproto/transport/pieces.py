@@ -31,17 +31,17 @@ class Pieces:
         end: where it ends, counted from the first byte ever appended.
     """
 
-    __slots__ = ("_pieces", "_starts", "end")
+    __slots__ = ("end", "pieces", "starts")
 
     def __init__(self) -> None:
-        self._pieces: list[Piece] = []
-        self._starts: list[int] = []
+        self.pieces: list[Piece] = []
+        self.starts: list[int] = []
         self.end = 0
 
     def append(self, data: bytes | memoryview) -> None:
         """Adds bytes; those of a `bytes`, or of a view of one, are not copied if they are many."""
         if len(data) < _LARGE_BYTES:
-            last = self._pieces[-1] if self._pieces else None
+            last = self.pieces[-1] if self.pieces else None
             if isinstance(last, bytearray) and len(last) < _BLOCK_BYTES:
                 last += data
                 self.end += len(data)
@@ -51,13 +51,13 @@ class Pieces:
             piece = bytes(data)  # its owner may change it
         else:
             piece = data
-        self._pieces.append(piece)
-        self._starts.append(self.end)
+        self.pieces.append(piece)
+        self.starts.append(self.end)
         self.end += len(data)
 
     def cut(self, start: int, size: int, count: int) -> list[Piece]:
         """`count` parts of `size` bytes each, one behind another from `start` on."""
-        pieces, starts = self._pieces, self._starts
+        pieces, starts = self.pieces, self.starts
         parts: list[Piece] = []
         index = bisect_right(starts, start) - 1
         while len(parts) < count:
@@ -73,7 +73,7 @@ class Pieces:
 
     def slice(self, start: int, end: int) -> Piece:
         """The bytes from `start` to `end`."""
-        pieces, starts = self._pieces, self._starts
+        pieces, starts = self.pieces, self.starts
         if start == end:
             return b""
         index = bisect_right(starts, start) - 1
@@ -91,14 +91,14 @@ class Pieces:
 
     def drop_below(self, position: int) -> None:
         """Forgets the pieces that end at `position` or before it."""
-        starts = self._starts
+        starts = self.starts
         whole = bisect_right(starts, position) - 1
         if position == self.end:
             whole += 1
         if whole > 0:
-            del starts[:whole], self._pieces[:whole]
+            del starts[:whole], self.pieces[:whole]
 
     def clear(self) -> None:
         """Forgets all."""
-        self._pieces.clear()
-        self._starts.clear()
+        self.pieces.clear()
+        self.starts.clear()

@@ -150,19 +150,19 @@ class Protection:
         forget_ns: when the previous keys go, None if there are none.
     """
 
-    __slots__ = ("_acked", "_changed_ns", "forget_ns", "opener", "sealer")
+    __slots__ = ("_changed_ns", "acked", "forget_ns", "opener", "sealer")
 
     def __init__(self, send_secret: bytes, receive_secret: bytes, cipher: Cipher) -> None:
         self.sealer = Sealer(Keys(send_secret, cipher))
         self.opener = Opener(Keys(receive_secret, cipher))
         self.forget_ns: int | None = None
-        self._acked = False
+        self.acked = False
         self._changed_ns: int | None = None
 
     def on_acked(self, largest: int) -> None:
         """The peer acknowledged packets up to this number."""
         if largest >= self.sealer.first:
-            self._acked = True
+            self.acked = True
 
     def open_other(
         self, number: int, sealed: bytes, header: bytes, next_number: int, now_ns: int, pto_ns: int
@@ -197,7 +197,7 @@ class Protection:
 
     def change(self, next_number: int, now_ns: int, pto_ns: int) -> bool:
         """Goes to the next phase of keys, if that is allowed now: whether it did."""
-        if not self._acked or self.sealer.phase != self.opener.phase:
+        if not self.acked or self.sealer.phase != self.opener.phase:
             return False
         if self._changed_ns is not None and now_ns < self._changed_ns + 3 * pto_ns:
             return False
@@ -206,7 +206,7 @@ class Protection:
 
     def _change(self, next_number: int, now_ns: int) -> None:
         self.sealer.change(next_number)
-        self._acked = False
+        self.acked = False
         self._changed_ns = now_ns
 
     def forget_previous(self) -> None:

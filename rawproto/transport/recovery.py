@@ -20,7 +20,7 @@ from typing import Any
 
 from rawproto.transport.congestion import Acked, Burst, Controller, Lost
 from rawproto.transport.ecn import ECN
-from rawproto.transport.rtt import MAX_PTO_NS, RTT
+from rawproto.transport.rtt import GRANULARITY_NS, MAX_PTO_NS, RTT
 from rawproto.transport.trace import Tracer
 
 __all__ = ["Recovery", "Sent"]
@@ -30,6 +30,7 @@ Sent = tuple[Burst, int, Any, int, int, Any]
 PACKET_THRESHOLD = 3
 _PERSISTENT_PTOS = 3
 _SECOND_NS = 1_000_000_000
+_TELL_NS = 25_000_000
 
 
 class Recovery:
@@ -56,6 +57,7 @@ class Recovery:
         skipped: the packet numbers that were last left out on purpose.
         tracer: told of what happens to packets, on this half of the connection and the other.
         ecn: whether the path takes marked packets.
+        alone: number of the last packet that left alone with data of one stream, -1 for none.
     """
 
     def __init__(self, controller: Controller) -> None:
@@ -76,11 +78,14 @@ class Recovery:
         self.skipped: list[int] = []
         self.tracer: Tracer | None = None
         self.ecn = ECN()
+        self.alone = -1
         self._delivered_ns = 0
         self._first_sent_ns = 0
         self._first_sample_ns: int | None = None
         self._lost: dict[int, Sent] = {}  # declared lost, and perhaps still to come
         self._spurious_round = False
+        self.untold = 0  # bytes that arrived alone, of which the controller has not heard
+        self.told_rtt = self.tell_ns = 0
 
     def burst(self, now_ns: int, app_limited: bool) -> Burst:
         """What the packets that are sent now have in common."""
@@ -111,6 +116,8 @@ class Recovery:
         self.controller = controller
         self.ecn.begin()
         self.in_flight = 0
+        self.alone = -1
+        self.untold = self.tell_ns = 0
         self.pto_count = 0
         self.loss_ns = self._first_sample_ns = None
         self._lost.clear()
@@ -192,6 +199,8 @@ class Recovery:
             gained = self.delivered - burst.delivered
             rate = gained * _SECOND_NS // interval if interval > 0 else 0
             rtt = self.rtt
+            size += self.untold
+            self.untold = 0
             self.controller.on_acked(
                 Acked(
                     now_ns,
@@ -209,6 +218,54 @@ class Recovery:
                 )
             )
         return acked, lost
+
+    def only_alone(self, start: int) -> bool:
+        """Whether the packet `alone` is the only one that is left, and an ACK of all numbers from
+        `start` up to it tells nothing of others."""
+        return self.floor < start <= self.alone > self.largest_acked and len(self.sent) == 1
+
+    @property
+    def usual_rtt(self) -> tuple[int, int]:
+        """From where and up to where, in ns, an RTT tells nothing new; (0, 0) if all do."""
+        smoothed = self.rtt.smoothed_rtt
+        if 4 * self.rtt.rttvar > GRANULARITY_NS:  # time-outs follow it
+            return 0, 0
+        return max(self.told_rtt, smoothed - GRANULARITY_NS), smoothed + GRANULARITY_NS
+
+    @property
+    def floor(self) -> int:
+        """The highest number that an ACK cannot name as a matter of course: left out or lost."""
+        return max(
+            self.skipped[-1] if self.skipped else -1,
+            next(reversed(self._lost)) if self._lost else -1,
+        )
+
+    def on_left_alone(self, sent_ns: int) -> None:
+        """What `burst` notes and tells of a packet that left so with nothing under way."""
+        self._delivered_ns = self._first_sent_ns = self.asked_ns = sent_ns
+        self.controller.on_restart(sent_ns)
+
+    def on_alone_acked(self, packet: Sent, ack_delay_ns: int, now_ns: int) -> None:
+        """The packet `alone`, the only one that was left, arrived. See `on_acked`.
+
+        Of a path that carries single packets to and fro, each tells what the last one told. So
+        RTT and controller hear of one in 25 ms, of each that took less time than that, and of
+        each that is further from the average than timers can tell (`usual_rtt`).
+        """
+        burst, size = packet[0], packet[1]
+        rtt_ns, (least, most) = now_ns - burst.sent_ns, self.usual_rtt
+        if now_ns >= self.tell_ns or not least <= rtt_ns < most:
+            self.told_rtt, self.tell_ns = rtt_ns, now_ns + _TELL_NS
+            self.on_acked(((self.alone, self.alone + 1),), ack_delay_ns, now_ns, False)
+            return
+        self.largest_acked = self.alone
+        del self.sent[self.alone]
+        self.in_flight = 0
+        self.delivered += size
+        self.untold += size
+        self.pto_count = 0
+        self._delivered_ns, self._first_sent_ns = now_ns, burst.sent_ns
+        self.loss_ns = None
 
     def _note_late(self, start: int, end: int) -> list[Sent]:
         """What was thought lost has come: if all of it has, the response to it is taken back."""

@@ -12,6 +12,7 @@ who sends a byte here and a byte there would cost us a hundred for each.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
 __all__ = ["ReceiveBuffer"]
 
@@ -28,10 +29,10 @@ class ReceiveBuffer:
         final_size: how long the stream is, None while unknown.
     """
 
-    __slots__ = ("_pieces", "_ready", "_starts", "final_size", "highest", "next", "read")
+    __slots__ = ("_pieces", "_starts", "final_size", "highest", "next", "read", "ready")
 
     def __init__(self) -> None:
-        self._ready: list[bytes | memoryview] = []  # an empty deque takes 700 bytes
+        self.ready: list[bytes | memoryview] = []  # an empty deque takes 700 bytes
         self._starts: list[int] = []
         self._pieces: list[bytes] = []
         self.next = 0
@@ -63,22 +64,22 @@ class ReceiveBuffer:
         end = offset + len(data)
         if offset == self.next and not self._starts:  # nearly always
             if data:
-                self._ready.append(data)
+                self.ready.append(data)
                 self.next = self.highest = end
             return True
         if end <= self.next:
             return True
         if offset > self.next:
             return self._keep(offset, data)
-        self._ready.append(data[self.next - offset :])
+        self.ready.append(data[self.next - offset :])
         self.next = end
         self.highest = max(self.highest, end)
         self._join()
         return True
 
-    def extend(self, parts: list[bytes | memoryview], end: int) -> None:
+    def extend(self, parts: Sequence[bytes | memoryview], end: int) -> None:
         """Takes in the parts from `next` to `end` while none waits for its turn."""
-        self._ready.extend(parts)
+        self.ready.extend(parts)
         self.next = self.highest = end
 
     def _keep(self, offset: int, data: bytes) -> bool:
@@ -117,13 +118,13 @@ class ReceiveBuffer:
             joined += 1
             end = start + len(piece)
             if end > self.next:
-                self._ready.append(piece[self.next - start :])
+                self.ready.append(piece[self.next - start :])
                 self.next = end
         del self._starts[:joined], self._pieces[:joined]
 
     def take(self, limit: int) -> bytes:
         """Up to `limit` bytes for the reader, b"" for none now."""
-        ready = self._ready
+        ready = self.ready
         if not ready:
             return b""
         first = ready[0]
@@ -155,7 +156,7 @@ class ReceiveBuffer:
     def peek(self, limit: int) -> bytes:
         """What `take` would give, and leaves it there."""
         parts: list[bytes | memoryview] = []
-        for part in self._ready:
+        for part in self.ready:
             if limit <= 0:
                 break
             parts.append(part[:limit])
@@ -166,11 +167,11 @@ class ReceiveBuffer:
         """Throws away what could be read: how many bytes that was."""
         skipped = self.next - self.read
         self.read = self.next
-        self._ready.clear()
+        self.ready.clear()
         return skipped
 
     def clear(self) -> None:
         """Nothing more will be read."""
-        self._ready.clear()
+        self.ready.clear()
         self._starts.clear()
         self._pieces.clear()

@@ -15,16 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
 from rawproto.transport.acks import CE, Acks
+from rawproto.transport.lifecycle import State
 from rawproto.transport.protection import Opener
 from rawproto.transport.streams import Streams
 from rawproto.wire.rpt_frames import STREAM_HEAD, FrameType
 
-__all__ = ["take_run"]
+if TYPE_CHECKING:
+    from rawproto.transport.connection import Arrival, Connection
 
+__all__ = ["take_shorts"]
+
+_ESTABLISHED = State.ESTABLISHED
+_WORTH_A_RUN = 4
 _STREAM = int(FrameType.STREAM)
 _HEAD = STREAM_HEAD.size
 # Of packets above this, a view of a part costs less than a copy of it.
@@ -90,3 +97,37 @@ def take_run(
         acks.on_run(len(parts), every, ecn, now_ns)
         streams.on_run(stream_id, parts, offset)
     return len(parts), opened
+
+
+def take_shorts(connection: Connection, packets: Sequence[Arrival], at: int, now_ns: int) -> int:
+    """Short packets came, of which the one at `at` is for a connection: a run, or one.
+
+    Returns:
+        How many of those from there on are taken in, 1 at least. See `Connection.handle_short`.
+    """
+    data, address, ecn = packets[at]
+    taken, opened = 0, None
+    protection = connection.protection
+    connection.end_dialogue()
+    if (
+        len(packets) - at >= _WORTH_A_RUN
+        and connection.state is _ESTABLISHED
+        and connection.attempt is None
+        and address == connection.paths.usual
+        and protection is not None
+        and connection.sender.recovery.tracer is None
+    ):
+        taken, opened = take_run(
+            packets, at, protection.opener, connection.acks, connection.streams, now_ns
+        )
+    if taken:
+        connection.packets_received += taken
+        connection.silence.heard_ns = connection.sender.active_ns = now_ns
+    if opened is not None:
+        data, address, ecn = packets[at + taken]
+        connection.take_in(*opened, data, address, ecn, now_ns)
+        taken += 1
+    elif not taken:
+        connection.handle_short(data, address, ecn, now_ns)
+        taken = 1
+    return taken

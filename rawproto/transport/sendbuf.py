@@ -31,10 +31,10 @@ class SendBuffer:
         lost: (start, end) parts to be sent again, ascending.
     """
 
-    __slots__ = ("_acked", "_data", "base", "end", "ended", "lost", "next")
+    __slots__ = ("_acked", "base", "data", "end", "ended", "lost", "next")
 
     def __init__(self) -> None:
-        self._data = Pieces()
+        self.data = Pieces()
         self._acked = Ranges()
         self.base = 0
         self.next = 0
@@ -59,8 +59,13 @@ class SendBuffer:
 
     def write(self, data: bytes | memoryview) -> None:
         """Appends data; none may come after `finish`."""
-        self._data.append(data)
+        self.data.append(data)
         self.end += len(data)
+
+    def write_sent(self, data: bytes) -> None:
+        """Appends data that leaves at once; all before it was acknowledged."""
+        self.data.append(data)
+        self.end = self.next = self.next + len(data)
 
     def finish(self) -> None:
         """The stream ends here."""
@@ -101,7 +106,7 @@ class SendBuffer:
             if part_end == self.end and self.ended:
                 part_end += 1
             self.next = part_end
-        return start, self._data.slice(start, min(part_end, self.end)), part_end
+        return start, self.data.slice(start, min(part_end, self.end)), part_end
 
     def take_whole(self, share: int, count: int, limit: int) -> list[Piece]:
         """New data: up to `count` parts of exactly `share` bytes, none of them with FIN.
@@ -114,7 +119,7 @@ class SendBuffer:
         if self.lost or count <= 0:
             return []
         self.next = start + count * share
-        return self._data.cut(start, share, count)
+        return self.data.cut(start, share, count)
 
     def on_acked(self, start: int, end: int) -> int:
         """A part arrived: how many bytes became free."""
@@ -133,9 +138,14 @@ class SendBuffer:
             self._acked.drop_below(end)
         data_end = end if end < self.end else self.end
         freed = data_end - self.base
-        self._data.drop_below(data_end)
+        self.data.drop_below(data_end)
         self.base = end
         return freed
+
+    def on_all_acked(self) -> None:
+        """All that was written has left, and arrived in one piece."""
+        self.data.clear()
+        self.base = self.end
 
     def on_lost(self, start: int, end: int) -> None:
         """A part has to be sent again, as far as it did not arrive another way."""
@@ -145,6 +155,6 @@ class SendBuffer:
 
     def clear(self) -> None:
         """Nothing more will be sent."""
-        self._data.clear()
+        self.data.clear()
         self.lost.clear()
         self.base = self.next = self.end

@@ -32,6 +32,7 @@ from rawproto.transport.pacing import Pacer
 from rawproto.transport.pmtu import MTUSearch
 from rawproto.transport.protection import Protection
 from rawproto.transport.recovery import Recovery
+from rawproto.transport.stream import Stream
 from rawproto.transport.streams import Streams
 from rawproto.wire.rpt import KEY_PHASE, SHORT, VERSION_1
 from rawproto.wire.rpt_frames import DATAGRAM_HEAD, STREAM_HEAD, FrameType
@@ -92,7 +93,7 @@ class Sender:
         self._config = config
         self._port, self._peer_port = port, peer_port
         self._entropy = entropy
-        self._streams, self._acks, self._control = streams, acks, control
+        self._streams, self._acks, self.control = streams, acks, control
         self.peer_cid = 0
         self.protection: Protection | None = None
         self.mtu = MTUSearch(ceiling, now_ns)
@@ -101,7 +102,7 @@ class Sender:
         self.number = 0
         self.packets = 0
         self.active_ns = now_ns
-        self._pacer = Pacer(self.mtu.size)
+        self.pacer = Pacer(self.mtu.size)
         self._skipped = self.recovery.skipped
         self._draw_skip()
         self._probes_due = 0
@@ -122,7 +123,7 @@ class Sender:
     @property
     def waits(self) -> bool:
         """Whether there is anything to send but acknowledgements."""
-        if self._control.waiting or self.datagrams:
+        if self.control.waiting or self.datagrams:
             return True
         streams = self._streams
         return bool(streams.ready) and streams.has_data()
@@ -152,7 +153,7 @@ class Sender:
         every = 1 if self._probes_due else _per_ack(window, size)
         room = size - OVERHEAD_BYTES
         self._set_pace(window, size)
-        allowance = self._pacer.allowance(now_ns)
+        allowance = self.pacer.allowance(now_ns)
         packets: list[bytes] = []
         before = recovery.in_flight
         burst: Burst | None = None
@@ -187,13 +188,66 @@ class Sender:
         in_flight = recovery.in_flight
         self.feedback.limited = in_flight + size > window or (waits and 2 * in_flight >= window)
         recovery.on_sent(burst, not waits and in_flight + size <= window)
-        self._pacer.on_sent(max(in_flight - before, 0))
+        self.pacer.on_sent(max(in_flight - before, 0))
         if probing and len(packets) < limit:
             packets += self._transmit_probe(now_ns, every)
         return packets
 
+    @property
+    def prefix(self) -> bytes:
+        """The header of packets that leave now, up to their number."""
+        every = _per_ack(self.recovery.controller.window, self.mtu.size)
+        sealer = self.protection.sealer  # type: ignore[union-attr]
+        flags = KEY_PHASE | VERSION_1 if sealer.phase else VERSION_1
+        return SHORT.pack(flags, every, self._peer_port, self._port, self.peer_cid, 0)[:-4]
+
+    @property
+    def last_plain(self) -> int:
+        """The number before which none is left out, and no keys change."""
+        sealer = self.protection.sealer  # type: ignore[union-attr]
+        return min(self._skip_at, sealer.first + _CHANGE_AT)
+
+    def transmit_alone(self, stream: Stream, data: bytes, now_ns: int) -> bytes | None:
+        """The packet that takes `data` away, if nothing else is to be sent and nothing under way.
+
+        What leaves is what `transmit` would send.
+
+        Returns:
+            None if that is not so: nothing was taken in, and nothing has happened.
+        """
+        recovery, protection, acks = self.recovery, self.protection, self._acks
+        number, probe_ns, size = self.number, self.mtu.next_ns, self.mtu.size
+        if (
+            recovery.in_flight
+            or self.control.waiting
+            or self.datagrams
+            or self._probes_due
+            or protection is None
+            or number - protection.sealer.first >= _CHANGE_AT
+            or (probe_ns is not None and probe_ns <= now_ns)
+            or (window := recovery.controller.window) < size
+            or not self.pacer.spend(size, now_ns)
+        ):
+            return None
+        start = self._streams.write_alone(stream, data)
+        if start < 0:
+            return None
+        length = len(data)
+        frames = STREAM_HEAD.pack(_STREAM, stream.stream_id, start, length) + data
+        rest: list[Any] | None = None
+        if acks.due_ns is not None:
+            frames = acks.frame(now_ns, _ACK_ROOM) + frames
+            rest = [("ack", acks.largest)]
+        burst = recovery.burst(now_ns, True)
+        every = _per_ack(window, size)
+        packet = self._seal(frames, burst, every, stream, start, start + length, rest, True)
+        recovery.alone = self.number - 1
+        self.feedback.limited = False
+        recovery.on_sent(burst, True)
+        return packet
+
     def _set_pace(self, window: int, size: int) -> None:
-        controller, rtt, pacer = self.recovery.controller, self.recovery.rtt, self._pacer
+        controller, rtt, pacer = self.recovery.controller, self.recovery.rtt, self.pacer
         if not rtt.sampled:
             return
         rate = controller.pacing_rate
@@ -216,7 +270,7 @@ class Sender:
             rest = [("ack", acks.largest)]
         if not may_send:
             return frames, None, 0, 0, rest, False
-        if self._control.waiting or self.datagrams:
+        if self.control.waiting or self.datagrams:
             rest = rest or []
             frames, eliciting = self._fill_rare(frames, rest, room)
         found = streams.take(space) if (space := room - len(frames) - 15) > 0 else None
@@ -240,7 +294,7 @@ class Sender:
     def _fill_rare(self, frames: bytes, rest: list[Any], room: int) -> tuple[bytes, bool]:
         """Control frames and datagrams that fit behind `frames`: (frames, whether there were)."""
         eliciting = False
-        while taken := self._control.take(room - len(frames)):
+        while taken := self.control.take(room - len(frames)):
             frames += taken[1]
             rest.append(("control", taken[0]))
             eliciting = True
@@ -309,7 +363,7 @@ class Sender:
         everything done once that is the same for all packets.
         """
         packets: list[bytes] = []
-        if self._control.waiting or self.datagrams:
+        if self.control.waiting or self.datagrams:
             return packets
         share = size - OVERHEAD_BYTES - STREAM_HEAD.size
         found = self._streams.take_whole(share, min(count, self._skip_at - self.number))
@@ -363,7 +417,7 @@ class Sender:
         """Packets go by another path from now on: RTT, window, size and marks begin anew."""
         self.mtu.fall_back(now_ns)
         self.recovery.begin_path(self._controller())
-        self._pacer = Pacer(self.mtu.size)
+        self.pacer = Pacer(self.mtu.size)
 
     def resume(self, now_ns: int) -> None:
         """The peer can be reached again: what waited for a time-out leaves now."""
@@ -397,7 +451,7 @@ class Sender:
             due_ns = loss_ns
         room = recovery.controller.window - recovery.in_flight
         if room >= self.mtu.size and self.waits:
-            send_ns = self._pacer.next_ns()
+            send_ns = self.pacer.next_ns()
             if due_ns is None or send_ns < due_ns:
                 due_ns = send_ns
         probe_ns = self.mtu.next_ns if probing and recovery.rtt.sampled else None

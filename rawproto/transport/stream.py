@@ -60,6 +60,17 @@ class Stream:
         self.full = False
         self.queued = False
 
+    def only(self, start: int, end: int) -> bool:
+        """Whether what was sent and not acknowledged is from `start` to `end`, all that there is
+        to send, and nobody waits until it has arrived."""
+        sending = self.sending
+        return (
+            sending is not None
+            and sending.base == start
+            and sending.next == sending.end == end
+            and not (self.full or sending.lost or sending.ended or self.reset_code is not None)
+        )
+
     @property
     def done(self) -> bool:
         """Whether both parts are, so that the stream can be forgotten."""

@@ -77,7 +77,7 @@ class Streams:
         self.resent = 0
         self.data_limit = 0
         self._stream_limit = 0
-        self._received = 0
+        self.received = 0
         self._read = 0
         shared = config.shared_window_bytes
         self._window = Window(shared or config.window_bytes, shared or config.max_window_bytes)
@@ -306,13 +306,13 @@ class Streams:
             return True
         highest = receiving.highest
         if end > highest and (
-            end > stream.window.limit or self._received + end - highest > self._window.limit
+            end > stream.window.limit or self.received + end - highest > self._window.limit
         ):
             raise RemoteProtocolError(CloseCode.FLOW, "more data than allowed")
         if not receiving.insert(offset, data):
             return False
         if end > highest:
-            self._received += receiving.highest - highest
+            self.received += receiving.highest - highest
         if fin:
             receiving.final_size = end
         if stream.stop_code is not None:
@@ -337,14 +337,27 @@ class Streams:
         ):
             return -1, 0
         start = receiving.next
-        return start, min(stream.window.limit - start, self._window.limit - self._received)
+        return start, min(stream.window.limit - start, self._window.limit - self.received)
+
+    def on_alone(self, stream: Stream, data: bytes, end: int) -> None:
+        """The same of a single part, of which the caller tells the reader."""
+        receiving = stream.receiving
+        assert receiving is not None
+        self.received += len(data)
+        receiving.extend((data,), end)
+
+    def tell_readable(self, stream: Stream) -> None:
+        """The event of what came alone, if nobody was waiting for it."""
+        if not stream.readable_told:
+            stream.readable_told = True
+            self._emit(StreamReadable(stream.stream_id))
 
     def on_run(self, stream_id: int, parts: list[bytes | memoryview], end: int) -> None:
         """What was expected has come, in parts, as far as `end`."""
         stream = self._streams[stream_id]
         receiving = stream.receiving
         assert receiving is not None
-        self._received += end - receiving.next
+        self.received += end - receiving.next
         receiving.extend(parts, end)
         if not stream.readable_told:
             stream.readable_told = True
@@ -370,11 +383,11 @@ class Streams:
             raise RemoteProtocolError(CloseCode.STREAM_STATE, "reset of a stream that only sends")
         self._check_final_size(receiving, frame.final_size, frame.final_size)
         more = frame.final_size - receiving.highest
-        if frame.final_size > stream.window.limit or self._received + more > self._window.limit:
+        if frame.final_size > stream.window.limit or self.received + more > self._window.limit:
             raise RemoteProtocolError(CloseCode.FLOW, "more data than allowed")
         if stream.peer_reset or receiving.finished:
             return
-        self._received += more
+        self.received += more
         self._discard(frame.final_size - receiving.read)
         receiving.final_size = receiving.highest = frame.final_size
         receiving.clear()
@@ -466,6 +479,27 @@ class Streams:
             return None
         self.sent += sending.next - start
         return stream, start, shares
+
+    def write_alone(self, stream: Stream, data: bytes) -> int:
+        """Takes in data that leaves at once, if nothing else is to be sent or acknowledged.
+
+        Returns:
+            Where it begins; -1 if that is not so, and nothing was taken in.
+        """
+        sending = stream.sending
+        if self.ready or sending is None or stream.reset_code is not None or sending.ended:
+            return -1
+        start, size = sending.next, len(data)
+        if (
+            sending.base != start
+            or sending.end != start
+            or start + size > stream.send_limit
+            or self.sent + size > self.data_limit
+        ):
+            return -1
+        sending.write_sent(data)
+        self.sent += size
+        return start
 
     def has_data(self) -> bool:
         """Whether `take` would find something; forgets those that have nothing."""

@@ -48,7 +48,7 @@ class Nothing:
 class CountingPort:
     """Notes what came and which thread brought it."""
 
-    pending = False
+    pending = sparse = False
 
     def __init__(self) -> None:
         self.endpoint = Nothing()

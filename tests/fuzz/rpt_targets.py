@@ -17,7 +17,7 @@ from zlib import crc32
 from rawproto.errors import LocalProtocolError, WireError
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
-from rawproto.transport.endpoint import Endpoint, refusal
+from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.events import ConnectionClosed, StreamOpened, StreamReadable
 from rawproto.transport.halfopen import MOST_HALF_OPEN, Listener
 from rawproto.transport.handshake import (
@@ -30,6 +30,7 @@ from rawproto.transport.handshake import (
 from rawproto.transport.noise import AES_GCM, PATTERNS, X25519, NoiseError
 from rawproto.transport.parameters import Parameters
 from rawproto.transport.protection import Keys
+from rawproto.transport.refusals import refusal
 from rawproto.transport.tokens import RetryTokens
 from rawproto.wire.rpt import KEY_PHASE, LONG, SHORT, VERSION_1, RPTHandshake, RPTInit, RPTLong
 from tests.sim.operations import Pair

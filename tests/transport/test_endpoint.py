@@ -19,9 +19,10 @@ from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config
 from rawproto.transport.connection import State
 from rawproto.transport.constants import Kind
-from rawproto.transport.endpoint import Endpoint, refusal
+from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.events import ConnectionEstablished, DatagramReadable
 from rawproto.transport.noise import X25519
+from rawproto.transport.refusals import refusal
 from rawproto.wire.rpt import (
     RPTHandshake,
     RPTInit,

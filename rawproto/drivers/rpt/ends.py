@@ -262,6 +262,21 @@ class StreamEnd(End):
             return streams.write(0, data, None)
         return streams.write(0, data, self._high_water())
 
+    def send_one(self, data: bytes) -> bool:
+        """Sends a few bytes without a turn, where that is all there is to do: whether it did."""
+        stream = self._stream
+        if (
+            stream is None
+            or self._messages
+            or self.error is not None
+            or self.over
+            or self.write_shut
+            or self.readiness is not None
+            or 0 < self.send_buffer < len(data)
+        ):
+            return False
+        return self.pump.send_one(self.connection, stream, data)
+
     def finish(self) -> None:
         """Nothing more will be sent."""
         if not self.write_shut:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from rawproto.link.rpt_carrier import RawCarrier
 from rawproto.link.rpt_ports import Lease, hold_responder, is_held
-from rawproto.transport.endpoint import refusal
+from rawproto.transport.refusals import refusal
 
 __all__ = ["LOOK_S", "Office"]
 

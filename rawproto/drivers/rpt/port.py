@@ -20,9 +20,10 @@ from contextlib import suppress
 
 from rawproto.errors import ConnectionLostError, LinkError, RefusedError
 from rawproto.link.rpt_carrier import Carrier
-from rawproto.transport.connection import Address
+from rawproto.transport.connection import Address, Connection
 from rawproto.transport.constants import BASE_PACKET_BYTES
 from rawproto.transport.endpoint import Departure, Endpoint
+from rawproto.transport.stream import Stream
 
 __all__ = ["FEW", "Port"]
 
@@ -48,14 +49,44 @@ class Port:
     Attributes:
         endpoint: as given.
         carrier: as given.
+        sparse: packets come one by one, as far as was seen last.
     """
 
     def __init__(self, endpoint: Endpoint, carrier: Carrier) -> None:
+        self.sparse = True
         self.endpoint = endpoint
         self.carrier = carrier
         self._unsent: deque[Departure] = deque()
         self._blocked = False
         self._drops = 0  # in a row
+
+    def receive_one(self, descriptor: int) -> tuple[Connection, Stream] | None:
+        """Takes in one packet, or errors; a turn has to follow.
+
+        Returns:
+            The stream that can be read now, if that is all that has happened: no event tells it.
+        """
+        packets = self.carrier.receive(1, descriptor)
+        if not packets:
+            self._on_nothing(time.monotonic_ns())
+            return None
+        return self.endpoint.receive_one(packets[0], time.monotonic_ns())
+
+    def send_one(self, connection: Connection, stream: Stream, data: bytes, now_ns: int) -> bool:
+        """Sends a stream's data, of `MOST_ALONE` bytes at most, if that takes no turn: whether
+        it was taken in. The next turn may come `MAX_ACK_DELAY_NS` from now."""
+        if self._unsent:
+            return False
+        departure = self.endpoint.transmit_one(connection, stream, data, now_ns)
+        if departure is None:
+            return False
+        packet, address, ecn = departure
+        try:
+            self.carrier.send(packet, address, ecn)
+        except (OSError, LinkError):
+            self._unsent.append(([packet], address, ecn))
+            self.turn(now_ns)  # tries once more, and looks what is wrong
+        return True
 
     def receive(self, descriptor: int, limit: int = _BATCH) -> int:
         """Takes in what has arrived, packets or errors; a turn has to follow.
@@ -68,14 +99,19 @@ class Port:
             How many packets there were.
         """
         packets = self.carrier.receive(limit, descriptor)
+        self.sparse = len(packets) <= 1
         now_ns = time.monotonic_ns()
         if packets:
             self.endpoint.receive(packets, now_ns)
         else:
-            if self.carrier.moved():
-                self.endpoint.on_moved(self.carrier.ceiling, now_ns)
-            self._read_errors(now_ns)
+            self._on_nothing(now_ns)
         return len(packets)
+
+    def _on_nothing(self, now_ns: int) -> None:
+        """No packet was what made a descriptor readable."""
+        if self.carrier.moved():
+            self.endpoint.on_moved(self.carrier.ceiling, now_ns)
+        self._read_errors(now_ns)
 
     def _read_errors(self, now_ns: int) -> None:
         for error in self.carrier.errors():

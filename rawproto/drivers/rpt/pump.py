@@ -35,7 +35,9 @@ from rawproto.drivers.rpt.office import LOOK_S, Office
 from rawproto.drivers.rpt.port import FEW, Port
 from rawproto.drivers.timer import Timer
 from rawproto.transport.connection import Connection, State
+from rawproto.transport.constants import MAX_ACK_DELAY_NS
 from rawproto.transport.endpoint import Endpoint
+from rawproto.transport.stream import Stream
 
 if TYPE_CHECKING:
     from rawproto.drivers.rpt.ends import End
@@ -88,6 +90,7 @@ class Pump:
         self._stint = 0
         self._followers: deque[threading.Condition] = deque()
         self._armed_ns: int | None = None
+        self._data = carrier.filenos()[0]
         self._office = office
         self._look_ns: int | None = None
         with ExitStack() as stack:
@@ -167,7 +170,7 @@ class Pump:
                     raise OSError(errno.EDEADLK, os.strerror(errno.EDEADLK))
                 if self._leader > 0:
                     self._follow(condition, until)
-                elif self._lead(ready, until):
+                elif self._lead(ready, condition, until):
                     break
             return True
         finally:
@@ -188,7 +191,9 @@ class Pump:
         finally:
             self._followers.remove(condition)
 
-    def _lead(self, ready: Callable[[], bool], until: float | None) -> bool:
+    def _lead(
+        self, ready: Callable[[], bool], condition: threading.Condition, until: float | None
+    ) -> bool:
         """Pumps until something is so, or time is up: whether it is so."""
         if self._leader == _IN_CARE:
             CARETAKER.give_back(self._epoll)
@@ -196,14 +201,18 @@ class Pump:
         self._stint += 1
         try:
             if self.port.pending:
-                self.turn()
+                self._attend(self._epoll.poll(0))  # what came too is acknowledged with the rest
                 if ready():
                     return True
             while not self.closed:
                 left = -1.0 if until is None else until - time.monotonic()
                 if until is not None and left <= 0:
                     break
-                if self._attend(self._sleep(left), ready):
+                events = self._sleep(left)
+                if len(events) == 1 and events[0][0] == self._data and self.port.sparse:
+                    if self._attend_one(ready, condition):
+                        return True
+                elif self._attend(events, ready):
                     return True
             return False
         finally:
@@ -253,6 +262,41 @@ class Pump:
             return True  # which spares him the turn
         self.turn()
         return ready()
+
+    def _attend_one(self, ready: Callable[[], bool], condition: threading.Condition) -> bool:
+        """The same where one packet has come, as far as is known."""
+        if self.closed:
+            return ready()
+        try:
+            found = self.port.receive_one(self._data)
+            if found is not None:
+                connection, stream = found
+                end = self._end_of.get(connection.cid)
+                if end is not None and end.condition is condition and ready():
+                    return True  # he knows, and is spared the turn
+                connection.streams.tell_readable(stream)
+            more = self.port.receive(self._data)
+        except BaseException:
+            self.fail()
+            raise
+        if more < FEW and ready():
+            return True
+        self.turn()
+        return ready()
+
+    def send_one(self, connection: Connection, stream: Stream, data: bytes) -> bool:
+        """Sends a stream's data without a turn, if that is possible: see `Port.send_one`."""
+        if self.closed:
+            return False
+        now_ns = time.monotonic_ns()
+        try:
+            sent = self.port.send_one(connection, stream, data, now_ns)
+        except BaseException:
+            self.fail()
+            raise
+        if sent:
+            self._arm(now_ns + MAX_ACK_DELAY_NS)
+        return sent
 
     def turn(self) -> None:
         """Lets timers run, sends, and tells the ends what happened. The lock is held."""

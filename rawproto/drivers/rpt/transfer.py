@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from rawproto.drivers.rpt.datagrams import DatagramEnd, Peer
 from rawproto.drivers.rpt.ends import End, StreamEnd
 from rawproto.transport.constants import Kind
+from rawproto.transport.dialogue import MOST_ALONE
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -261,10 +262,19 @@ class Transfer:
             ConnectionResetError, TimeoutError (ETIMEDOUT): the connection was lost.
             OSError: ENOTCONN, EDESTADDRREQ, EMSGSIZE, EBADF, EOPNOTSUPP (flags).
         """
+        if not flags and type(data) is bytes and 0 < len(data) <= MOST_ALONE:
+            end = self._use()
+            if type(end) is StreamEnd:
+                with end.pump.lock:
+                    if end.send_one(data):
+                        return len(data)
         return self._send(memoryview(data).cast("B"), flags, None)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Sends all of it, however often that blocks. Raises as `send`."""
+        if type(data) is bytes and 0 < len(data) <= MOST_ALONE:
+            self.send(data, flags)
+            return
         view = memoryview(data).cast("B")
         until = self._until(flags)
         if self._kind is not _STREAM or not view:
