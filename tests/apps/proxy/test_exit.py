@@ -12,13 +12,16 @@ import pytest
 
 from rawproto.apps.proxy.channels import opened
 from rawproto.apps.proxy.faults import (
+    ERRORS,
     DeniedError,
     RefusedTargetError,
     TargetError,
     UnresolvedError,
 )
-from rawproto.apps.proxy.forwards import PeerWay
-from rawproto.apps.proxy.places import Place
+from rawproto.apps.proxy.forwards import PeerWay, RemoteForwards
+from rawproto.apps.proxy.places import Place, parse_forward
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import ProtocolError
 from rawproto.rpc import BadRequestError, RPCError, RPCPeer
 from tests.apps.proxy.doors import exit_peer, run, target
@@ -218,5 +221,40 @@ def test_datagrams_that_are_none_are_lost_and_others_pass() -> None:
                 await asyncio.gather(running, return_exceptions=True)
             await way.close()
         server.close()
+
+    run(scene)
+
+
+def test_exit_cannot_open_what_no_forward_names() -> None:
+    """A hostile exit asks the entry to connect for it."""
+
+    async def scene() -> None:
+        connected: asyncio.Future[RPTConnection] = asyncio.get_running_loop().create_future()
+
+        async def handle(connection: RPTConnection) -> None:
+            connected.set_result(connection)
+            await connection.wait_closed()
+
+        server = await serve("rpt+udp://127.0.0.1:0", handle)
+        async with target(echo) as port, connect(str(server.address)) as connection:
+            remote = RemoteForwards([parse_forward(f"0:127.0.0.1:{port}")], lambda session: None)
+            entry = RPCPeer(connection, remote.methods, errors=ERRORS)
+            hostile = RPCPeer(await connected, errors=ERRORS)
+            for params in (
+                {"host": "127.0.0.1", "port": port},
+                {"path": "/run/s"},
+                {"listener": 1},
+                {"listener": -1},
+                {"listener": True},
+                None,
+            ):
+                with pytest.raises(DeniedError):
+                    await hostile.call("open", params)
+            async with opened(hostile, {"listener": 0}, "", 10) as channel:
+                await channel.send(b"named")
+                assert await channel.receive() == b"named"
+            for peer in (entry, hostile):
+                await peer.close()
+        await server.close()
 
     run(scene)
