@@ -24,6 +24,9 @@ from rawproto.apps.files.client import FileClient
 from rawproto.apps.files.service import FileService
 from rawproto.apps.http.service import HTTPService
 from rawproto.apps.http.site import Site
+from rawproto.apps.proxy.allow import AllowList, parse_rule
+from rawproto.apps.proxy.channels import opened
+from rawproto.apps.proxy.service import ExitService
 from rawproto.apps.relay.ends import parse_end
 from rawproto.apps.relay.openers import Doors, Listening, opener
 from rawproto.apps.relay.relay import Relay
@@ -138,6 +141,34 @@ async def relay(tmp_path: Path) -> AsyncIterator[tuple[str, Honest]]:
 
 
 @asynccontextmanager
+async def proxy(tmp_path: Path) -> AsyncIterator[tuple[str, Honest]]:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            writer.write(await reader.read())
+            await writer.drain()
+        writer.close()
+
+    behind = await asyncio.start_server(echo, "127.0.0.1", 0)
+    params = {"host": "127.0.0.1", "port": behind.sockets[0].getsockname()[1]}
+    allow = AllowList([parse_rule("127.0.0.1:*")])
+
+    async def honest(connection: RPTConnection) -> None:
+        peer = RPCPeer(connection)
+        async with opened(peer, params, "echo", PATIENCE_S) as channel:
+            await channel.send(b"there and back")
+            await channel.send_eof()
+            assert await channel.receive() == b"there and back"
+            assert await channel.receive() is None
+            await channel.close()
+        await peer.close()
+
+    async with calls(lambda each: ExitService(allow).methods) as address:
+        yield address, honest
+    behind.close()
+    await behind.wait_closed()
+
+
+@asynccontextmanager
 async def http(tmp_path: Path) -> AsyncIterator[tuple[str, Honest]]:
     (tmp_path / "file").write_bytes(b"what it came for")
     root = Root(str(tmp_path))
@@ -214,7 +245,7 @@ async def too_many(connection: RPTConnection) -> None:
     await connection.wait_closed()
 
 
-SERVERS = (chat, files, http, relay)
+SERVERS = (chat, files, http, proxy, relay)
 HOSTILE = (stall, flood, garbage, half_close_all, come_and_go, too_many)
 
 
