@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+from typing import Any
 
 from rawproto.apps.relay.ends import End, parse_end
 from rawproto.cli.relaying import add_relaying_options, check_relaying, run_relay
@@ -34,7 +35,9 @@ __all__ = ["Whole", "add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `http`."""
-    verbs = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    verbs = parser.add_subparsers(
+        dest="what", required=True, metavar="WHAT", parser_class=_mixing(type(parser))
+    )
     server = verbs.add_parser("serve", help="a directory, or an ASGI application")
     server.add_argument("site", metavar="DIR|MODULE:APP")
     add_listen_option(server)
@@ -68,6 +71,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         linger=0.5, idle=60.0, tls_ca=None, tls_cert=None, tls_key=None, tls_insecure=False,
         authorized=None,
     )  # fmt: skip
+
+
+def _mixing(kind: type[argparse.ArgumentParser]) -> type[argparse.ArgumentParser]:
+    """Parsers whose options may stand between words, as curl's: `-o a URL -o b URL`."""
+
+    class Mixing(kind):  # type: ignore[valid-type, misc]
+        within = False
+
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+            if self.within:
+                return super().parse_known_args(args, namespace)
+            self.within = True
+            try:
+                return self.parse_known_intermixed_args(args, namespace)
+            finally:
+                self.within = False
+
+    return Mixing
 
 
 def _add_get_options(parser: argparse.ArgumentParser) -> None:

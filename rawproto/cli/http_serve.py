@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+from importlib.util import find_spec
 from typing import Any
 
 from uvicorn.importer import ImportFromStringError, import_from_string
@@ -33,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves until it is told to end."""
     if not 1 <= arguments.keep_alive <= 86400:
         raise UsageError("--keep-alive must be 1 to 86400 seconds")
+    if arguments.parser == "httptools" and find_spec("httptools") is None:
+        raise UsageError("--http httptools needs it: pip install httptools")
     log = Log(arguments.log)
     # Set up before the processes part; uvicorn and asyncio tell of what fails through it.
     if arguments.log != "none":

@@ -170,6 +170,14 @@ def test_part_is_asked_for(words: list[str], asked: str) -> None:
     assert headers_of(transfer._request())["Range"] == asked
 
 
+def test_options_may_stand_between_urls_as_curls_do() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args(["get", "-o", "a", URL, "-s", "-O", URL, "-L", "rpt://h:1/"])
+    assert arguments.urls == [URL, URL, "rpt://h:1/"]
+    assert (arguments.outputs, arguments.silent, arguments.location) == (["a", None], True, True)
+
+
 def test_terminal_is_shown_what_would_command_it_and_no_bytes_that_are_no_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
