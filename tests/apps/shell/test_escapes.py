@@ -9,7 +9,7 @@ import pytest
 from rawproto.apps.shell.escapes import Command, Escapes, help_text, parse_escape
 from rawproto.errors import UsageError
 
-CASES = {
+CASES: dict[bytes, list[bytes | Command]] = {
     b"ls\r~.": [b"ls\r", Command.END],
     b"~?": [Command.HELP],
     b"~\x1a~.": [Command.SUSPEND, Command.END],
