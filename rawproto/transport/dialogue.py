@@ -102,6 +102,7 @@ class Dialogue:
         "_starts",
         "_stream_id",
         "_streams",
+        "_told_rtt",
         "_until_ns",
         "address",
         "found",
@@ -138,6 +139,7 @@ class Dialogue:
         self._marked = 0
         self._peer_counts = recovery.ecn.counts
         self._floor = recovery.floor
+        self._told_rtt = recovery.told_rtt
         self._rtt_least, self._rtt_most = recovery.usual_rtt
         # how long, and how far
         probe_ns = sender.mtu.next_ns
@@ -232,7 +234,7 @@ class Dialogue:
         See `take_lone`."""
         data, address, ecn = packet
         acks, recovery, receiving = self._acks, self._recovery, self._receiving
-        number, burst = acks.largest + 1, self._burst
+        number, rtt_ns = acks.largest + 1, now_ns - self._burst.sent_ns
         if (
             low != number & _LOW
             or flags != self._flags
@@ -240,7 +242,7 @@ class Dialogue:
             or address != self.address
             or ecn == CE
             or now_ns >= self._until_ns
-            or not self._rtt_least <= now_ns - burst.sent_ns < self._rtt_most
+            or rtt_ns < self._told_rtt
         ):
             return False
         try:
@@ -251,8 +253,8 @@ class Dialogue:
         length = len(frames) - _HEAD_BYTES
         if length <= 0:
             return False
-        kind, largest, _, count, first, ect0, ect1, ce, other, stream_id, offset, size = _unpack(
-            frames
+        kind, largest, delay_us, count, first, ect0, ect1, ce, other, stream_id, offset, size = (
+            _unpack(frames)
         )
         alone, counts, end = recovery.alone, self._peer_counts, offset + length
         if (
@@ -270,6 +272,8 @@ class Dialogue:
             or end > self._receive_limit
         ):
             return False
+        if not self._rtt_least <= rtt_ns < self._rtt_most:
+            recovery.rtt.on_sample(rtt_ns, delay_us * 1000)
         del self._sent[alone]
         size, sending = self._size, self._sending
         recovery.largest_acked = alone

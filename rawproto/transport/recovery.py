@@ -226,11 +226,12 @@ class Recovery:
 
     @property
     def usual_rtt(self) -> tuple[int, int]:
-        """From where and up to where, in ns, an RTT tells nothing new; (0, 0) if all do."""
+        """From where and up to where, in ns, an RTT changes nothing that a timer could tell;
+        (0, 0) if all may."""
         smoothed = self.rtt.smoothed_rtt
-        if 4 * self.rtt.rttvar > GRANULARITY_NS:  # time-outs follow it
+        if 4 * self.rtt.rttvar > GRANULARITY_NS:
             return 0, 0
-        return max(self.told_rtt, smoothed - GRANULARITY_NS), smoothed + GRANULARITY_NS
+        return smoothed - GRANULARITY_NS, smoothed + GRANULARITY_NS
 
     @property
     def floor(self) -> int:
@@ -249,15 +250,17 @@ class Recovery:
         """The packet `alone`, the only one that was left, arrived. See `on_acked`.
 
         Of a path that carries single packets to and fro, each tells what the last one told. So
-        RTT and controller hear of one in 25 ms, of each that took less time than that, and of
-        each that is further from the average than timers can tell (`usual_rtt`).
+        the controller hears of one in 25 ms and of each that took less time than that one; the
+        RTT's estimates hear of those that are not as all others (`usual_rtt`) too.
         """
         burst, size = packet[0], packet[1]
         rtt_ns, (least, most) = now_ns - burst.sent_ns, self.usual_rtt
-        if now_ns >= self.tell_ns or not least <= rtt_ns < most:
+        if now_ns >= self.tell_ns or rtt_ns < self.told_rtt:
             self.told_rtt, self.tell_ns = rtt_ns, now_ns + _TELL_NS
             self.on_acked(((self.alone, self.alone + 1),), ack_delay_ns, now_ns, False)
             return
+        if not least <= rtt_ns < most:
+            self.rtt.on_sample(rtt_ns, ack_delay_ns)
         self.largest_acked = self.alone
         del self.sent[self.alone]
         self.in_flight = 0

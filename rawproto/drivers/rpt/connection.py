@@ -21,6 +21,7 @@ from rawproto.errors import (
 )
 from rawproto.transport.connection import Connection
 from rawproto.transport.constants import CloseCode, Kind
+from rawproto.transport.dialogue import MOST_ALONE
 from rawproto.transport.events import (
     ConnectionClosed,
     ConnectionEstablished,
@@ -35,6 +36,7 @@ from rawproto.transport.events import (
 
 if TYPE_CHECKING:
     from rawproto.drivers.rpt.node import Node
+    from rawproto.transport.stream import Stream
 
 __all__ = ["RPTConnection", "RPTStream"]
 
@@ -94,6 +96,10 @@ class RPTStream:
         Raises:
             ConnectionLostError, ProtocolError: the connection, or the stream, is over.
         """
+        if type(data) is bytes and 0 < len(data) <= MOST_ALONE and self.stopped_by is None:
+            self.owner.check()
+            if self.owner.send_one(self.stream_id, data):
+                return
         view = memoryview(data)
         while view:
             self.owner.check()
@@ -310,6 +316,11 @@ class RPTConnection:
     def wake(self) -> None:
         self._node.wake(self._connection)
 
+    def send_one(self, stream_id: int, data: bytes) -> bool:
+        """Sends at most `MOST_ALONE` bytes at once, where that is all there is to do."""
+        stream = self._connection.streams.known(stream_id)
+        return stream is not None and self._node.send_one(self._connection, stream, data)
+
     # --- what it does ---
 
     async def established(self) -> None:
@@ -408,6 +419,15 @@ class RPTConnection:
         calls, self._last_calls = self._last_calls, []
         for call in calls:
             call()
+
+    def came_alone(self, stream: Stream) -> bool:
+        """A stream can be read, and that is all that happened: whether somebody was told."""
+        first = stream.stream_id == 0
+        handle = self._first if first else self._streams.get(stream.stream_id)
+        if handle is None:
+            return False
+        handle.bell.ring()
+        return True
 
     def hand_out(self) -> None:
         """Takes the machine's events; then wakes who waits for them, and sees them all."""

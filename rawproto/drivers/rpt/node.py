@@ -16,7 +16,9 @@ from rawproto.drivers.rpt.port import FEW, Port
 from rawproto.drivers.timer import Timer
 from rawproto.link.rpt_carrier import Carrier
 from rawproto.transport.connection import Connection
+from rawproto.transport.constants import MAX_ACK_DELAY_NS
 from rawproto.transport.endpoint import Endpoint
+from rawproto.transport.stream import Stream
 
 __all__ = ["Node"]
 
@@ -52,8 +54,9 @@ class Node:
         self._port = Port(endpoint, carrier)
         self._timer = Timer()
         self._armed_ns: int | None = None
-        self._scheduled = False
+        self._scheduled = self._waits_for_answer = False
         self._closed = False
+        self._data = carrier.filenos()[0]
         self._waiters: list[asyncio.Future[None]] = []
         for descriptor in carrier.filenos():
             self._loop.add_reader(descriptor, self._readable, descriptor)
@@ -115,11 +118,44 @@ class Node:
         self._turn(time.monotonic_ns())
 
     def _readable(self, descriptor: int) -> None:
-        if 0 < self._port.receive(descriptor) <= FEW:
+        port, packets = self._port, 0
+        if descriptor == self._data and port.sparse:
+            found = port.receive_one(descriptor)
+            if found is not None:
+                connection, stream = found
+                handle = self._handles.get(connection.cid)
+                if handle is not None and handle.came_alone(stream):
+                    if not self._waits_for_answer:
+                        self._waits_for_answer = True
+                        self._loop.call_soon(self._unless_answered)
+                    return
+                connection.streams.tell_readable(stream)
+            packets = 1
+        packets += port.receive(descriptor)
+        if 0 < packets <= FEW:
             self._hand_out()
             self._schedule()  # behind the tasks that were just woken
         else:
             self._turn(time.monotonic_ns())
+
+    def _unless_answered(self) -> None:
+        """The task that was woken had its turn: was it an answer that took all along?"""
+        self._waits_for_answer = False
+        if self._port.pending and not self._closed:
+            self._turn(time.monotonic_ns())
+
+    def send_one(self, connection: Connection, stream: Stream, data: bytes) -> bool:
+        """Sends a stream's data without a turn, if that is possible: see `Port.send_one`."""
+        if self._closed:
+            return False
+        now_ns = time.monotonic_ns()
+        if not self._port.send_one(connection, stream, data, now_ns):
+            return False
+        due_ns, armed_ns = now_ns + MAX_ACK_DELAY_NS, self._armed_ns
+        if armed_ns is None or due_ns < armed_ns:
+            self._armed_ns = due_ns
+            self._timer.arm(due_ns)
+        return True
 
     def _turn(self, now_ns: int) -> None:
         self._port.turn(now_ns)
