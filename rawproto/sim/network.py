@@ -186,9 +186,14 @@ class Network:
         endpoint, app, ahead_ns = seat.endpoint, seat.app, seat.host.ahead_ns
         now_ns = self.now_ns + ahead_ns
         self.turns += 1
-        if seat.inbox:
-            endpoint.receive(seat.inbox, now_ns)
+        inbox = seat.inbox
+        if inbox:
             seat.inbox = []
+            if len(inbox) > 1:
+                endpoint.receive(inbox, now_ns)
+            elif (found := endpoint.receive_one(inbox[0], now_ns)) is not None:
+                connection, stream = found
+                connection.streams.tell_readable(stream)
         if seat.due_ns <= now_ns:
             endpoint.handle_timeout(now_ns)
         for _ in range(_MAX_TURNS):

@@ -477,7 +477,11 @@ class Endpoint:
             departures += self._answers
             self._answers.clear()
         for cid, connection in list(self._touched.items()):
-            ecn = connection.sender.recovery.ecn
+            sender = connection.sender
+            if sender.rests(now_ns, self._timer_of.get(cid)) and connection.quiet:
+                self._woken[cid] = self._touched.pop(cid)
+                continue
+            ecn = sender.recovery.ecn
             mark = ecn.mark
             sent = connection.transmit(now_ns, _BATCH)
             if sent:

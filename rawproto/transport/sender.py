@@ -128,6 +128,21 @@ class Sender:
         streams = self._streams
         return bool(streams.ready) and streams.has_data()
 
+    def rests(self, now_ns: int, armed_ns: int | None) -> bool:
+        """Whether nothing is under way or to be sent, but an ACK that may wait until `armed_ns`.
+
+        So it is after most packets of whoever only receives: he needs no turn before that.
+        """
+        due_ns = self._acks.due_ns
+        return (
+            due_ns is not None
+            and armed_ns is not None
+            and now_ns < armed_ns <= due_ns
+            and not self.recovery.in_flight
+            and not self._probes_due
+            and not self.waits
+        )
+
     # --- what leaves ---
 
     def transmit(self, now_ns: int, limit: int, probing: bool) -> list[bytes]:

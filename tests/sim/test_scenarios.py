@@ -15,6 +15,7 @@ from rawproto import read
 from rawproto.impair import Impairment
 from rawproto.sim.flow import Flow
 from rawproto.sim.network import Network
+from rawproto.transport.connection import State
 from tests.sim import soak
 from tests.sim.paths import HOLE, over, point
 from tests.sim.scenarios import SCENARIOS
@@ -152,3 +153,21 @@ def test_probes_of_a_path_that_went_silent_ask_for_an_answer_each() -> None:
     network.run(lambda: flow.ended, 3 * SECOND)
     assert len(asked) >= 4
     assert set(asked) == {1}
+
+
+def test_who_only_receives_ends_at_once_though_an_acknowledgement_may_wait() -> None:
+    network = Network(1, CLEAN, CLEAN)
+    flow = Flow(network, 2_000_000)
+    assert network.run(lambda: flow.received > 500_000 and _rests(network, flow), 5 * SECOND)
+    server = flow.server
+    assert server is not None
+    assert flow.right.transmit(network.now_ns) == []
+    server.close(network.now_ns)
+    flow.right.touch(server)
+    assert flow.right.transmit(network.now_ns)
+    assert server.state is State.CLOSING
+
+
+def _rests(network: Network, flow: Flow) -> bool:
+    server = flow.server
+    return server is not None and server.sender.rests(network.now_ns, server.acks.due_ns)
