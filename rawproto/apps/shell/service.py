@@ -103,6 +103,9 @@ class ShellService:
             raise BadRequestError(f"user is a name of 1 to {_MOST_USER} characters")
         if self._attendant is not None or self._asking:
             raise BadRequestError("there is a login already")
+        if self._tries >= _MOST_TRIES:  # without as much as an answer
+            self._refuse("too many logins that failed")
+            raise LoginError("permission denied")
         self._asking = True
         try:
             return await self._admit(user, call)

@@ -165,6 +165,20 @@ def test_stranger_is_not_told_why_and_has_three_tries(user: str, address: str) -
         met(address, client)
 
 
+def test_stranger_who_asks_for_challenges_alone_is_sent_away(address: str) -> None:
+    async def client(peer: RPCPeer) -> None:
+        for _ in range(3):
+            async with peer.open("login", {"version": 1, "user": ME}) as call:
+                await anext(call)
+        with suppress(RPCError, *OVER):
+            await peer.call("login", {"version": 1, "user": ME})
+        await peer.connection.wait_closed()
+        assert "too many logins" in str(peer.connection.error)
+
+    with suppress(*OVER):
+        met(address, client)
+
+
 def test_answer_to_one_challenge_is_none_to_another(address: str) -> None:
     """As a network process in wrong hands might try it."""
 
