@@ -213,7 +213,7 @@ def test_close_waits_for_a_reader_that_is_slow() -> None:
 @pytest.mark.parametrize("size", [200_000, 20_000_000])
 def test_reader_who_never_reads_is_waited_for_no_longer_than_the_config_says(size: int) -> None:
     async def body() -> None:
-        config = Config(window_bytes=1 << 16, linger_ns=50 * MS)
+        config = Config(window_bytes=1 << 16, linger_ns=50 * MS, linger_most_ns=50 * MS)
         async with joined(config=config) as pair:
             pair.peer.transport.pause_reading()
             pair.transport.write(bytes(size))
