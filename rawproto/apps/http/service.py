@@ -87,6 +87,7 @@ class HTTPService:
         self._config = uvicorn.Config(
             app,
             http=parser,
+            ws="websockets-sansio",  # older ones would take what websockets itself has given up
             lifespan="auto" if lifespan else "off",
             log_config=None,
             log_level="warning",
