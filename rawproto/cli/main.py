@@ -58,6 +58,7 @@ _VALUE = re.compile(
     re.DOTALL,
 )
 """argparse's words on a value that is none, in Python's terms."""
+_NEGATIVE = re.compile(r"-[\d.]")
 
 
 def _value_words(match: re.Match[str]) -> str:
@@ -70,7 +71,25 @@ def _value_words(match: re.Match[str]) -> str:
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and how to learn more."""
 
+    def parse_known_args(self, words: Any = None, namespace: Any = None) -> Any:
+        return super().parse_known_args(self._with_values(words or []), namespace)
+
+    def _with_values(self, words: Sequence[str]) -> list[str]:
+        """The words, with negative numbers joined to the options before them: where there is an
+        option -4, argparse takes them for options else."""
+        joined: list[str] = []
+        known = self._option_string_actions
+        for word in words:
+            before = joined[-1] if joined else ""
+            takes_value = before in known and known[before].nargs is None
+            if takes_value and word not in known and _NEGATIVE.match(word):
+                joined[-1] = f"{before}={word}" if before.startswith("--") else before + word
+            else:
+                joined.append(word)
+        return joined
+
     def parse_args(self, words: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        arguments: argparse.Namespace
         arguments, strange = self.parse_known_args(words)
         if strange:
             # The word behind an unknown option may be its value: whose it is, nobody knows.

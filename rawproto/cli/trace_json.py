@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TextIO
 
@@ -59,7 +60,7 @@ class JSONReport:
         """Likewise."""
 
     def _write(self, kind: str, fields: dict[str, object]) -> None:
-        self._stream.write(json_line(kind, fields))
+        self._stream.write(json_line(kind, {"time_ns": time.time_ns(), **fields}))
 
 
 def _probe(answer: TraceAnswer | None) -> dict[str, object]:

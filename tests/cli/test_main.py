@@ -46,6 +46,31 @@ def install(monkeypatch: pytest.MonkeyPatch, verb: Verb) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["ping", "-s", "-1", "h"], "ping: size -1: must be 0 to 65527"),
+        (["ping", "-s-1", "h"], "ping: size -1: must be 0 to 65527"),
+        (["ping", "-i", "-.5", "h"], "must be 0 to"),
+        (["traceroute", "-m", "-1.5", "h"], "traceroute: -m -1.5: must be a whole number"),
+        (["chat", "join", "rpt://h:1", "r", "--nick", "n", "--history", "-1"], "--history must be"),
+        (["ping", "-s", "-4", "h"], "ping: -s: needs a value"),
+        (["ping", "-s"], "ping: -s: needs a value"),
+        (["ping", "-1", "h"], "ping: unknown option: -1"),
+    ],
+)
+def test_negative_number_is_a_value_also_where_there_is_an_option_like_it(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: object = main(words)
+    except SystemExit as end:
+        code = end.code
+    said = capsys.readouterr().err
+    assert (code, said.count("\n")) == (2, 1)
+    assert told in said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
         (["fly"], "no verb 'fly' (see"),
         (["decod", "a.pcap"], "no verb 'decod'; perhaps decode? (see"),
         (["trace"], "perhaps traceroute?"),

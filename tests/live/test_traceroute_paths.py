@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -37,9 +38,13 @@ def diamond() -> Iterator[lab.Network]:
 def test_traced_path_is_the_chain_that_was_built(
     method: str, family: int, chain: lab.LiveHost
 ) -> None:
+    began_ns = time.time_ns()
     said = traced(chain, "--method", method, target(family, 12))
     assert path_of(said) == chain_path(family, 12)
     assert all(len(hop["probes"]) == 3 for hop in said.records("hop"))
+    told_ns = [each["time_ns"] for kind in ("hop", "summary") for each in said.records(kind)]
+    times = [began_ns, *told_ns, time.time_ns()]
+    assert times == sorted(times)
     summary = summary_of(said)
     assert (summary["reached"], summary["hops"]) == (True, 12)
 
