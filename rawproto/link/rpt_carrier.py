@@ -286,7 +286,7 @@ class RawCarrier:
         except BaseException:
             self.close()
             raise
-        self._send_to = data.sendto
+        self._data, self._send_to = data.fileno(), data.sendto
         self._volley = Volley(data)
         self._tells_local = family == 6 and not addr
         self._size = 65_535 if mtu > 9216 else mtu + 64
@@ -354,9 +354,15 @@ class RawCarrier:
         self, limit: int, descriptor: int | None = None
     ) -> list[tuple[bytes, Address, int]]:
         packets: list[tuple[bytes, Address, int]] = []
+        read = self._receive_4 if self._family == 4 else self._receive_6
+        if descriptor == self._data:  # nearly always
+            try:
+                read(self._sockets[0], limit, packets)
+            except OSError:
+                return packets  # it is empty, or this is an ICMP error's echo; `errors` tells
+            return packets
         if self._way is not None and descriptor in (None, self._way.fileno()):
             self._look(self._way)
-        read = self._receive_4 if self._family == 4 else self._receive_6
         for sock in self._sockets:
             if descriptor is not None and sock.fileno() != descriptor:
                 continue

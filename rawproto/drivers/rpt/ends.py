@@ -176,7 +176,8 @@ class StreamEnd(End):
         if self._messages:
             return self._assemble()
         receiving = stream.receiving
-        return receiving.next > receiving.read or receiving.whole
+        end = receiving.next
+        return end > receiving.read or end == receiving.final_size
 
     @property
     def at_end(self) -> bool:
