@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import codecs
 import os
 import re
 import stat
@@ -31,19 +30,18 @@ from rawproto.apps.http.fetch import (
 from rawproto.capture import Writer
 from rawproto.cli.files_text import Meter
 from rawproto.cli.http import Whole
+from rawproto.cli.http_sink import SHOWN, Sink
 from rawproto.cli.rpt_dial import complain
 from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of, trace
 from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.httpcore import RPTBackend
-from rawproto.drivers.stdio import read_input, write_output
+from rawproto.drivers.stdio import read_input
 from rawproto.errors import PeerMismatchError, UnknownPeerError, UsageError
 from rawproto.transport.config import Config
 from rawproto.wire.words import printable
 
 __all__ = ["run"]
 
-_SHOWN = ""
-"""Where an answer goes that nobody named a file for: stdout, escaped on a terminal."""
 
 _ASKS_NS = 2_000_000_000
 """Silence after which a server is asked whether it is there: who only reads would not notice."""
@@ -90,7 +88,7 @@ async def _get_all(arguments: argparse.Namespace, trusts: dict[RPTAddress, Trust
         fetcher = Fetcher(backend_of, arguments.max_redirs)
         await stack.enter_async_context(fetcher)
         outputs = arguments.outputs or []
-        for url, output in zip_longest(arguments.urls, outputs, fillvalue=_SHOWN):
+        for url, output in zip_longest(arguments.urls, outputs, fillvalue=SHOWN):
             code = await _get(arguments, fetcher, trusts, url, output) or code
     return code
 
@@ -182,7 +180,7 @@ class _Transfer:
             output = location.target.partition("?")[0].rpartition("/")[2]
             if output in ("", ".", ".."):
                 raise FetchError(23, f"{location}: -O: the URL has no name for a file")
-        self._sink = _Sink(output)
+        self._sink = Sink(output)
         self._offset = self._resumed_at(output)
         self.progress = Progress(path=output)
 
@@ -190,7 +188,7 @@ class _Transfer:
         wanted = self._arguments.resume
         if wanted is None:
             return 0
-        if name in ("-", _SHOWN):
+        if name in ("-", SHOWN):
             if wanted == "-":
                 raise UsageError("-C - needs -o or -O")
             return int(wanted)
@@ -355,72 +353,3 @@ def _head(answer: Answer) -> bytes:
     lines = [b"%s %d %s" % (answer.version, answer.status, answer.reason)]
     lines += [b"%s: %s" % each for each in answer.headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"
-
-
-class _Sink:
-    """Where an answer goes: a file, made when there is something to put in, or stdout.
-
-    On a terminal what could command it is escaped, and bytes that are no text are refused,
-    unless `-o -` asked for them as they are.
-
-    Args:
-        name: of the file, `-` or `_SHOWN` for stdout.
-
-    Attributes:
-        append: to what there is.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._fd: int | None = 1 if name in ("-", _SHOWN) else None
-        self.append = False
-        self.is_terminal = self._fd == 1 and os.isatty(1)
-        self._escapes = name == _SHOWN and self.is_terminal
-        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-
-    def _open(self) -> int:
-        if self._fd is None:
-            mode = os.O_APPEND if self.append else os.O_TRUNC
-            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | mode
-            self._fd = os.open(self._name, flags, 0o666)
-        return self._fd
-
-    def write_now(self, data: bytes) -> None:
-        """Writes a few bytes."""
-        try:
-            fd, view = self._open(), memoryview(self._shown(data))
-            while view:
-                view = view[os.write(fd, view) :]
-        except OSError as error:
-            raise self._failed(error) from None
-
-    async def write(self, data: bytes) -> None:
-        """Writes, while others may go on. Raises FetchError (23)."""
-        try:
-            fd = self._open()
-            if data:
-                await write_output(self._shown(data), fd)
-        except OSError as error:
-            raise self._failed(error) from None
-
-    def _shown(self, data: bytes) -> bytes:
-        if not self._escapes:
-            return data
-        if b"\0" in data:
-            raise FetchError(23, "bytes that are no text, for a terminal: say -o FILE")
-        text = self._decoder.decode(data)
-        return "".join(
-            [
-                c if c.isprintable() or c in "\n\t" else "" if c == "\r" else printable(c)
-                for c in text
-            ]
-        ).encode()
-
-    def _failed(self, error: OSError) -> FetchError:
-        return FetchError(23, f"{self._name or 'stdout'}: {error.strerror}")
-
-    def close(self) -> None:
-        """Closes a file."""
-        if self._fd not in (1, None):
-            os.close(self._fd)
-            self._fd = None

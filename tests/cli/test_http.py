@@ -15,6 +15,7 @@ import pytest
 from rawproto.apps.http.fetch import FetchError, Request, parse_url
 from rawproto.cli import http_get
 from rawproto.cli.http import add_arguments
+from rawproto.cli.http_sink import Sink
 from rawproto.cli.main import main
 
 ANY = "rpt+udp://127.0.0.1:0"
@@ -185,11 +186,11 @@ def test_terminal_is_shown_what_would_command_it_and_no_bytes_that_are_no_text(
     kept = os.dup(1)
     try:
         os.dup2(terminal, 1)
-        sink = http_get._Sink("")
+        sink = Sink("")
         sink.write_now("né \x1b]0;title\x07\tx\r\n".encode())
         with pytest.raises(FetchError) as caught:
             sink.write_now(b"a\0b")
-        http_get._Sink("-").write_now(b"\x1bc")
+        Sink("-").write_now(b"\x1bc")
     finally:
         os.dup2(kept, 1)
         os.close(kept)
