@@ -331,21 +331,25 @@ class RPCPeer:
     async def _accept(self) -> None:
         with suppress(*_OVER):
             while True:
-                stream = await self.connection.accept_stream()
-                task = asyncio.create_task(self._answer(stream))
-                self._answering.add(task)
-                task.add_done_callback(self._answering.discard)
+                self._answer(await self.connection.accept_stream())
 
-    async def _answer(self, stream: RPTStream) -> None:
-        answering = asyncio.create_task(self._run(stream))
-        broken = asyncio.create_task(stream.broken())
-        try:
-            await asyncio.wait({answering, broken}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (answering, broken):
+    def _answer(self, stream: RPTStream) -> None:
+        """Begins to answer a call; its caller's giving up cancels that."""
+        task = asyncio.create_task(self._run(stream))
+        self._answering.add(task)
+
+        def look() -> None:
+            if stream.is_broken:
                 task.cancel()
-                with suppress(asyncio.CancelledError, *_OVER):
-                    await task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._answering.discard(task)
+            stream.watch(None)
+
+        task.add_done_callback(ended)
+        stream.watch(look)
+        # It may have been given up already: what answers it begins all the same, to clear away.
+        asyncio.get_running_loop().call_soon(look)
 
     async def _run(self, stream: RPTStream) -> None:
         call = Call(stream, self, "", None)
@@ -357,10 +361,13 @@ class RPCPeer:
                 kind, value = await self._result(call, request[1])
             await call._send(kind, value)
             await call.end()
+        except _OVER:
+            call.give_up()  # nobody is there who could be told
         except BaseException:
             call.give_up()
             raise
-        stream.stop(_CANCELLED)  # items that the method did not want
+        else:
+            stream.stop(_CANCELLED)  # items that the method did not want
 
     async def _result(self, call: Call, request: dict[str, Any]) -> tuple[int, Any]:
         """(RESULT or ERROR, what is in it)."""

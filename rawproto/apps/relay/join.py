@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from rawproto.apps.relay.channels import Channel
+from rawproto.apps.relay.channels import Channel, never
 
 __all__ = ["Carried", "join"]
 
@@ -54,7 +54,9 @@ async def join(near: Channel, far: Channel, carried: Carried, linger_s: float) -
         asyncio.create_task(_carry(near, far, carried, up=True)): far,
         asyncio.create_task(_carry(far, near, carried, up=False)): near,
     }
-    gone = {asyncio.create_task(each.gone()): each for each in (near, far)}
+    gone = {
+        asyncio.create_task(each.gone()): each for each in (near, far) if each.gone is not never
+    }
     try:
         await _run(ways, gone, carried, linger_s)
     except BaseException:

@@ -220,9 +220,14 @@ class RPTStream:
         self.owner.wake()
         return error
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the peer has given up the stream in either direction, or all is over."""
+        return self.reset_by is not None or self.stopped_by is not None or self.owner.closed
+
     async def broken(self) -> None:
-        """Returns once the peer has given up the stream in either direction, or all is over."""
-        while self.reset_by is None and self.stopped_by is None and not self.owner.closed:
+        """Returns once that is so."""
+        while not self.is_broken:
             await self.bell.wait()
 
     def watch(self, call: Callable[[], None] | None) -> None:
