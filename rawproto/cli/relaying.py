@@ -239,6 +239,8 @@ def _words(error: BaseException) -> str:
         return "connecting took too long"
     if isinstance(error, asyncio.CancelledError):
         return "stopped"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {printable(error.verify_message.rstrip('.'))}"
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     if isinstance(error, OSError) and not isinstance(error, RawprotoError) and error.errno:

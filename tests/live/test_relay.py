@@ -262,7 +262,8 @@ def test_command_and_tls_and_unix_sockets_are_ends_too(
         assert (code, output) == (0, b"cba\n."), said
         code, output, said = left.run("relay", "stdio:", address, data=b"abc\n")
         assert (code, output) == (1, b"")
-        assert said.splitlines() == [f"rawproto relay: {address}: certificate verify failed"]
+        why = "certificate verify failed: self-signed certificate"
+        assert said.splitlines() == [f"rawproto relay: {address}: {why}"]
     assert not os.path.exists(path)
 
 
