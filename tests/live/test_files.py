@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import filecmp
 import json
 import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+import rawproto
 from rawproto import lab
+from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.client import FileClient, Progress
 from tests.live.peers import HARM, Peer, address_of, serving
 
 pytestmark = pytest.mark.live
@@ -146,6 +151,30 @@ def test_many_clients_at_once(peers: tuple[Peer, Peer], tmp_path: Path) -> None:
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(fetch, range(6))) == [0] * 6
     assert all(same(tree, tmp_path / f"got{number}") for number in range(6))
+
+
+def test_hundred_clients_at_once_each_get_all(peers: tuple[Peer, Peer], tmp_path: Path) -> None:
+    left, right = peers
+    tree = plant(tmp_path / "tree", 200_000)
+    address = address_of(right, "rpt+udp")
+
+    async def one(number: int) -> None:
+        target = tmp_path / f"got{number}"
+        target.mkdir()
+        with closing(Root(str(target))) as root:
+            async with rawproto.connect(address) as connection, FileClient(connection) as client:
+                progress = Progress()
+                await client.get("", root, "", progress)
+                assert progress.faults == []
+
+    async def everybody() -> None:
+        async with asyncio.timeout(60):
+            await asyncio.gather(*[one(number) for number in range(100)])
+
+    words = ("files", "serve", str(tree), "--log", "none", "--workers", "2", "--listen", address)
+    with serving(right, *words), left.host.entered():
+        asyncio.run(everybody())
+    assert all(same(tree, tmp_path / f"got{number}") for number in range(100))
 
 
 def test_strangers_get_nothing(peers: tuple[Peer, Peer], tmp_path: Path) -> None:
