@@ -262,18 +262,13 @@ class Transfer:
             ConnectionResetError, TimeoutError (ETIMEDOUT): the connection was lost.
             OSError: ENOTCONN, EDESTADDRREQ, EMSGSIZE, EBADF, EOPNOTSUPP (flags).
         """
-        if not flags and type(data) is bytes and 0 < len(data) <= MOST_ALONE:
-            end = self._use()
-            if type(end) is StreamEnd:
-                with end.pump.lock:
-                    if end.send_one(data):
-                        return len(data)
+        if not flags and type(data) is bytes and self._send_alone(data):
+            return len(data)
         return self._send(memoryview(data).cast("B"), flags, None)
 
     def sendall(self, data: ReadableBuffer, flags: int = 0, /) -> None:
         """Sends all of it, however often that blocks. Raises as `send`."""
-        if type(data) is bytes and 0 < len(data) <= MOST_ALONE:
-            self.send(data, flags)
+        if not flags and type(data) is bytes and self._send_alone(data):
             return
         view = memoryview(data).cast("B")
         until = self._until(flags)
@@ -319,6 +314,14 @@ class Transfer:
         while until is None and sent < len(view):  # as a blocking send of the kernel's
             sent += self._send_bytes(view[sent:], until)
         return sent
+
+    def _send_alone(self, data: bytes) -> bool:
+        """Sends few bytes at once, all of them, where that is all there is to do."""
+        end = self._use()
+        if type(end) is not StreamEnd or not 0 < len(data) <= MOST_ALONE:
+            return False
+        with end.pump.lock:
+            return end.send_one(data)
 
     def _may_send(self, end: StreamEnd) -> None:
         error = end.take_error()
