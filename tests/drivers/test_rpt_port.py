@@ -70,3 +70,39 @@ def test_packet_that_a_device_drops_for_good_is_lost_and_the_next_one_leaves() -
     port = turns(device, Source(large, small, large, small), 40)
     assert device.sent == [small, small]
     assert port.due_ns(0) is None
+
+
+class Inbox(Device):
+    """A carrier at which packets have come."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(0)
+        self._packets = [(bytes(size), HERE, 0) for size in sizes]
+
+    def receive(self, limit: int, descriptor: int) -> list[Any]:
+        taken, self._packets = self._packets[:limit], self._packets[limit:]
+        return taken
+
+
+class Sink(Source):
+    """An endpoint to which nothing matters that comes."""
+
+    def receive(self, packets: object, now_ns: int) -> None: ...
+
+    def receive_one(self, packet: object, now_ns: int) -> None: ...
+
+
+def test_only_small_packets_are_taken_one_by_one() -> None:
+    port = Port(cast("Any", Sink()), cast("Any", Inbox(100, 100, 1480, 100, 1480, 1480, 1480)))
+    port.receive_one(0)
+    assert port.sparse
+    port.receive(0, 1)
+    assert port.sparse
+    port.receive_one(0)  # of a transfer: the rest of it waits already
+    assert not port.sparse
+    port.receive(0, 1)
+    assert port.sparse
+    port.receive(0, 1)
+    assert not port.sparse
+    port.receive(0)
+    assert not port.sparse

@@ -49,7 +49,7 @@ class Port:
     Attributes:
         endpoint: as given.
         carrier: as given.
-        sparse: packets come one by one, as far as was seen last.
+        sparse: packets come one by one and small, as far as was seen last.
     """
 
     def __init__(self, endpoint: Endpoint, carrier: Carrier) -> None:
@@ -70,7 +70,10 @@ class Port:
         if not packets:
             self._on_nothing(time.monotonic_ns())
             return None
-        return self.endpoint.receive_one(packets[0], time.monotonic_ns())
+        packet = packets[0]
+        if len(packet[0]) >= BASE_PACKET_BYTES:
+            self.sparse = False  # no question: there may be many behind it, to be read at once
+        return self.endpoint.receive_one(packet, time.monotonic_ns())
 
     def send_one(self, connection: Connection, stream: Stream, data: bytes, now_ns: int) -> bool:
         """Sends a stream's data, of `MOST_ALONE` bytes at most, if that takes no turn: whether
@@ -99,7 +102,7 @@ class Port:
             How many packets there were.
         """
         packets = self.carrier.receive(limit, descriptor)
-        self.sparse = len(packets) <= 1
+        self.sparse = not packets or (len(packets) == 1 and len(packets[0][0]) < BASE_PACKET_BYTES)
         now_ns = time.monotonic_ns()
         if packets:
             self.endpoint.receive(packets, now_ns)
