@@ -48,6 +48,8 @@ class ShellHost(Peer):
         home.chmod(0o755)
         self.home = home / "ada"
         self.home.mkdir()
+        # The same prompt whoever she is: root's ends otherwise.
+        (self.home / ".bash_profile").write_text("PS1='ada@h2:~$ '\n")
         self._lines: dict[str, list[str]] = {"passwd": [], "group": [f"ada:x:{UID}:"]}
         self.account("ada", UID, "/bin/bash")
 
