@@ -167,6 +167,7 @@ class Dialogue:
             and recovery.tracer is None
             and recovery.tell_ns > now_ns
             and not connection.has_events
+            and stream.receiving is not None
             and not stream.full
         )
 

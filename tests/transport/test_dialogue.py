@@ -279,3 +279,18 @@ def test_path_is_heard_of_all_the_same(congestion: str) -> None:
     world.now_ns += 5 * MS
     world.arrive(0, world.say(1, bytes(64)))
     assert recovery.rtt.latest_rtt == 5 * MS
+
+
+def test_question_and_answer_may_go_by_two_streams_of_one_way_each() -> None:
+    world = World(short=True)
+    asked, answered = (each.streams.open(one_way=True) for each in world.connections)
+    for number in range(20):
+        for side, stream_id in ((0, asked), (1, answered)):
+            connection, data = world.connections[side], bytes([number]) * 64
+            stream = connection.streams.known(stream_id)
+            assert stream is not None
+            gone = world.ends[side].transmit_one(connection, stream, data, world.now_ns)
+            assert gone is not None
+            world.arrive(1 - side, [(gone[0], (CLIENT, SERVER)[side], gone[2])])
+            assert world.connections[1 - side].read(stream_id, 100, world.now_ns) == data
+            world.hear()
