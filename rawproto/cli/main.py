@@ -76,7 +76,9 @@ class Parser(argparse.ArgumentParser):
 
     def _with_values(self, words: Sequence[str]) -> list[str]:
         """The words, with negative numbers joined to the options before them: where there is an
-        option -4, argparse takes them for options else."""
+        option -4, argparse takes them for options else. Another command keeps its words."""
+        if any(action.nargs == argparse.REMAINDER for action in self._actions):
+            return list(words)
         joined: list[str] = []
         known = self._option_string_actions
         for word in words:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rawproto.apps.files.client import Progress
-from rawproto.cli import files, relay
+from rawproto.cli import files, relaying
 from rawproto.cli.rpt_dial import complain
 from rawproto.cli.serving import Log
 from rawproto.errors import RemoteProtocolError
@@ -29,7 +29,7 @@ def test_what_a_server_says_of_a_file_is_one_line(capsys: pytest.CaptureFixture[
 
 
 def test_what_broke_a_relay_is_one_line() -> None:
-    assert_harmless(relay._words(RemoteProtocolError(300, HOSTILE)) + "\n")
+    assert_harmless(relaying._words(RemoteProtocolError(300, HOSTILE)) + "\n")
 
 
 def assert_harmless(said: str) -> None:

@@ -68,6 +68,14 @@ def test_negative_number_is_a_value_also_where_there_is_an_option_like_it(
     assert told in said
 
 
+def test_negative_number_of_another_command_stays_a_word_of_its_own() -> None:
+    parser = entrance.Parser()
+    parser.add_argument("-e")
+    parser.add_argument("host")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    assert parser.parse_args(["h", "grep", "-e", "-1"]).command == ["grep", "-e", "-1"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -29,13 +29,11 @@ from tests.live.test_lab import (
     RAWPROTO,
     ROOT,
     SCRIPT,
-    CommandLine,
     inhabitants,
     keeper_of,
     lab_namespaces,
-    rawproto,
-    unprivileged,
 )
+from tests.live.test_lab_command import CommandLine, rawproto, unprivileged
 
 __all__ = ["rawproto", "unprivileged"]  # the fixtures, which pytest finds here
 
