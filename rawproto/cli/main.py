@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
+        words = [*words[1:], "--help"]
     verb = words[0] if words else ""
     if verb not in VERBS:
         _no_verb(words)
@@ -153,7 +153,12 @@ def _fill(parser: argparse.ArgumentParser, verb: str) -> ModuleType:
     module = importlib.import_module(f"rawproto.cli.{verb}")
     parser.description, _, parser.epilog = (module.__doc__ or "").partition("\n\n")
     module.add_arguments(parser)
-    parser.add_argument("--debug", action="store_true", help="show a traceback for an error")
+    told: dict[str, Any] = {"action": "store_true", "help": "show a traceback for an error"}
+    parser.add_argument("--debug", **told)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                each.add_argument("--debug", default=argparse.SUPPRESS, **told)
     return module
 
 

@@ -107,6 +107,7 @@ def test_help_and_version_name_what_there_is(capsys: pytest.CaptureFixture[str])
         (["-h"], "ping  "),
         (["help"], "ping  "),
         (["help", "decode"], "usage: rawproto decode "),
+        (["help", "http", "get"], "usage: rawproto http get "),
     ):
         with pytest.raises(SystemExit) as exit_:
             main(words)
@@ -150,6 +151,25 @@ def test_an_error_is_one_line_and_what_came_before_is_kept(
     assert told.count("\n") == 1
     with pytest.raises(type(error)):
         main(["fake", "--debug"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["http", "get", "rpt://h/", "rpt://h/b"],
+        ["http", "serve", ".", "--listen", "rpt://h:1"],
+        ["files", "ls", "rpt://h:1"],
+        ["lab", "down", "lab"],
+        ["keys", "show"],
+    ],
+)
+def test_debug_may_stand_behind_either_name_of_a_verb(words: list[str]) -> None:
+    parser = entrance.whole_parser()
+    verb, what, *rest = words
+    assert not parser.parse_args(words).debug
+    assert parser.parse_args([verb, "--debug", what, *rest]).debug
+    assert parser.parse_args([verb, what, "--debug", *rest]).debug
+    assert parser.parse_args([*words, "--debug"]).debug
 
 
 @pytest.mark.parametrize("while_loading", [False, True])
