@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rawproto.errors import RemoteProtocolError
 from rawproto.transport.attempt import Credentials
 from rawproto.transport.config import Config
 from rawproto.transport.congestion import CONTROLLERS
 from rawproto.transport.connection import Arrival, Connection, State
+from rawproto.transport.constants import CloseCode
 from rawproto.transport.dialogue import MOST_ALONE
 from rawproto.transport.endpoint import Endpoint
+from rawproto.transport.events import ConnectionClosed
 from rawproto.transport.halfopen import Listener
 from rawproto.transport.rtt import RTT
 from rawproto.transport.stream import Stream
@@ -294,3 +297,44 @@ def test_question_and_answer_may_go_by_two_streams_of_one_way_each() -> None:
             world.arrive(1 - side, [(gone[0], (CLIENT, SERVER)[side], gone[2])])
             assert world.connections[1 - side].read(stream_id, 100, world.now_ns) == data
             world.hear()
+
+
+def ask_who_does_not_read(world: World) -> None:
+    """Questions by the short way, as far as it takes them; each is answered and none is read."""
+    stream = world.stream(0)
+    assert stream is not None
+    for _ in range(100):
+        gone = world.ends[0].transmit_one(
+            world.connections[0], stream, bytes(MOST_ALONE), world.now_ns
+        )
+        if gone is None:
+            return
+        world.now_ns += 40 * US
+        world.arrive(1, [(gone[0], CLIENT, gone[2])])
+        if world.connections[1].state is not State.ESTABLISHED:
+            return
+        packets = world.say(1, b"?")
+        world.now_ns += 40 * US
+        world.arrive(0, packets)
+        assert world.read(0) == b"?"
+
+
+def test_dialogue_goes_no_further_than_the_other_side_reads() -> None:
+    world = World(short=True)
+    before = world.connections[0].streams.sent
+    ask_who_does_not_read(world)
+    assert world.connections[0].streams.sent - before == (1 << 16) // MOST_ALONE * MOST_ALONE
+    assert {each.state for each in world.connections} == {State.ESTABLISHED}
+
+
+def test_who_goes_further_in_a_dialogue_breaks_a_rule() -> None:
+    world = World(short=True)
+    stream = world.stream(0)
+    assert stream is not None
+    stream.send_limit = world.connections[0].streams.data_limit = 1 << 20
+    ask_who_does_not_read(world)
+    assert world.connections[1].state is State.CLOSING
+    events = iter(world.connections[1].poll_event, None)
+    (error,) = [each.error for each in events if isinstance(each, ConnectionClosed)]
+    assert isinstance(error, RemoteProtocolError)
+    assert error.code == CloseCode.FLOW
