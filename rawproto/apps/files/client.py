@@ -7,8 +7,9 @@ wrong with one file is told and stops no other.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,6 +43,8 @@ _NAMES_BYTES = 1 << 17
 # What one listing may make us hold, whatever a server tells.
 _MOST_ENTRIES = 1_000_000
 _MOST_LISTED_BYTES = 256 << 20
+
+Job = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -232,7 +235,10 @@ class FileClient:
             large, small = wanted, []  # one file needs no pack
         await self._run(
             [
-                *[self._get_one(path, root, name, entry, progress, sync) for entry in large],
+                *[
+                    functools.partial(self._get_one, path, root, name, entry, progress, sync)
+                    for entry in large
+                ],
                 *self._packs(small, lambda some: self._get_pack(path, root, name, some, progress)),
             ],
             progress,
@@ -288,6 +294,7 @@ class FileClient:
         """Sends a file or a directory; `name` is beneath `root` here, `path` there. As `get`."""
         with as_file_errors(name):
             ours = await asyncio.to_thread(lambda: list(scan(root, name, recursive=True)))
+        await self._understood()  # a server of another version is to write nothing
         theirs: dict[str, Entry] = {}
         if sync or delete:
             try:
@@ -304,7 +311,10 @@ class FileClient:
             large, small = wanted, []
         await self._run(
             [
-                *[self._put_one(root, name, path, entry, progress, sync) for entry in large],
+                *[
+                    functools.partial(self._put_one, root, name, path, entry, progress, sync)
+                    for entry in large
+                ],
                 *self._packs(small, lambda some: self._put_pack(root, name, path, some, progress)),
             ],
             progress,
@@ -326,7 +336,6 @@ class FileClient:
                 told = replace(source.entry, path=there).to_json()
                 params = {"entry": told, "old": sync}
                 async with self._peer.open("put", params, timeout_s=_SECONDS) as call:
-                    await self._understood()
                     await send_file(call, source, progress.add)
                     await call.result()
                 source.forget()
@@ -339,7 +348,6 @@ class FileClient:
     ) -> None:
         params = {"path": path}
         async with self._peer.open("put_pack", params, timeout_s=_SECONDS) as call:
-            await self._understood()
             faults = await send_pack(call, root, name, entries, progress.add)
             await call.end()
             progress.on_pack(entries, [*map(str, faults), *await _told_faults(call)])
@@ -348,7 +356,7 @@ class FileClient:
 
     def _packs(
         self, small: list[Entry], send: Callable[[list[Entry]], Awaitable[None]]
-    ) -> Iterable[Awaitable[None]]:
+    ) -> list[Job]:
         """Several lanes of packs, so that one is asked for while another comes."""
         parts = cut(small, _NAMES, _NAMES_BYTES)
 
@@ -356,16 +364,16 @@ class FileClient:
             for some in parts:
                 await send(some)
 
-        return [lane() for _ in range(_LANES)] if small else []
+        return [lane] * _LANES if small else []
 
-    async def _run(self, jobs: list[Awaitable[None]], progress: Progress) -> None:
+    async def _run(self, jobs: list[Job], progress: Progress) -> None:
         """Runs them, so many at once. What is wrong with a file is noted; the rest goes on."""
         room = asyncio.Semaphore(self._at_once)
 
-        async def one(job: Awaitable[None]) -> None:
+        async def one(job: Job) -> None:
             async with room:
                 try:
-                    await job
+                    await job()
                 except VersionError:
                     raise  # which is wrong with all of them
                 except RPCError as error:
