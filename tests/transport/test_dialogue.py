@@ -313,6 +313,7 @@ def ask_who_does_not_read(world: World) -> None:
         world.arrive(1, [(gone[0], CLIENT, gone[2])])
         if world.connections[1].state is not State.ESTABLISHED:
             return
+        world.hear()
         packets = world.say(1, b"?")
         world.now_ns += 40 * US
         world.arrive(0, packets)
@@ -334,6 +335,7 @@ def test_who_goes_further_in_a_dialogue_breaks_a_rule() -> None:
     stream.send_limit = world.connections[0].streams.data_limit = 1 << 20
     ask_who_does_not_read(world)
     assert world.connections[1].state is State.CLOSING
+    assert world.connections[1].streams.received <= 1 << 16
     events = iter(world.connections[1].poll_event, None)
     (error,) = [each.error for each in events if isinstance(each, ConnectionClosed)]
     assert isinstance(error, RemoteProtocolError)
