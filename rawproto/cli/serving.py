@@ -153,7 +153,7 @@ async def serve_sessions(
             log.write("session", words, {**fields, "error": str(error) if error else None})
 
     async with listening(arguments, config, session, arguments.workers, life) as server:
-        await until_terminated(asyncio.Event().wait(), server.close, arguments.grace)
+        await until_terminated(server.wait_closed(), server.close, arguments.grace)
 
 
 async def until_terminated(

@@ -81,3 +81,9 @@ async def _told(scope: dict[str, Any], receive: Any) -> bytes:
             "ended": ended,
         }
     ).encode()
+
+
+async def unable(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Cannot start."""
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})

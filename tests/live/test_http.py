@@ -291,6 +291,27 @@ def test_workers_share_a_port_and_outlive_one_of_them(peers: tuple[Peer, Peer]) 
         assert server.wait(10) == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_application_that_will_not_start_ends_the_server_in_its_last_line(
+    workers: str, peers: tuple[Peer, Peer]
+) -> None:
+    _, right = peers
+    words = ("http", "serve", "tests.live.http_app:unable", "--workers", workers)
+    code, _, said = right.run(*words, "--listen", address_of(right))
+    assert code == 2
+    assert said.splitlines()[-1] == "rawproto http: the application did not start"
+    assert "listening" not in said
+
+
+def test_server_whose_supervisor_is_killed_ends_as_well(peers: tuple[Peer, Peer]) -> None:
+    _, right = peers
+    words = ("http", "serve", APP, "--workers", "2", "--listen", address_of(right))
+    with serving(right, *words) as server:
+        (supervisor,) = children(server.pid)
+        os.kill(supervisor, signal.SIGKILL)
+        assert server.wait(10) == 2
+
+
 def children(pid: int) -> list[int]:
     return [
         int(child)

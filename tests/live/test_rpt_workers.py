@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import logging
 import os
@@ -26,6 +25,7 @@ from rawproto.drivers.rpt.workers import WorkerServer
 from rawproto.errors import (
     ConnectionLostError,
     LinkError,
+    RawprotoError,
     RefusedError,
     RemoteProtocolError,
     UsageError,
@@ -365,7 +365,7 @@ def test_worker_that_dies_at_once_is_started_later_and_later(tmp_path: Path) -> 
     async def fail(number: int) -> Server:
         with log.open("a") as file:
             file.write(f"{number} {time.monotonic()}\n")
-        raise LinkError("start", "", errno.EMFILE)
+        os._exit(1)
 
     def starts(number: int) -> list[float]:
         lines = [line.split() for line in log.read_text().splitlines()]
@@ -374,7 +374,6 @@ def test_worker_that_dies_at_once_is_started_later_and_later(tmp_path: Path) -> 
     async def body() -> None:
         carriers = [UDPCarrier(4, "127.0.0.1", share=Share(0, 1)) for _ in range(2)]
         server = WorkerServer(parse_address("rpt+udp://127.0.0.1:9"), fail, carriers)
-        await server.begin(4)
         while min(len(starts(number)) for number in (0, 1)) < 4:
             await asyncio.sleep(0.01)
         await server.close()
@@ -431,14 +430,48 @@ def test_each_process_begins_before_its_clients_and_ends_after_them(
     run(body())
 
 
-def test_process_that_cannot_begin_does_not_serve() -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_process_that_cannot_begin_does_not_serve(
+    count: int, caplog: pytest.LogCaptureFixture
+) -> None:
     class Life:
         async def begin(self, number: int) -> None:
-            raise UsageError("no database")
+            if number == count - 1:
+                raise UsageError("no database")
+
+        def ending(self) -> None: ...
+
+        async def end(self) -> None: ...
 
     async def body() -> None:
-        with pytest.raises(UsageError, match="no database"):
-            await serve("rpt+udp://127.0.0.1:0", tell_who, life=Life())  # type: ignore[arg-type]
+        with pytest.raises(RawprotoError, match=r"^no database$"):
+            await serve("rpt+udp://127.0.0.1:0", tell_who, workers=count, life=Life())
+
+    run(body())
+    assert caplog.messages == []
+
+
+def test_worker_that_cannot_begin_in_place_of_a_dead_one_is_tried_again(tmp_path: Path) -> None:
+    class Life:
+        async def begin(self, number: int) -> None:
+            with (tmp_path / str(number)).open("a") as file:
+                file.write("begun ")
+            if (tmp_path / str(number)).read_text() == "begun begun ":
+                raise UsageError("no database yet")
+
+        def ending(self) -> None: ...
+
+        async def end(self) -> None: ...
+
+    async def body() -> None:
+        listener = serve("rpt+udp://127.0.0.1:0", tell_who, workers=2, life=Life())
+        async with listener as server, Clients() as clients:
+            assert isinstance(server, WorkerServer)
+            first = server.pids[0]
+            os.kill(first, signal.SIGKILL)
+            await replaced(server, 0, first)
+            assert (tmp_path / "0").read_text() == "begun begun begun "
+            assert await ask(await clients.connect_to(server, server.pids[0]))
 
     run(body())
 

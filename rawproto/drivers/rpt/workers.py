@@ -14,7 +14,8 @@ locked: begin threads later. What handlers change, each worker changes for itsel
 
 The sockets outlive a worker, so what comes meanwhile waits for the next one. That one does
 not know the dead one's connections, and tells their peers so, with the reset key that all
-share. A worker that dies early is started again later and later.
+share. A worker that dies early is started again later and later; but where one says that
+it cannot start, and never has, all end, and the program hears why.
 
 All ends when the program says so or is no more, however it died: workers get END_S to tell
 their peers, and are killed then. Without its supervisor a worker dies at once. What a
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import gc
 import logging
 import os
@@ -54,6 +56,9 @@ _MOST_GRACE_S = 86_400.0
 _PR_SET_PDEATHSIG = 1
 _GRACE = struct.Struct("=d")
 _STARTED = struct.Struct("=II")
+_STANDS = b"\0"
+"""What a worker says when it has started; else it says why not."""
+_MOST_WORDS_BYTES = 4096
 
 _log = logging.getLogger("rawproto")
 
@@ -93,6 +98,7 @@ class WorkerServer:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._there = asyncio.Event()
         self._closing = False
+        self._refused = ""
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._orders.setblocking(False)
         program = os.getpid()
@@ -118,11 +124,17 @@ class WorkerServer:
             await self.close()
 
     async def begin(self, family: int) -> None:
-        """Refuses ports that nobody holds, on bare IP; returns when all workers are there."""
+        """Refuses ports that nobody holds, on bare IP; returns when all workers have started.
+
+        Raises:
+            RawprotoError: one cannot, and says why.
+        """
         try:
             if self.address.carrier == "rpt":
                 self._responder = Responder(6 if family == 6 else 4)
             await self._there.wait()
+            if self._over.done():
+                await self.wait_closed()
         except BaseException:
             await self.close()
             raise
@@ -130,12 +142,13 @@ class WorkerServer:
     def _told(self) -> None:
         """The supervisor says which worker it started or lost, or is gone itself."""
         try:
-            told = self._orders.recv(_STARTED.size)
+            told = self._orders.recv(_STARTED.size + _MOST_WORDS_BYTES)
         except ConnectionError:
             told = b""
         if told:
-            worker, pid = _STARTED.unpack(told)
+            worker, pid = _STARTED.unpack_from(told)
             self.pids[worker] = pid
+            self._refused = self._refused or told[_STARTED.size :].decode(errors="replace")
             if all(self.pids):
                 self._there.set()
             return
@@ -148,7 +161,7 @@ class WorkerServer:
             self._responder.close()
         self._over.set_result(None)
         self._there.set()
-        if not self._closing:
+        if not (self._closing or self._refused):
             _log.error("%s: the supervisor was killed, and its workers with it", self.address)
 
     async def wait_closed(self) -> None:
@@ -156,8 +169,11 @@ class WorkerServer:
 
         Raises:
             LinkError: nobody wanted that.
+            RawprotoError: a worker could not start.
         """
         await asyncio.shield(self._over)
+        if self._refused:
+            raise RawprotoError(self._refused)
         if not self._closing:
             raise LinkError("serve", str(self.address), None, "the supervisor was killed")
 
@@ -208,7 +224,9 @@ class _Worker:
     Attributes:
         number: its own.
         pid: 0 while it is not there.
-        orders: how it is told to end.
+        orders: how it is told to end, and says that it has started.
+        stood: whether it ever had.
+        words: why it has not, this time.
         started: when it was.
         due: when it is to be.
         wait_s: how long it was put off.
@@ -218,6 +236,8 @@ class _Worker:
         self.number = number
         self.pid = 0
         self.orders: socket.socket | None = None
+        self.stood = False
+        self.words = b""
         self.started = self.due = self.wait_s = 0.0
 
 
@@ -268,13 +288,29 @@ class _Supervisor:
         worker.started = time.monotonic()
         worker.pid = _fork(lambda: self._work(worker, theirs, supervisor))
         theirs.close()
-        self._tell(worker)
+        self._selector.register(
+            worker.orders, selectors.EVENT_READ, functools.partial(self._heard, worker)
+        )
 
-    def _tell(self, worker: _Worker) -> None:
+    def _tell(self, worker: _Worker, words: bytes = b"") -> None:
         with suppress(OSError):
-            self._orders.send(_STARTED.pack(worker.number, worker.pid), socket.MSG_DONTWAIT)
+            told = _STARTED.pack(worker.number, worker.pid) + words
+            self._orders.send(told, socket.MSG_DONTWAIT)
 
     # --- what happens ---
+
+    def _heard(self, worker: _Worker) -> None:
+        """A worker has started, or cannot."""
+        assert worker.orders is not None
+        try:
+            told = worker.orders.recv(_MOST_WORDS_BYTES, socket.MSG_DONTWAIT)
+        except OSError:
+            return
+        if told == _STANDS:
+            worker.stood = True
+            self._tell(worker)
+        elif told:
+            worker.words = told
 
     def _ordered(self) -> None:
         """The program wants the end, or is gone."""
@@ -303,12 +339,21 @@ class _Supervisor:
 
     def _lost(self, worker: _Worker, code: int) -> None:
         """A worker is dead: another is due, at once unless this one died young."""
-        pid, worker.pid = worker.pid, 0
         assert worker.orders is not None
+        if not worker.words:
+            self._heard(worker)
+        self._selector.unregister(worker.orders)
         worker.orders.close()
-        self._tell(worker)
+        pid, worker.pid = worker.pid, 0
+        words, worker.words = worker.words, b""
         if self._end is not None:
+            self._tell(worker)
             return
+        if words and not worker.stood:
+            self._tell(worker, words)
+            self._finish(0.0)
+            return
+        self._tell(worker)
         now = time.monotonic()
         if now - worker.started >= _STABLE_S:
             worker.wait_s = 0.0
@@ -316,8 +361,10 @@ class _Supervisor:
             worker.wait_s = min(max(2 * worker.wait_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
         worker.due = now + worker.wait_s
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
-        words = f"; the next one starts in {worker.wait_s:g} s"
-        _log.warning("worker %d (process %d) %s%s", worker.number, pid, how, words)
+        if words:
+            how += f": {words.decode(errors='replace')}"
+        then = f"; the next one starts in {worker.wait_s:g} s"
+        _log.warning("worker %d (process %d) %s%s", worker.number, pid, how, then)
 
     def _finish(self, grace_s: float) -> None:
         """Has all workers end; the later of two wishes can only hasten it."""
@@ -370,5 +417,10 @@ class _Supervisor:
 
         loop.add_reader(orders, ordered)
         loop.add_signal_handler(signal.SIGTERM, finish, 0.0)
-        server = await self._start(number)
+        try:
+            server = await self._start(number)
+        except RawprotoError as error:
+            orders.send(str(error).encode(errors="replace")[:_MOST_WORDS_BYTES])
+            raise SystemExit(1) from None
+        orders.send(_STANDS)
         await server.close(await end)
