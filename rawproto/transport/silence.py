@@ -25,15 +25,17 @@ class Silence:
 
     Attributes:
         heard_ns: when a packet opened last.
+        keep_alive_ns: after so much silence it is time to be heard, 0 for never.
     """
 
-    __slots__ = ("_config", "_idle_ns", "_sender", "heard_ns")
+    __slots__ = ("_config", "_idle_ns", "_sender", "heard_ns", "keep_alive_ns")
 
     def __init__(self, config: Config, sender: Sender, now_ns: int) -> None:
         self._config = config
         self._sender = sender
         self._idle_ns = 0
         self.heard_ns = now_ns
+        self.keep_alive_ns = config.keep_alive_ns
 
     def begin(self, peer_idle_ms: int, now_ns: int) -> None:
         """The peer has told how long it waits, 0 for ever."""
@@ -43,11 +45,11 @@ class Silence:
 
     def due_ns(self) -> int | None:
         """When something is due; None for never."""
-        sender, config = self._sender, self._config
+        sender = self._sender
         if sender.recovery.in_flight:
             due_ns = self._dead_ns()
-        elif config.keep_alive_ns:
-            due_ns = sender.active_ns + config.keep_alive_ns
+        elif self.keep_alive_ns:
+            due_ns = sender.active_ns + self.keep_alive_ns
         else:
             return sender.active_ns + self._idle_ns if self._idle_ns else None
         if self._idle_ns and sender.active_ns + self._idle_ns < due_ns:
@@ -65,7 +67,7 @@ class Silence:
 
     def wants_ping(self, now_ns: int) -> bool:
         """Whether it is time to be heard, so that the peer and a NAT remember us."""
-        sender, keep_alive_ns = self._sender, self._config.keep_alive_ns
+        sender, keep_alive_ns = self._sender, self.keep_alive_ns
         quiet = not sender.recovery.in_flight
         return bool(keep_alive_ns) and quiet and now_ns >= sender.active_ns + keep_alive_ns
 

@@ -145,9 +145,9 @@ def test_options_hold_for_the_connection_and_are_inherited_by_accepted_ones() ->
             with server:
                 assert server.getsockopt(SOL, socket.SO_ACCEPTCONN) == 0
                 assert server.getsockopt(SOL, socket.SO_KEEPALIVE) == 0
-                assert client._end.connection.config.keep_alive_ns == 10 * 10**9
+                assert client._end.connection.silence.keep_alive_ns == 10 * 10**9
                 client.setsockopt(SOL, socket.SO_KEEPALIVE, 0)
-                assert client._end.connection.config.keep_alive_ns == 0
+                assert client._end.connection.silence.keep_alive_ns == 0
                 assert client.getsockopt(RPT, rawproto.RPT_MAXSEG) >= 1200
                 server.setblocking(False)
                 assert 0 < server.send(bytes(1 << 20)) <= 20_000

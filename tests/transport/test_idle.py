@@ -76,3 +76,14 @@ def test_idle_connection_speaks_only_when_it_is_to_be_kept_alive() -> None:
     pings = [data for from_client, data in pair.seen if from_client]
     assert 5 <= len(pings) <= 12
     assert len(pair.server.connections) == 1
+
+
+def test_connection_is_kept_alive_from_when_that_is_asked_for_and_no_longer() -> None:
+    pair = idle(1, Config())
+    (connection,) = pair.client.connections.values()
+    for keep_alive_ns, least, most in ((SECOND, 9, 11), (0, 0, 1)):  # a turn may be armed
+        connection.silence.keep_alive_ns = keep_alive_ns
+        pair.client.touch(connection)
+        pair.seen.clear()
+        pair.run(10)
+        assert least <= sum([from_client for from_client, _ in pair.seen]) <= most

@@ -18,7 +18,6 @@ import struct
 import threading
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rawproto.drivers.rpt.refusals import os_error
@@ -346,9 +345,8 @@ class StreamEnd(End):
 
     def keep_alive(self, after_ns: int) -> None:
         """Has the connection say something after so much silence; 0 for never."""
-        connection = self.connection
-        connection.config = replace(connection.config, keep_alive_ns=after_ns)
-        self.pump.touch(connection)
+        self.connection.silence.keep_alive_ns = after_ns
+        self.pump.touch(self.connection)
 
     def fail(self, error: OSError) -> None:
         self.over = True
