@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeVar
@@ -28,6 +29,8 @@ __all__ = ["Exit", "Exits"]
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 10.0
 _HURRIED_WAIT_S = 0.5
+_STABLE_S = 5.0
+"""A connection that lived for so long is made again at once."""
 _CHECK_S = 1.0
 
 T = TypeVar("T")
@@ -82,25 +85,28 @@ class Exit:
         while True:
             try:
                 connection = await self._dial()
+                began = time.monotonic()
+                try:
+                    await self._use(connection)
+                finally:
+                    connection.abort()
             except BROKEN as error:
                 self._fail(error)
-                await self._pause(wait_s * random.uniform(0.75, 1.25))
-                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-                continue
-            wait_s = _FIRST_WAIT_S
-            try:
-                await self._use(connection)
-            finally:
-                connection.abort()
-            # Lost or closed: the next attempt comes at once, and sessions wait for it.
+            else:
+                if time.monotonic() - began >= _STABLE_S:
+                    wait_s = _FIRST_WAIT_S
+                # Sessions wait for the next attempt, but not for ever: who does not let us in
+                # says so over a connection that stands already.
+                if wait_s > _FIRST_WAIT_S:
+                    self._failure = connection.error or ConnectionLostError("the exit closed")
             self._changed.set()
-            await asyncio.sleep(_FIRST_WAIT_S)
+            await self._pause(wait_s * random.uniform(0.75, 1.25))
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
     def _fail(self, error: Exception) -> None:
         if self._failure is None or str(error) != str(self._failure):
             self._tell(self.name, error)
         self._failure = error
-        self._changed.set()
 
     async def _pause(self, wait_s: float) -> None:
         """Waits, but not long once somebody wants to go there."""
