@@ -234,7 +234,8 @@ class World:
         assert connection is not None
         if connection.quiet and waiting:
             stream = connection.streams.known(stream_id)
-            if stream is not None and stream.reset_code is None:
+            sending = stream.sending if stream is not None and stream.reset_code is None else None
+            if sending is not None and not sending.ended:
                 while waiting and (taken := connection.write(stream_id, bytes(waiting))):
                     del waiting[:taken]
             self.touch(side)
