@@ -288,7 +288,7 @@ def _connect_code(cause: Exception) -> int:
         return 60
     if isinstance(cause, HandshakeError):
         return 35
-    if isinstance(cause, ConnectionLostError):
+    if isinstance(cause, ConnectionLostError) and cause.errno is None:
         return 28
     if isinstance(cause, UsageError):
         return 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 
 import httpcore
@@ -268,6 +269,7 @@ def test_bad_answer_has_curls_number(answers: list[bytes], code: int) -> None:
         (RefusedError("nobody"), 7),
         (LinkError("route", "x", 101), 7),
         (ConnectionLostError("silence"), 28),
+        (ConnectionLostError("no route to host", errno.EHOSTUNREACH), 7),
         (UsageError("no such host"), 6),
         (UnknownPeerError("new", b""), 60),
         (PeerMismatchError("changed", b""), 60),
