@@ -119,6 +119,10 @@ def _add_get_options(parser: argparse.ArgumentParser) -> None:
         help="send it; NAME: leaves one out, NAME; sends it empty",
     )  # fmt: skip
     request.add_argument(
+        "-u", "--user", dest="login", metavar="NAME[:PASSWORD]",
+        help="say who you are, by HTTP Basic; a password that is not given is asked for",
+    )  # fmt: skip
+    request.add_argument(
         "-d", "--data", dest="data", action="append", metavar="DATA|@FILE",
         help="POST it, several with & between; files without their line ends",
     )  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import os
 import re
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from getpass import getpass
 from itertools import zip_longest
 from typing import Any
 
@@ -255,6 +257,8 @@ class _Transfer:
             headers["Range"] = f"bytes={arguments.range}"
         if self._offset:
             headers["Range"] = f"bytes={self._offset}-"
+        if arguments.login is not None:
+            headers["Authorization"] = _login(arguments.login)
         if arguments.data:
             method = "POST"
             data = b"&".join([_data(each) for each in arguments.data])
@@ -313,6 +317,18 @@ async def _pieces(name: str, size: int | None) -> AsyncIterator[bytes]:
             if left is not None:
                 left -= len(piece)
             yield piece
+
+
+def _login(text: str) -> str:
+    """HTTP Basic's header (RFC 7617) out of NAME:PASSWORD; a missing password is asked for."""
+    name, colon, password = text.partition(":")
+    if not colon:
+        try:
+            password = getpass(f"{name}'s password: ")
+        except EOFError:
+            raise UsageError(f"-u {name}: no password") from None
+    both = f"{name}:{password}".encode("utf-8", "surrogateescape")
+    return f"Basic {base64.b64encode(both).decode()}"
 
 
 def _once(data: bytes) -> Callable[[], AsyncIterator[bytes]]:

@@ -23,6 +23,7 @@ from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import UsageError
 from rawproto.identity.keys import fingerprint
 from rawproto.transport.config import Config
+from rawproto.wire.words import printable
 
 __all__ = ["run"]
 
@@ -77,7 +78,8 @@ def _app(text: str) -> Any:
     except ImportFromStringError as error:
         raise UsageError(f"{text}: {str(error)[:1].lower()}{str(error)[1:].rstrip('.')}") from error
     except Exception as error:  # whatever a module does when it is imported
-        raise UsageError(f"{text}: {type(error).__name__}: {error}") from error
+        words = printable(f"{type(error).__name__}: {error}")
+        raise UsageError(f"{text}: {words}") from error
 
 
 class _Told(logging.Handler):

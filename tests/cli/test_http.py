@@ -161,6 +161,22 @@ def test_headers_are_added_changed_and_left_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "login"),
+    [
+        (["-u", "ada:a:\u00fc"], "Basic YWRhOmE6w7w="),
+        (["-u", ":"], "Basic Og=="),
+        (["-u", "ada"], "Basic YWRhOnR5cGVk"),
+        (["-u", "ada:x", "-H", "authorization: mine"], None),
+    ],
+)
+def test_name_and_password_are_sent_and_a_password_that_is_missing_asked_for(
+    words: list[str], login: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_get, "getpass", lambda asked: "typed")
+    assert headers_of(request_of(*words)).get("Authorization") == login
+
+
+@pytest.mark.parametrize(
     ("words", "asked"), [(["-r", "1-2"], "bytes=1-2"), (["-C", "7", "-o", "x"], "bytes=7-")]
 )
 def test_part_is_asked_for(words: list[str], asked: str) -> None:
@@ -169,6 +185,17 @@ def test_part_is_asked_for(words: list[str], asked: str) -> None:
     arguments = parser.parse_args(["get", *words, URL])
     transfer = http_get._Transfer(arguments, parse_url(URL), "x")
     assert headers_of(transfer._request())["Range"] == asked
+
+
+def test_application_whose_import_fails_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_app.py").write_text("raise RuntimeError('first\\nsecond')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["http", "serve", "broken_app:app", "--listen", ANY]) == 2
+    told = "rawproto http: broken_app:app: RuntimeError: first\\nsecond\n"
+    assert capsys.readouterr().err == told
 
 
 def test_options_may_stand_between_urls_as_curls_do() -> None:
