@@ -53,7 +53,7 @@ class Config:
     keep_alive_ns: int = 0
     linger_ns: int = 10 * SECOND
     linger_most_ns: int = 120 * SECOND
-    window_bytes: int = MIB
+    window_bytes: int = 2 * MIB
     max_window_bytes: int = 16 * MIB
     shared_window_bytes: int = 0
     max_streams: int = 128
