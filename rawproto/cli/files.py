@@ -24,13 +24,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.client import FileClient, Progress, local
 from rawproto.apps.files.faults import ERRORS, FileError
-from rawproto.apps.files.service import Crossing, FileService
-from rawproto.apps.siblings import Siblings
 from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, summary_json
 from rawproto.cli.perf import size_of
 from rawproto.cli.rpt_dial import dial
@@ -48,6 +46,9 @@ from rawproto.errors import ConnectionLostError, RefusedError, UsageError
 from rawproto.identity.keys import fingerprint, state_directory
 from rawproto.rpc import RPCError
 from rawproto.transport.config import Config
+
+if TYPE_CHECKING:
+    from rawproto.apps.files.service import Crossing
 
 __all__ = ["add_arguments", "run"]
 
@@ -130,6 +131,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
+    from rawproto.apps.files.service import FileService  # clients start sooner without
+    from rawproto.apps.siblings import Siblings
+
     if arguments.quota is not None and arguments.workers > 1:
         raise UsageError("--quota: one process counts it; leave out --workers")
     log = Log(arguments.log)
@@ -207,6 +211,7 @@ def _with(
         try:
             async with client:
                 await work(client)
+            connection.abort()  # all was answered: no word of ours has to arrive any more
         except RPCError as error:
             if arguments.debug:
                 raise

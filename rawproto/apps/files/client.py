@@ -18,10 +18,10 @@ from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.entries import Entry, scan
 from rawproto.apps.files.faults import ERRORS, FileError, VersionError, as_file_errors
 from rawproto.apps.files.partial import Partial, part_path
-from rawproto.apps.files.service import VERSION
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import (
     PACKED_BYTES,
+    VERSION,
     cut,
     offer,
     receive_file,

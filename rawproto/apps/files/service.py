@@ -18,15 +18,21 @@ from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.quota import Quota
 from rawproto.apps.files.source import Source
-from rawproto.apps.files.transfer import offer, receive_file, receive_pack, send_file, send_pack
+from rawproto.apps.files.transfer import (
+    VERSION,
+    offer,
+    receive_file,
+    receive_pack,
+    send_file,
+    send_pack,
+)
 from rawproto.apps.siblings import MOST_BYTES, Siblings
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.identity.keys import KEY_BYTES
 from rawproto.rpc import BadRequestError, Call, Method
 
-__all__ = ["VERSION", "Crossing", "FileService"]
+__all__ = ["Crossing", "FileService"]
 
-VERSION = 1
 _LISTED = 500
 # So long another process may take to let go of a file whose maker has come to this one.
 _LET_GO_S, _ASK_AGAIN_S = 0.5, 0.02

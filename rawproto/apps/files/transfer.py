@@ -33,6 +33,7 @@ from rawproto.rpc import MOST_DATA_BYTES, BadRequestError, Call
 
 __all__ = [
     "PACKED_BYTES",
+    "VERSION",
     "cut",
     "offer",
     "receive_file",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 __all__ += ["send_pack", "set_directories"]
 
+VERSION = 1
+"""Of this protocol."""
 PACKED_BYTES = 1 << 16
 """Files of up to so many bytes travel in packs."""
 
