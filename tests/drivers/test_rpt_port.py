@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from rawproto.drivers.rpt.port import Port
+from rawproto.transport.constants import MAX_ACK_DELAY_NS
 
 HERE = "10.0.0.2", 0
 
@@ -20,6 +21,9 @@ class Device:
         self._error, self._times, self._most = error, times, most
         self.tries = 0
         self.sent: list[bytes] = []
+
+    def send(self, data: bytes, address: object, ecn: int) -> None:
+        self.send_many([data], address, ecn)
 
     def send_many(self, packets: Sequence[bytes], address: object, ecn: int) -> int:
         self.tries += 1
@@ -102,3 +106,22 @@ def test_only_small_packets_are_taken_one_by_one() -> None:
             port.receive_one(0)
         seen.append(port.sparse)
     assert seen == [True, True, False, True, False, False]
+
+
+class Asking(Source):
+    """An endpoint that lets a question leave at once."""
+
+    def transmit_one(self, *_: object) -> Any:
+        return b"lone", HERE, 0
+
+
+def test_lone_packet_that_a_busy_device_does_not_take_has_a_turn_at_once() -> None:
+    device = Device(errno.EAGAIN, times=1)
+    port = Port(cast("Any", Asking()), cast("Any", device))
+    question = cast("Any", None), cast("Any", None), b"?"
+    assert port.send_one(*question, 7) == 7
+    assert port.send_one(*question, 7) is None, "what waits goes first"
+    port.turn(7)
+    assert device.sent == [b"lone"]
+    assert port.send_one(*question, 7) == 7 + MAX_ACK_DELAY_NS
+    assert device.sent == [b"lone", b"lone"]

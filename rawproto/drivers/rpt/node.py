@@ -16,7 +16,6 @@ from rawproto.drivers.rpt.port import FEW, Port
 from rawproto.drivers.timer import Timer
 from rawproto.link.rpt_carrier import Carrier
 from rawproto.transport.connection import Connection
-from rawproto.transport.constants import MAX_ACK_DELAY_NS
 from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.stream import Stream
 
@@ -148,10 +147,10 @@ class Node:
         """Sends a stream's data without a turn, if that is possible: see `Port.send_one`."""
         if self._closed:
             return False
-        now_ns = time.monotonic_ns()
-        if not self._port.send_one(connection, stream, data, now_ns):
+        due_ns = self._port.send_one(connection, stream, data, time.monotonic_ns())
+        if due_ns is None:
             return False
-        due_ns, armed_ns = now_ns + MAX_ACK_DELAY_NS, self._armed_ns
+        armed_ns = self._armed_ns
         if armed_ns is None or due_ns < armed_ns:
             self._armed_ns = due_ns
             self._timer.arm(due_ns)

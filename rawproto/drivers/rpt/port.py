@@ -21,7 +21,7 @@ from contextlib import suppress
 from rawproto.errors import ConnectionLostError, LinkError, RefusedError
 from rawproto.link.rpt_carrier import Carrier
 from rawproto.transport.connection import Address, Connection
-from rawproto.transport.constants import BASE_PACKET_BYTES
+from rawproto.transport.constants import BASE_PACKET_BYTES, MAX_ACK_DELAY_NS
 from rawproto.transport.endpoint import Departure, Endpoint
 from rawproto.transport.stream import Stream
 
@@ -75,21 +75,26 @@ class Port:
             self.sparse = False  # no question: there may be many behind it, to be read at once
         return self.endpoint.receive_one(packet, time.monotonic_ns())
 
-    def send_one(self, connection: Connection, stream: Stream, data: bytes, now_ns: int) -> bool:
-        """Sends a stream's data, of `MOST_ALONE` bytes at most, if that takes no turn: whether
-        it was taken in. The next turn may come `MAX_ACK_DELAY_NS` from now."""
+    def send_one(
+        self, connection: Connection, stream: Stream, data: bytes, now_ns: int
+    ) -> int | None:
+        """Sends a stream's data, of `MOST_ALONE` bytes at most, if that takes no turn.
+
+        Returns:
+            When the next turn has to come, ns; None if the data was not taken in.
+        """
         if self._unsent:
-            return False
+            return None
         departure = self.endpoint.transmit_one(connection, stream, data, now_ns)
         if departure is None:
-            return False
+            return None
         packet, address, ecn = departure
         try:
             self.carrier.send(packet, address, ecn)
         except (OSError, LinkError):
             self._unsent.append(([packet], address, ecn))
-            self.turn(now_ns)  # tries once more, and looks what is wrong
-        return True
+            return now_ns  # which tries once more, and looks what is wrong
+        return now_ns + MAX_ACK_DELAY_NS
 
     def receive(self, descriptor: int, limit: int = _BATCH) -> int:
         """Takes in what has arrived, packets or errors; a turn has to follow.

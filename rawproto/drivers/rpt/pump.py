@@ -35,7 +35,6 @@ from rawproto.drivers.rpt.office import LOOK_S, Office
 from rawproto.drivers.rpt.port import FEW, Port
 from rawproto.drivers.timer import Timer
 from rawproto.transport.connection import Connection, State
-from rawproto.transport.constants import MAX_ACK_DELAY_NS
 from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.stream import Stream
 
@@ -288,15 +287,13 @@ class Pump:
         """Sends a stream's data without a turn, if that is possible: see `Port.send_one`."""
         if self.closed:
             return False
-        now_ns = time.monotonic_ns()
         try:
-            sent = self.port.send_one(connection, stream, data, now_ns)
+            due_ns = self.port.send_one(connection, stream, data, time.monotonic_ns())
         except BaseException:
             self.fail()
             raise
-        if sent:
-            self._arm(now_ns + MAX_ACK_DELAY_NS)
-        return sent
+        self._arm(due_ns)
+        return due_ns is not None
 
     def turn(self) -> None:
         """Lets timers run, sends, and tells the ends what happened. The lock is held."""
