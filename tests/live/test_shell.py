@@ -451,6 +451,20 @@ def test_killed_process_of_the_server_takes_all_sessions_along(
             process.communicate()
 
 
+def test_killed_attendant_takes_its_terminal_along(hosts: tuple[Peer, ShellHost]) -> None:
+    near, far = hosts
+    with (
+        serving(far, port=4001) as (ada, _),
+        near.start("shell", "-tt", ada, "sleep 5679") as process,
+    ):
+        until(lambda: bool(far.processes("sleep 5679")))
+        status = Path(f"/proc/{far.processes('sleep 5679')[0]}/stat").read_text()
+        os.kill(int(status.rpartition(")")[2].split()[1]), signal.SIGKILL)
+        far.until_gone("sleep 5679")
+        assert process.wait(PATIENCE_S) == 255
+        process.communicate()
+
+
 def test_hundred_clients_at_once_get_their_own(hosts: tuple[Peer, ShellHost], ada: str) -> None:
     near, _ = hosts
     private = identity_of(near).private

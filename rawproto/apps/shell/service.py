@@ -295,10 +295,10 @@ class _Session:
                 telling.cancel()
             return {name: message[name] for name in ("status", "signal", "core") if name in message}
         finally:
+            self._inlet.close()  # before all that waits: whoever is cancelled may be so twice
             for task in (hearing, telling, finishing):
                 task.cancel()
             await asyncio.gather(hearing, telling, finishing, return_exceptions=True)
-            self._inlet.close()
 
     async def _finish(self, ended: asyncio.Future[dict[str, Any]]) -> dict[str, Any]:
         if self._pty:
