@@ -42,8 +42,9 @@ def load_admitted(path: Path) -> Admitted:
         OSError: it cannot be read.
     """
     with path.open(errors="replace") as file:
-        if os.fstat(file.fileno()).st_mode & _OTHERS_WRITE:
-            raise UsageError(f"{path} can be written by others: chmod go-w {path}")
+        why = _not_trusted(str(path), os.fstat(file.fileno()), "/", os.geteuid())
+        if why is not None:
+            raise UsageError(why)
         lines = file.read().splitlines()
     pairs: set[tuple[str, bytes]] = set()
     for number, line in enumerate(lines, 1):
@@ -100,17 +101,9 @@ def own_file_admits(account: pwd.struct_passwd, key: bytes) -> str | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return f"{path} is no file"
-        places = [(path, status)]
-        place = os.path.realpath(path)
-        home = os.path.realpath(account.pw_dir)
-        while place not in (home, "/"):
-            place = os.path.dirname(place)
-            places.append((place, os.stat(place)))
-        for name, found in places:
-            if found.st_uid not in (0, account.pw_uid):
-                return f"{name} belongs to somebody else"
-            if found.st_mode & _OTHERS_WRITE:
-                return f"{name} can be written by others"
+        why = _not_trusted(path, status, account.pw_dir, account.pw_uid)
+        if why is not None:
+            return why
         text = file.read(_MOST_BYTES).decode(errors="replace")
     for line in text.splitlines():
         try:
@@ -119,3 +112,21 @@ def own_file_admits(account: pwd.struct_passwd, key: bytes) -> str | None:
         except UsageError:
             continue  # a remark, or a key of some other kind
     return f"the key is not in {path}"
+
+
+def _not_trusted(path: str, status: os.stat_result, top: str, owner: int) -> str | None:
+    """Why others could have written a file, itself or by way of a directory up to `top`."""
+    places = [(path, status)]
+    place = os.path.realpath(path)
+    last = os.path.realpath(top)
+    while place not in (last, "/"):
+        place = os.path.dirname(place)
+        places.append((place, os.stat(place)))
+    for name, found in places:
+        if found.st_uid not in (0, owner):
+            return f"{name} belongs to somebody else"
+        # What stands in a directory as /tmp is, only its owner takes away.
+        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+        if found.st_mode & _OTHERS_WRITE and not sticky:
+            return f"{name} can be written by others"
+    return None

@@ -68,13 +68,38 @@ def test_file_of_somebody_else_admits_nobody(own: Path, tmp_path: Path) -> None:
     assert "somebody else" in str(own_file_admits(account(tmp_path), KEY))
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda file: file.chmod(0o664), "written by others"),
+        (lambda file: file.parent.chmod(0o777), "written by others"),
+        (lambda file: os.chown(file, 4711, 4711), "somebody else"),
+        (lambda file: os.chown(file.parent, 4711, 4711), "somebody else"),
+    ],
+)
+def test_servers_file_that_others_may_write_or_replace_admits_nobody(
+    change: Callable[[Path], None], why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "etc" / "users"
+    path.parent.mkdir(mode=0o755)
+    path.write_text(f"ada {PublicKey(KEY)}\n")
+    path.chmod(0o644)
+    assert load_admitted(path) == {("ada", KEY)}
+    try:
+        change(path)
+    except PermissionError:
+        pytest.skip("only root gives files away")
+    with pytest.raises(UsageError, match=why):
+        load_admitted(path)
+
+
 def test_servers_file_names_users_and_keys(tmp_path: Path) -> None:
     path = tmp_path / "users"
     path.write_text(f"# who\nada,bob {PublicKey(KEY, 'laptop')}\n\n  eve {PublicKey(OTHER)}\n")
     path.chmod(0o644)
     assert load_admitted(path) == {("ada", KEY), ("bob", KEY), ("eve", OTHER)}
     path.chmod(0o666)
-    with pytest.raises(UsageError, match="chmod go-w"):
+    with pytest.raises(UsageError, match="written by others"):
         load_admitted(path)
     path.chmod(0o600)
     path.write_text(f"{PublicKey(KEY)}\n")
