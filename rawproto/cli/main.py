@@ -96,7 +96,11 @@ class Parser(argparse.ArgumentParser):
         if strange:
             # The word behind an unknown option may be its value: whose it is, nobody knows.
             options = [word for word in strange if word.startswith("-") and word != "-"]
-            self.error(
+            blamed: argparse.ArgumentParser = self
+            for action in self._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    blamed = action.choices[getattr(arguments, action.dest)]
+            blamed.error(
                 f"unknown {'option' if options else 'words'}: {' '.join(options or strange)}"
             )
         return arguments

@@ -54,6 +54,10 @@ def install(monkeypatch: pytest.MonkeyPatch, verb: Verb) -> None:
         (["ping", "-s", "-4", "h"], "ping: -s: needs a value"),
         (["ping", "-s"], "ping: -s: needs a value"),
         (["ping", "-1", "h"], "ping: unknown option: -1"),
+        (
+            ["perf", "run", "rpt://h:1", "--for", "2"],
+            "run: unknown option: --for (see rawproto perf run --help)",
+        ),
     ],
 )
 def test_negative_number_is_a_value_also_where_there_is_an_option_like_it(
