@@ -338,6 +338,50 @@ def test_kill_of_a_relay_ends_its_sessions_and_the_next_one_works(
             assert ask(left.host, port_of(near), b"again") == answer
 
 
+def test_kill_of_who_dials_harms_nobody_and_he_comes_back_at_once(
+    peers: tuple[Peer, Peer],
+) -> None:
+    left, right = peers
+    address = f"{right.host.ipv4}:4008"
+    near = ("--accept-new", "tcp-listen:127.0.0.1:0", f"rpt:{address}")
+
+    def greet(client: socket.socket) -> None:
+        client.sendall(b"hello")
+        digest(client)
+
+    def held(port: int) -> socket.socket:
+        """A session that stays in the middle of what it carries."""
+        with left.host.entered():
+            client = socket.create_connection(("127.0.0.1", port), timeout=30)
+        client.sendall(b"begun")
+        assert client.recv(5, socket.MSG_WAITALL) == b"hello"
+        return client
+
+    with ExitStack() as stack:
+        port = stack.enter_context(served(right.host, greet))
+        far_words = ("--log", "json", f"rpt-listen:{address}", f"tcp:127.0.0.1:{port}")
+        _, far = stack.enter_context(relaying(right, *far_words))
+        other, _ = stack.enter_context(relaying(left, *near))
+        with relaying(left, *near) as (listening, process):
+            cut, kept = held(port_of(listening)), held(port_of(other))
+            process.kill()
+            process.wait(10)
+            with cut, suppress(ConnectionResetError):
+                assert cut.recv(10) == b"", "the end, and nothing that was never answered"
+        with kept:
+            kept.sendall(b", and ended")
+            kept.shutdown(socket.SHUT_WR)
+            answer = kept.makefile("rb").read()
+        assert answer == hashlib.sha256(b"begun, and ended").hexdigest().encode()
+        with relaying(left, *near) as (listening, _):
+            expected = b"hello" + hashlib.sha256(b"again").hexdigest().encode()
+            assert ask(left.host, port_of(listening), b"again") == expected
+        far.terminate()
+        _, said = far.communicate(timeout=10)
+        assert far.returncode == 0
+        assert said.count(b'"session"') == 3, "that of who was killed is over, too"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
