@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -412,16 +413,20 @@ def test_tc_understands_what_netem_is_told() -> None:
             )
 
 
-def emulator_of(network: lab.Network) -> int:
-    for pid in inhabitants(lab_namespaces(network.keeper.pid)):
-        if Path(f"/proc/{pid}/comm").read_text() == "rawproto-links\n":
-            return pid
-    raise AssertionError("no emulator")
+def emulators(keeper: int) -> list[int]:
+    """The emulators of a lab, whose other processes come and go."""
+    found = []
+    for pid in inhabitants(lab_namespaces(keeper)):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if Path(f"/proc/{pid}/comm").read_text() == "rawproto-links\n":
+                found.append(pid)
+    return found
 
 
 def test_emulator_that_was_killed_is_told_in_a_line() -> None:
     with pair("delay=1ms") as network:
-        pidfd = os.pidfd_open(emulator_of(network))
+        (emulator,) = emulators(network.keeper.pid)
+        pidfd = os.pidfd_open(emulator)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         assert select.select([pidfd], [], [], BOUND_S)[0]
         os.close(pidfd)
@@ -437,13 +442,13 @@ def test_lab_with_an_emulator_dies_with_its_owner() -> None:
         assert owner.stdout is not None
         keeper = keeper_of({owner.stdout.readline().strip(), owner.stdout.readline().strip()})
         namespaces = lab_namespaces(keeper)
-        names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in inhabitants(namespaces)}
-        assert "rawproto-links" in names
         pidfd = os.pidfd_open(keeper)
         try:
+            assert len(emulators(keeper)) == 1
             owner.kill()
             assert select.select([pidfd], [], [], BOUND_S)[0], "the keeper outlives its owner"
         finally:
+            owner.kill()
             os.close(pidfd)
     assert inhabitants(namespaces) == []
 

@@ -268,10 +268,10 @@ def test_ssh_gets_through_by_socks_http_and_a_forwarded_port(
         f"HostKey {keys}/host\nPort 2222\nListenAddress 127.0.0.1\nPidFile none\nUsePAM no\n"
         f"AuthorizedKeysFile {keys}/user.pub\nStrictModes no\n"
     )
-    Path("/run/sshd").mkdir(exist_ok=True)
     with ExitStack() as stack:
         sshd = right.host.popen(
-            ["/usr/sbin/sshd", "-D", "-e", "-f", str(keys / "config")],
+            ["sh", "-c", 'mkdir -p /run/sshd; exec "$@"', "sh",
+             "/usr/sbin/sshd", "-D", "-e", "-f", str(keys / "config")],
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         stack.callback(sshd.communicate)

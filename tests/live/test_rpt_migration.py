@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -228,14 +228,13 @@ def test_worker_keeps_its_connections_behind_a_nat_that_forgets(
     nft(right.host, "seen", "type filter hook input priority 0", *rules)
     masquerade(router, PORTS[0])
     address = address_of(right, "rpt+udp", family)
-    with (
-        program(right.host, WORKERS, address) as server,
-        program(left.host, ASKING, address) as client,
-    ):
+    with ExitStack() as stack:
+        server = stack.enter_context(program(right.host, WORKERS, address))
         assert server.stdout is not None
+        assert server.stdout.readline() == "listening\n"
+        client = stack.enter_context(program(left.host, ASKING, address))
         assert client.stdout is not None
         assert client.stdin is not None
-        assert server.stdout.readline() == "listening\n"
         told = []
         for ports in (None, *PORTS[::-1]):
             if ports is not None:

@@ -131,7 +131,7 @@ def test_nothing_of_the_servers_is_left_in_a_session(
 
     lines = near.run("shell", ada, look)[1].decode().split("\n")
     assert lines[0] == "0", "a socket of the server's is open"
-    assert [line.split()[1].strip("0") for line in lines[1:4]] == ["", "", ""]
+    assert [line.split()[1].strip("0") for line in lines[1:4]] == ["", "", ""], lines
     group, session = lines[4].split()
     assert group == session
     if REAL:
