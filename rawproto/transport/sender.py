@@ -49,6 +49,8 @@ _ACK_ROOM = 600
 _MOST_SKIPPED = 8
 # A second stream's data goes into the same packet if so much room is left.
 _WORTH_IT = 64
+# An ACK of so many ranges goes along with `MOST_ALONE` bytes in a packet of the smallest size.
+_FEW_RANGES = 8
 
 
 class Sender:
@@ -238,6 +240,7 @@ class Sender:
             or self.datagrams
             or self._probes_due
             or protection is None
+            or len(acks.received.starts) > _FEW_RANGES
             or number - protection.sealer.first >= _CHANGE_AT
             or (probe_ns is not None and probe_ns <= now_ns)
             or (window := recovery.controller.window) < size

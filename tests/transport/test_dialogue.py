@@ -284,6 +284,27 @@ def test_path_is_heard_of_all_the_same(congestion: str) -> None:
     assert recovery.rtt.latest_rtt == 5 * MS
 
 
+@pytest.mark.parametrize("lost", [3, 60])
+def test_lone_packet_is_no_larger_than_others_though_it_acknowledges_what_came_with_gaps(
+    lost: int,
+) -> None:
+    world = World(short=True)
+    asking, answering = world.connections
+    for number in range(2 * lost + 1):
+        asking.send_datagram(b"?")
+        world.ends[0].touch(asking)
+        packets = world.leave(0)
+        if not number % 2:
+            world.arrive(1, packets)
+    assert len(answering.acks.received.starts) == lost + 1
+    assert answering.acks.due_ns is not None
+    packets = world.say(1, bytes(MOST_ALONE))
+    assert max(len(data) for data, _, _ in packets) <= answering.sender.mtu.size
+    assert world.ways[0] == (lost < 10)  # with few gaps it goes the short way nevertheless
+    world.arrive(0, packets)
+    assert world.read(0) == bytes(MOST_ALONE)
+
+
 def test_question_and_answer_may_go_by_two_streams_of_one_way_each() -> None:
     world = World(short=True)
     asked, answered = (each.streams.open(one_way=True) for each in world.connections)
