@@ -40,12 +40,13 @@ TROUBLE = 255
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `shell`."""
     parser.add_argument("address", metavar="[USER@]ADDRESS", help="rpt:// or rpt+udp://HOST:PORT")
-    parser.add_argument(
+    command = parser.add_argument(
         "command",
         nargs=argparse.REMAINDER,
         metavar="COMMAND",
         help="for the user's shell there; a login shell if there is none",
     )
+    command.required = False  # as argparse has it for REMAINDER alone, of those that may be empty
     _add_options(parser)
 
 

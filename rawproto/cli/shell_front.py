@@ -32,6 +32,16 @@ _INTERRUPTED, _TROUBLE = 130, 255
 _DEFAULT_SIZE: Size = (80, 24, 0, 0)
 
 
+def _status_of(name: str) -> int:
+    """What a shell makes of a signal: 128 and its number."""
+    number = int(name) if name.isdecimal() else getattr(signal, f"SIG{name}", 0)
+    return 128 + number if 0 < number < signal.NSIG else _TROUBLE
+
+
+def _input_is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()  # None: who called us closed it
+
+
 class EndedError(Exception):
     """This side has ended it: the message is what there is to say, "" for nothing.
 
@@ -66,7 +76,7 @@ class Front:
         self._escape = escape
         self._pty = self._wants_terminal()
         # What is typed goes through as it is only from a terminal to a terminal.
-        self._raw = RawMode(0) if self._pty and sys.stdin.isatty() else None
+        self._raw = RawMode(0) if self._pty and _input_is_terminal() else None
         self._forwards = Forwards(arguments.local, arguments.remote, arguments.dynamic)
         self.status = _TROUBLE
 
@@ -75,7 +85,7 @@ class Front:
         if arguments.pipes:
             return False
         wanted = arguments.terminal or (1 if self._command is None else 0)
-        if wanted == 1 and not (sys.stdin is not None and sys.stdin.isatty()):
+        if wanted == 1 and not _input_is_terminal():
             if arguments.terminal:
                 sys.stderr.write("rawproto shell: -t: input is no terminal (-tt: all the same)\n")
             return False
@@ -103,8 +113,7 @@ class Front:
             sys.stderr.write(f"connection to {self._arguments.address} closed\n")
         self.status = ended.status if ended.status is not None else _TROUBLE
         if ended.status is None:
-            number = getattr(signal, f"SIG{ended.signal}", None)
-            self.status = 128 + number if number is not None else _TROUBLE
+            self.status = _status_of(ended.signal)
             core = " (core dumped)" if ended.core else ""
             sys.stderr.write(f"rawproto shell: ended by signal {ended.signal}{core}\n")
 

@@ -95,6 +95,7 @@ def test_command_has_pipes_that_are_clean_and_its_own_status(
         code, output, said = near.run("shell", ada, "cat; echo done >&2; exit 7", data=data)
         assert (code, output == data, said) == (7, True, "done\n")
         assert near.run("shell", ada, "kill -TERM $$")[0] == 128 + signal.SIGTERM
+        assert near.run("shell", ada, "kill -40 $$")[0] == 128 + 40
         code, output, _ = near.run("shell", "-T", ada, data=b"echo $0 from a pipe\n")
         assert (code, output) == (0, b"-bash from a pipe\n")
         code, output, _ = near.run("shell", ada, "echo $USER; pwd; echo $HOME; ulimit -n; umask")
@@ -567,6 +568,7 @@ def test_root_is_let_in_where_that_is_allowed(home: Path, cable: lab.Network) ->
         (["serve", "--listen", "rpt://127.0.0.1:0", "--as", "no-such"], 2, "no such user"),
         (["serve", "--listen", "rpt://127.0.0.1:0", "--authorized", "/none"], 2, "/none"),
         (["serve"], 2, "--listen"),
+        ([], 2, "required: [USER@]ADDRESS ("),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -588,8 +590,10 @@ def test_taken_port_and_terminal_that_is_none_are_one_line(
     code, output, said = near.run("shell", "-t", ada, "tty")
     assert (code, output, len(said.splitlines())) == (1, b"not a tty\n", 1)
     assert "no terminal" in said
-    code, output, said = near.run("shell", "-tt", ada, "tty")
-    assert (code, output.startswith(b"/dev/pts/")) == (0, True)
+    for shell in ('exec "$@"', 'exec "$@" <&-'):
+        words = ["sh", "-c", shell, "sh", sys.executable, "-m", "rawproto.cli.main", "shell"]
+        done = near.host.run([*words, "-tt", ada, "tty"], env=near.environment)
+        assert (done.returncode, done.stdout.startswith("/dev/pts/")) == (0, True), done.stderr
 
 
 # --- beside OpenSSH -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ and connections made, by a child each.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -52,6 +53,9 @@ _END_S = 2.0
 _BACKLOG = 128
 _DESCRIPTORS = 1024
 _UTF8 = 0o40000  # IUTF8, for which Python 3.11 has no name
+_LIBRARYS_SIGNALS = (32, 33)
+_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134}.get(os.uname().machine)
+_libc = ctypes.CDLL(None)  # loaded before anybody is somebody
 
 
 def become(account: pwd.struct_passwd) -> None:
@@ -149,8 +153,7 @@ class Attendant:
                 continue
             ended: dict[str, Any] = {"ended": session}
             if os.WIFSIGNALED(status):
-                name = signal.Signals(os.WTERMSIG(status)).name.removeprefix("SIG")
-                ended |= {"signal": name, "core": os.WCOREDUMP(status)}
+                ended |= {"signal": _name_of(os.WTERMSIG(status)), "core": os.WCOREDUMP(status)}
             else:
                 ended["status"] = os.waitstatus_to_exitcode(status)
             with suppress(OSError):  # that nobody hears it, is noticed where they are heard
@@ -273,6 +276,14 @@ class Attendant:
             os._exit(0)
 
 
+def _name_of(number: int) -> str:
+    """Without SIG; most of the real-time signals have none, and stay numbers."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return str(number)
+
+
 def _open_terminal(message: dict[str, Any], ours: list[int], theirs: list[int]) -> None:
     terminal, line = os.openpty()
     ours.append(terminal)
@@ -309,6 +320,11 @@ def _reset_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         with suppress(OSError, ValueError):
             signal.signal(number, signal.SIG_DFL)
+    # Two are the C library's own, which it gives nobody a way to; but whatever its posix_spawn
+    # starts, ignores them, as do all that come from that: a server that make started, and we.
+    if _RT_SIGACTION is not None:
+        for number in _LIBRARYS_SIGNALS:
+            _libc.syscall(_RT_SIGACTION, number, bytes(64), None, ctypes.c_size_t(8))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 

@@ -32,7 +32,7 @@ class Ended:
 
     Attributes:
         status: the exit status, None if a signal ended it.
-        signal: which one, without SIG; "" if none did.
+        signal: which one, without SIG, a number where it has no name; "" if none did.
         core: whether there is a core dump.
     """
 

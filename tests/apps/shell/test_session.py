@@ -111,6 +111,15 @@ def test_sessions_beside_each_other_keep_apart(address: str) -> None:
     met(address, client)
 
 
+def test_signal_without_a_name_ends_its_session_alone(address: str) -> None:
+    async def client(peer: RPCPeer) -> None:
+        await login(peer, PRIVATE, ME)
+        assert (await run(peer, "kill -40 $$"))[0] == Ended(None, "40")
+        assert await run(peer, "echo on") == (Ended(0), b"on\n", b"")
+
+    met(address, client)
+
+
 def test_end_of_a_terminals_input_is_what_is_typed_for_it(address: str) -> None:
     async def client(peer: RPCPeer) -> None:
         await login(peer, PRIVATE, ME)
@@ -320,6 +329,21 @@ def test_ten_thousand_streams_of_a_stranger_leave_the_server_as_it_was(address: 
         assert await run(peer, "echo on") == (Ended(0), b"on\n", b"")
 
     met(address, honest)
+
+
+def test_signals_that_the_c_library_keeps_for_itself_are_reset_as_well() -> None:
+    """Whatever posix_spawn(3) of glibc started, as make does, ignores 32 and 33."""
+    program = "import os; from rawproto.apps.shell import attendant; attendant._reset_signals(); "
+    program += "os.execv('/bin/sh', ['sh', '-c', 'grep -E ^SigIgn /proc/self/status'])"
+    reading, writing = os.pipe()
+    words = [sys.executable, "-c", program]
+    pid = os.posix_spawn(
+        words[0], words, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writing, 1)]
+    )
+    os.close(writing)
+    with open(reading) as output:
+        assert output.read().split() == ["SigIgn:", 16 * "0"]
+    assert os.waitpid(pid, 0)[1] == 0
 
 
 # --- parts --------------------------------------------------------------------------------------
