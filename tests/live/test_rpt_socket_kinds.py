@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 import rawproto
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.errors import RemoteProtocolError
 from rawproto.transport.config import Config
+from rawproto.transport.constants import Kind
 from tests.live.rpt_sockets import HOSTS, WAYS, impatient, in_thread, joined, listening, raises
 
 pytestmark = pytest.mark.live
 __all__ = ["impatient"]
 
+Talk = Callable[[RPTConnection], Awaitable[Any]]
 SEQ, DGRAM = socket.SOCK_SEQPACKET, socket.SOCK_DGRAM
 SMALL = Config(window_bytes=1 << 16, max_window_bytes=1 << 16, send_buffer_bytes=1 << 16)
 
@@ -85,6 +92,62 @@ def test_kinds_that_differ_do_not_meet() -> None:
         client.settimeout(10)
         error = raises(errno.ECONNRESET, client.connect, listener.getsockname())
         assert "kind" in str(error)
+
+
+# --- who speaks to a socket without being one ---
+
+
+def spoken_to(sock: rawproto.RPTSocket, config: Config, talk: Talk) -> Any:
+    """What comes of a talk with a socket that listens, by who is no socket."""
+
+    async def connect() -> Any:
+        host, port = sock.getsockname()[:2]
+        async with rawproto.connect(f"rpt://{host}:{port}", config=config) as connection:
+            assert await connection.stream.receive() != b""
+            await asyncio.sleep(0.2)  # or what else is under way takes the answer along
+            async with asyncio.timeout(5):
+                return await talk(connection)
+
+    return asyncio.run(connect())
+
+
+async def open_second_stream(connection: RPTConnection) -> int:
+    stream = await connection.open_stream()
+    await stream.send(b"second")
+    while stream.stopped_by is None:
+        await asyncio.sleep(0.01)
+    return stream.stopped_by.code
+
+
+async def send_too_much(connection: RPTConnection) -> None:
+    await connection.stream.send(b"\xff\xff\xff\xff and more")
+    await connection.wait_closed()
+    connection.check()
+
+
+def test_second_stream_is_stopped_at_once() -> None:
+    with (
+        listening() as listener,
+        in_thread(lambda: spoken_to(listener, Config(), open_second_stream)) as code,
+        listener.accept()[0] as server,
+    ):
+        server.send(b"there is one stream")
+        assert server.recv(100) == b""
+        assert code() == 256
+
+
+def test_message_that_is_too_long_ends_the_connection_though_nobody_reads_it() -> None:
+    config = Config(kind=Kind.SEQPACKET)
+    with (
+        listening(type=SEQ) as listener,
+        in_thread(lambda: spoken_to(listener, config, send_too_much)) as ended,
+        listener.accept()[0] as server,
+    ):
+        server.fileno()  # so it is looked at whoever pumps
+        server.send(b"say something")
+        with pytest.raises(RemoteProtocolError, match="longer than allowed"):
+            ended()
+        raises(errno.ECONNRESET, server.recv, 100)
 
 
 # --- datagrams -----------------------------------------------------------------------------------

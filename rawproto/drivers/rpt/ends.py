@@ -231,6 +231,7 @@ class StreamEnd(End):
 
     def _break_off(self, words: str) -> None:
         self.connection.abort(CloseCode.MESSAGE, words, time.monotonic_ns())
+        self.pump.touch_soon(self.connection)
         self.error = OSError(errno.ECONNRESET, words)
         self.over = True
 
@@ -305,6 +306,7 @@ class StreamEnd(End):
             elif isinstance(event, StreamOpened):
                 # A socket has one stream: whoever opens others is told so.
                 connection.streams.stop(event.stream_id, RESET_BY_USER)
+                self.pump.touch_soon(connection)
             event = connection.poll_event()
         self.changed()
 
