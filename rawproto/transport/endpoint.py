@@ -1,8 +1,8 @@
-"""A port: finds the connection of each packet, begins new ones, refuses the rest.
+"""A port: finds the connection of each packet, begins new ones, gives each its turn.
 
-An endpoint may listen, connect, or both. All that is stateless is answered here (RETRY,
-RESET, VERSION); handshakes that are half-open are kept here, in `halfopen`; everything
-else goes to a `Connection`.
+An endpoint may listen, connect, or both. Clients that come, and what belongs to nobody, are
+`reception`'s; when a connection wants to be woken is kept by `timers`; everything else goes to
+a `Connection`.
 
 Calling order, one turn of a driver: `receive` with all packets that came; `handle_timeout`
 if `poll_timeout()` has come; `transmit` while there is something `pending`; for each connection of
@@ -11,10 +11,8 @@ if `poll_timeout()` has come; `transmit` while there is something `pending`; for
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from heapq import heappop, heappush
 
 from rawproto.errors import RawprotoError, WireError
 from rawproto.transport.attempt import Attempt, Credentials
@@ -25,17 +23,17 @@ from rawproto.transport.constants import (
     MAX_ACK_DELAY_NS,
     MIN_INIT_BYTES,
     TAG_BYTES,
-    CloseCode,
-    ResetCode,
 )
 from rawproto.transport.dialogue import Dialogue
-from rawproto.transport.halfopen import Event, HalfOpen, Listener
+from rawproto.transport.halfopen import HalfOpen, Listener
 from rawproto.transport.handshake import Ports
 from rawproto.transport.lone import take_lone
 from rawproto.transport.parameters import Parameters
-from rawproto.transport.refusals import is_unicast, returned
+from rawproto.transport.reception import Reception
+from rawproto.transport.refusals import returned
 from rawproto.transport.runs import take_shorts
 from rawproto.transport.stream import Stream
+from rawproto.transport.timers import Timers
 from rawproto.transport.tokens import reset_token
 from rawproto.wire.rpt import (
     LONG,
@@ -54,12 +52,7 @@ from rawproto.wire.rpt import (
 __all__ = ["Departure", "Endpoint"]
 
 _LEAST_BYTES = SHORT.size + TAG_BYTES + 1
-# RESET and VERSION. A budget that a flood of INITs could use up would keep honest clients
-# from their RETRY, so RETRY's is its own, and above what a listener can be made to answer.
-_REFUSALS_PER_SECOND = 1000
-_RETRIES_PER_SECOND = 50_000
 _RESETS_PER_SECOND = 1000  # that come: for each, all connections are asked whether they know it
-_MAX_PENDING = 4096
 _BATCH = 32
 _CLOSED = State.CLOSED  # an enumeration's member costs a call
 
@@ -102,31 +95,29 @@ class Endpoint:
         self._ceiling = ceiling
         self._reset_key = reset_key or entropy(32)
         self._cid_of = cid_of
-        self._listener = listener
-        if listener is not None:
-            listener.attach(self._new_parameters, entropy)
-        self._accepted: deque[Connection] = deque()
-        self._answers: deque[Departure] = deque()
-        self._refusals = Budget(_REFUSALS_PER_SECOND)
-        self._retries = Budget(_RETRIES_PER_SECOND)
         self._resets = Budget(_RESETS_PER_SECOND)
+        self._reception = Reception(self._meet, self._add, self._token_of)
+        self._waiting = self._reception.answers.waiting
         self._touched: dict[int, Connection] = {}
         self._woken: dict[int, Connection] = {}
-        self._timers: list[tuple[int, int]] = []
-        self._timer_of: dict[int, int] = {}
+        self._timers = Timers()
+        if listener is not None:
+            self.listen(listener, self._reset_key, config)
 
     def _draw_cid(self) -> int:
         while True:
             cid = self._cid_of(int.from_bytes(self._entropy(8), "big"))
-            known = self._listener is not None and cid in self._listener.by_cid
-            if cid and cid not in self._routes and not known:
+            if cid and cid not in self._routes and self._reception.half_open(cid) is None:
                 return cid
+
+    def _token_of(self, cid: int) -> bytes:
+        return reset_token(self._reset_key, self.port, cid)
 
     def _give_cid(self, first: int) -> tuple[int, bytes]:
         """Another connection ID for the connection whose first one is `first`, and its token."""
         cid = self._draw_cid()
         self._routes[cid] = self.connections[first]
-        return cid, reset_token(self._reset_key, self.port, cid)
+        return cid, self._token_of(cid)
 
     def _forget_cid(self, cid: int) -> None:
         self._routes.pop(cid, None)
@@ -135,7 +126,7 @@ class Endpoint:
         cid = self._draw_cid()
         return Parameters(
             connection_id=cid,
-            reset_token=reset_token(self._reset_key, self.port, cid),
+            reset_token=self._token_of(cid),
             original_cid=original_cid,
             kind=config.kind,
             max_data=config.shared_window_bytes or config.window_bytes,
@@ -189,6 +180,11 @@ class Endpoint:
             now_ns=now_ns,
         )
 
+    def _meet(self, half_open: HalfOpen, now_ns: int) -> Connection:
+        """A connection with a client, not kept yet."""
+        cid, address = half_open.cid, half_open.address
+        return self._make(self._config, cid, address, half_open.peer_port, False, now_ns)
+
     def _add(self, connection: Connection) -> None:
         self.connections[connection.cid] = self._routes[connection.cid] = connection
         self.touch(connection)
@@ -200,16 +196,18 @@ class Endpoint:
 
     def listen(self, listener: Listener, reset_key: bytes, config: Config) -> None:
         """Accepts clients from now on, as in the constructor; connections go on."""
-        self._listener, self._reset_key, self._config = listener, reset_key, config
+        self._reset_key, self._config = reset_key, config
         listener.attach(self._new_parameters, self._entropy)
+        self._reception.listener = listener
 
     def refuse(self) -> None:
         """Accepts no more clients, as a port that nobody holds; connections go on."""
-        self._listener = None
+        self._reception.listener = None
 
     def accept(self) -> Connection | None:
         """The next connection that a client made, None for none."""
-        return self._accepted.popleft() if self._accepted else None
+        accepted = self._reception.accepted
+        return accepted.popleft() if accepted else None
 
     def active(self) -> list[Connection]:
         """Connections that may have events since this was asked last, before a turn or after."""
@@ -245,7 +243,7 @@ class Endpoint:
                         at += take_shorts(connection, packets, at - 1, now_ns) - 1
                     touched[connection.cid] = connection
             else:
-                self._receive_unknown(data, address, ecn, cid, now_ns)
+                self._reception.on_short(data, address, ecn, now_ns)
 
     def receive_one(self, packet: Arrival, now_ns: int) -> tuple[Connection, Stream] | None:
         """A packet came, and none with it; see `receive`.
@@ -272,30 +270,6 @@ class Endpoint:
         self.receive((packet,), now_ns)
         return None
 
-    def _receive_unknown(
-        self, data: bytes, address: Address, ecn: int, cid: int, now_ns: int
-    ) -> None:
-        """A short packet of a handshake that is half-open, or of nobody's."""
-        half_open = self._listener.by_cid.get(cid) if self._listener is not None else None
-        if half_open is None:
-            _, _, dst_port, src_port, _, _ = SHORT.unpack_from(data)
-            reset = RPTReset(
-                dst_port=src_port,
-                src_port=dst_port,
-                dst_cid=0,
-                src_cid=cid,
-                code=ResetCode.UNKNOWN,
-                token=reset_token(self._reset_key, self.port, cid),
-            )
-            self._answer(reset, address, len(data), now_ns)
-            return
-        if half_open.handshake.agreement is None:
-            half_open.hold(data)
-            return
-        connection = self._establish(half_open, now_ns)
-        if connection.handle_short(data, address, ecn, now_ns):
-            self._keep(half_open, Event.SHORT, connection, now_ns)
-
     def _receive_long(self, data: bytes, address: Address, now_ns: int) -> None:
         try:
             packet, behind = parse_rpt(data)
@@ -306,17 +280,21 @@ class Endpoint:
         if not RPTLong.verify(data):
             return
         if packet.version != VERSION_1:
-            if isinstance(packet, RPTInit) and len(data) >= MIN_INIT_BYTES and self._listener:
+            if (
+                isinstance(packet, RPTInit)
+                and len(data) >= MIN_INIT_BYTES
+                and self._reception.listener
+            ):
                 answer = RPTVersion(**returned(packet), versions=(VERSION_1,))
-                self._answer(answer, address, len(data), now_ns)
+                self._reception.answers.put(answer, address, len(data), now_ns)
             return
         if isinstance(packet, RPTInit):
             if len(data) >= MIN_INIT_BYTES:
-                self._receive_init(packet, data, address, now_ns)
+                self._reception.on_init(packet, data, address, now_ns)
             return
         connection = self.connections.get(packet.dst_cid)
         if isinstance(packet, RPTHandshake) and connection is None:
-            self._receive_finish(packet, data, address, now_ns)
+            self._reception.on_handshake(packet, data, address, now_ns)
         elif isinstance(packet, RPTReset) and packet.dst_cid == 0:
             self._receive_reset(packet, now_ns)
         elif connection is not None and connection.attempt is not None:
@@ -356,63 +334,6 @@ class Endpoint:
                 self.touch(connection)
                 return
 
-    def _receive_init(self, packet: RPTInit, data: bytes, address: Address, now_ns: int) -> None:
-        listener = self._listener
-        if listener is None:
-            self._refuse(packet, ResetCode.PORT, address, len(data), now_ns)
-            return
-        answer = listener.on_init(packet, data, address, now_ns)
-        if isinstance(answer, ResetCode):
-            self._refuse(packet, answer, address, len(data), now_ns)
-        elif isinstance(answer, bytes):
-            self._push(answer, address)
-        elif answer is not None:
-            self._answer(answer, address, len(data), now_ns)
-
-    def _receive_finish(
-        self, packet: RPTHandshake, data: bytes, address: Address, now_ns: int
-    ) -> None:
-        """Message 3, perhaps."""
-        listener = self._listener
-        half_open = listener.by_cid.get(packet.dst_cid) if listener is not None else None
-        if half_open is None or half_open.client_cid != packet.src_cid:
-            return
-        if half_open.handshake.agreement is not None:
-            return
-        if not half_open.read(packet):
-            self._refuse(packet, ResetCode.KEY, address, len(data), now_ns)
-            return
-        half_open.history.note(now_ns, data, sent=False)
-        held = half_open.held
-        connection = self._establish(half_open, now_ns)
-        if address != half_open.address:  # whoever saw it pass may have sent it on
-            connection.paths.claim(address, len(data), now_ns, connection.sender.recovery.rtt.pto)
-        self._keep(half_open, Event.MESSAGE_3, connection, now_ns)
-        for each in held:
-            connection.handle_short(each, address, 0, now_ns)
-
-    def _establish(self, half_open: HalfOpen, now_ns: int) -> Connection:
-        agreement = half_open.handshake.agreement
-        assert agreement is not None
-        connection = self._make(
-            self._config, half_open.cid, half_open.address, half_open.peer_port, False, now_ns
-        )
-        connection.log_cid = half_open.client_cid
-        connection.history = half_open.history
-        connection.begin(agreement, now_ns)
-        return connection
-
-    def _keep(self, half_open: HalfOpen, event: Event, connection: Connection, now_ns: int) -> None:
-        listener = self._listener
-        assert listener is not None
-        listener.forget(half_open, event)
-        self._add(connection)
-        if listener.authorize(connection.peer_key):
-            self._accepted.append(connection)
-            connection.on_confirmed()
-        else:
-            connection.abort(CloseCode.NOT_AUTHORIZED, "this key is not authorized", now_ns)
-
     # --- what the carrier tells ---
 
     def on_refused(self, data: bytes, size: int, now_ns: int) -> None:
@@ -443,42 +364,23 @@ class Endpoint:
                 connection.fail_handshake(connection.attempt.error)
                 self.touch(connection)
 
-    # --- answers that need no connection ---
-
-    def _refuse(
-        self, packet: RPTLong, code: ResetCode, address: Address, size: int, now_ns: int
-    ) -> None:
-        self._answer(RPTReset(**returned(packet), code=code), address, size, now_ns)
-
-    def _answer(self, packet: RPTLong, address: Address, size: int, now_ns: int) -> None:
-        """Answers without keeping anything: no larger, unicast only, and not too often."""
-        data = packet.emit()
-        if len(data) > size or not is_unicast(address[0]):
-            return
-        budget = self._retries if isinstance(packet, RPTRetry) else self._refusals
-        if budget.take(now_ns):
-            self._push(data, address)
-
-    def _push(self, data: bytes, address: Address) -> None:
-        if len(self._answers) < _MAX_PENDING:
-            self._answers.append(([data], address, 0))
-
     # --- what leaves, and time ---
 
     @property
     def pending(self) -> bool:
         """Whether `transmit` may have something."""
-        return bool(self._touched or self._answers)
+        return bool(self._touched or self._waiting)
 
     def transmit(self, now_ns: int) -> list[Departure]:
         """The packets that leave now: (those of one connection, whereto, their ECN bits)."""
         departures: list[Departure] = []
-        if self._answers:
-            departures += self._answers
-            self._answers.clear()
+        if self._waiting:
+            departures += self._waiting
+            self._waiting.clear()
+        due_ns = self._timers.due_ns
         for cid, connection in list(self._touched.items()):
             sender = connection.sender
-            if sender.rests(now_ns, self._timer_of.get(cid)) and connection.quiet:
+            if sender.rests(now_ns, due_ns.get(cid)) and connection.quiet:
                 self._woken[cid] = self._touched.pop(cid)
                 continue
             ecn = sender.recovery.ecn
@@ -521,11 +423,7 @@ class Endpoint:
         if not connection.has_events:
             self._touched.pop(cid, None)
         # Nothing is due before its probe time-out, and what is due then is looked at then.
-        armed = self._timer_of.get(cid)
-        due_ns = now_ns + MAX_ACK_DELAY_NS
-        if armed is None or due_ns < armed:
-            self._timer_of[cid] = due_ns
-            heappush(self._timers, (due_ns, cid))
+        self._timers.arm(cid, now_ns + MAX_ACK_DELAY_NS)
         ecn = connection.sender.recovery.ecn
         mark = ecn.mark
         if mark:
@@ -543,39 +441,27 @@ class Endpoint:
             self.connections.pop(cid, None)
             for known in connection.cids.known:
                 self._forget_cid(known)
-            self._timer_of.pop(cid, None)
+            self._timers.forget(cid)
         elif timeout is not None:
-            # Most turns put a time-out off: it is let come, and does nothing, or the heap would
-            # hold one entry for each turn of the idle time.
-            armed = self._timer_of.get(cid)
-            if armed is None or timeout < armed:
-                self._timer_of[cid] = timeout
-                heappush(self._timers, (timeout, cid))
+            self._timers.arm(cid, timeout)
 
     def poll_timeout(self) -> int | None:
         """When `handle_timeout` has something to do, ns; None: never. 0: at once."""
-        if self._answers or self._touched:
+        if self._waiting or self._touched:
             return 0
-        timers = self._timers
-        while timers and self._timer_of.get(timers[0][1]) != timers[0][0]:
-            heappop(timers)
-        due_ns = timers[0][0] if timers else None
-        expiry_ns = self._listener.expiry_ns() if self._listener is not None else None
-        if due_ns is None or (expiry_ns is not None and expiry_ns < due_ns):
-            return expiry_ns
-        return due_ns
+        due_ns = self._timers.next_ns()
+        listener = self._reception.listener
+        if listener is None or not listener.by_cid:
+            return due_ns
+        expiry_ns = listener.expiry_ns()
+        return expiry_ns if due_ns is None else min(due_ns, expiry_ns)
 
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed."""
-        timers = self._timers
-        while timers and timers[0][0] <= now_ns:
-            timeout, cid = heappop(timers)
-            if self._timer_of.get(cid) != timeout:
-                continue
-            del self._timer_of[cid]
+        for cid in self._timers.take(now_ns):
             connection = self.connections.get(cid)
             if connection is not None:
                 connection.handle_timeout(now_ns)
                 self._touched[cid] = connection
-        if self._listener is not None:
-            self._listener.expire(now_ns)
+        if self._reception.listener is not None:
+            self._reception.listener.expire(now_ns)

@@ -19,6 +19,7 @@ from rawproto.transport.constants import AMPLIFICATION, HELD_PACKETS, ResetCode
 from rawproto.transport.handshake import ServerHandshake, suite_of
 from rawproto.transport.noise import NoiseError
 from rawproto.transport.parameters import Parameters
+from rawproto.transport.refusals import returned
 from rawproto.transport.table import Table
 from rawproto.transport.tokens import RetryTokens
 from rawproto.transport.trace import History
@@ -221,11 +222,7 @@ class Listener:
         crowded = len(self.by_cid) >= UNDER_LOAD
         if crowded and not proved:
             return RPTRetry(
-                suite=packet.suite,
-                dst_port=packet.src_port,
-                src_port=packet.dst_port,
-                dst_cid=packet.src_cid,
-                src_cid=packet.dst_cid,
+                **returned(packet),
                 token=self._tokens.make(*address, packet.src_cid, packet.dst_cid, now_ns),
             )
         prefix = _prefix(address[0]) if proved else None
@@ -269,9 +266,9 @@ class Listener:
             if not self._of_prefix[half_open.prefix]:
                 del self._of_prefix[half_open.prefix]
 
-    def expiry_ns(self) -> int | None:
-        """When the oldest is forgotten."""
-        return next(iter(self.by_cid.values())).until_ns if self.by_cid else None
+    def expiry_ns(self) -> int:
+        """When the oldest is forgotten, of those that there are."""
+        return next(iter(self.by_cid.values())).until_ns
 
     def expire(self, now_ns: int) -> None:
         """Forgets those whose time is up; they stand in the order in which they came."""

@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from rawproto.errors import WireError
+from rawproto.transport.budget import Budget
 from rawproto.transport.constants import MIN_INIT_BYTES, ResetCode
-from rawproto.wire.rpt import RPTInit, RPTLong, RPTReset, parse_rpt
+from rawproto.transport.paths import Address
+from rawproto.wire.rpt import RPTInit, RPTLong, RPTReset, RPTRetry, parse_rpt
 
-__all__ = ["is_unicast", "refusal", "returned"]
+__all__ = ["Answers", "is_unicast", "refusal", "returned"]
+
+# RESET and VERSION. A budget that a flood of INITs could use up would keep honest clients
+# from their RETRY, so RETRY's is its own, and above what a listener can be made to answer.
+_REFUSALS_PER_SECOND = 1000
+_RETRIES_PER_SECOND = 50_000
+_MAX_PENDING = 4096
+
+
+class Answers:
+    """What an endpoint says without a connection.
+
+    Attributes:
+        waiting: what has not left yet, as an endpoint's departures.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[list[bytes], Address, int]] = deque()
+        self._refusals = Budget(_REFUSALS_PER_SECOND)
+        self._retries = Budget(_RETRIES_PER_SECOND)
+
+    def refuse(
+        self, packet: RPTLong, code: ResetCode, address: Address, size: int, now_ns: int
+    ) -> None:
+        """RESET, under the conditions of `put`."""
+        self.put(RPTReset(**returned(packet), code=code), address, size, now_ns)
+
+    def put(self, packet: RPTLong, address: Address, size: int, now_ns: int) -> None:
+        """Answers `size` bytes: with no more than that, unicast only, and not too often."""
+        data = packet.emit()
+        if len(data) > size or not is_unicast(address[0]):
+            return
+        budget = self._retries if isinstance(packet, RPTRetry) else self._refusals
+        if budget.take(now_ns):
+            self.push(data, address)
+
+    def push(self, data: bytes, address: Address) -> None:
+        """Has a packet leave, unless thousands wait."""
+        if len(self.waiting) < _MAX_PENDING:
+            self.waiting.append(([data], address, 0))
 
 
 def refusal(data: bytes, addr: str) -> tuple[int, bytes] | None:

@@ -49,7 +49,7 @@ def test_honest_client_connects_during_a_flood_of_forged_sources() -> None:
     pair.server.receive(flood[:1500], pair.now_ns)
     answered = sum(len(data) for data in departed(pair.server, pair.now_ns))
     assert answered <= 3 * sum(len(data) for data, _, _ in flood[:1500])
-    listener = pair.server._listener
+    listener = pair.server._reception.listener
     assert listener is not None
     assert len(listener.by_cid) == UNDER_LOAD
     pair.now_ns += SECOND
@@ -85,7 +85,7 @@ def test_flood_of_inits_or_of_strangers_packets_leaves_honest_clients_their_retr
 
 def test_half_open_handshakes_are_bounded_even_for_who_proves_many_addresses() -> None:
     pair = Pair()
-    listener = pair.server._listener
+    listener = pair.server._reception.listener
     assert listener is not None
     for number in range(UNDER_LOAD):
         pair.server.receive([(init_from(pair, number), CLIENT, 0)], pair.now_ns)

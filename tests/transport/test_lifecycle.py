@@ -102,7 +102,7 @@ class Scene:
         self.pair.exchange()
         self.init = self.pair.seen[0][1]
         self.said: list[bytes] = []
-        listener = self.pair.server._listener
+        listener = self.pair.server._reception.listener
         assert listener is not None
         self.listener = listener
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 
 import pytest
 
-from rawproto.transport import constants, endpoint, halfopen, recovery, tokens
+from rawproto.transport import constants, halfopen, recovery, refusals, tokens
 from rawproto.transport.constants import CloseCode, Kind, ResetCode
 from rawproto.transport.handshake import suite_number
 from rawproto.transport.parameters import _FORMAT, Parameters
@@ -144,8 +144,8 @@ def test_states_of_the_page_are_those_that_the_code_follows(name: str) -> None:
         (r"At most ([\d,]+) handshakes are half-open", halfopen.MOST_HALF_OPEN),
         (r"at most (\d+) of one\nsource prefix", halfopen.MOST_OF_A_PREFIX),
         (r"valid for (\d+) s", tokens.LIFE_NS // 10**9),
-        (r"taken together,\ngo out ([\d,]+) times", endpoint._REFUSALS_PER_SECOND),
-        (r"RETRY is counted apart, and goes out ([\d,]+) times", endpoint._RETRIES_PER_SECOND),
+        (r"taken together,\ngo out ([\d,]+) times", refusals._REFUSALS_PER_SECOND),
+        (r"RETRY is counted apart, and goes out ([\d,]+) times", refusals._RETRIES_PER_SECOND),
         (r"holds up to (\d+), opens them after message 3", constants.HELD_PACKETS),
         (r"packet threshold (\d)", recovery.PACKET_THRESHOLD),
         (r"After (2\^\d+) packets of one connection that did not open", constants.MAX_FORGERIES),
