@@ -411,7 +411,8 @@ class Endpoint:
         if dialogue is not None and dialogue.stream is stream:
             packet = dialogue.send(data, now_ns)
             if packet is not None:
-                self._touched.pop(connection.cid, None)
+                if not connection.has_events:
+                    self._touched.pop(connection.cid, None)
                 return packet, dialogue.address, dialogue.mark
         if not connection.quiet:
             return None

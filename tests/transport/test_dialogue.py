@@ -305,6 +305,27 @@ def test_lone_packet_is_no_larger_than_others_though_it_acknowledges_what_came_w
     assert world.read(0) == bytes(MOST_ALONE)
 
 
+def test_who_speaks_before_he_was_told_of_a_question_is_told_nevertheless() -> None:
+    world = World(short=True)
+    for _ in range(3):
+        for side in (0, 1):
+            packets = world.say(side, bytes(64))
+            world.now_ns += 40 * US
+            world.arrive(1 - side, packets)
+            world.read(1 - side)
+    asking, stream = world.connections[0], world.stream(0)
+    assert stream is not None
+    world.arrive(1, world.say(0, bytes(64)))
+    world.ends[0].active()
+    packets = world.say(1, bytes(64))
+    world.now_ns += 80 * US
+    world.arrive(0, packets)
+    assert asking.dialogue is not None
+    asking.streams.tell_readable(stream)  # nobody waited for it
+    assert world.ends[0].transmit_one(asking, stream, bytes(64), world.now_ns) is not None
+    assert asking in world.ends[0].active()
+
+
 def test_question_and_answer_may_go_by_two_streams_of_one_way_each() -> None:
     world = World(short=True)
     asked, answered = (each.streams.open(one_way=True) for each in world.connections)
