@@ -31,6 +31,7 @@ async def listening(
     use: Callable[[RPTConnection], Awaitable[None]],
     workers: int = 1,
     life: Life | None = None,
+    opened: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Server | WorkerServer]:
     """Serves `arguments.address` until the block ends.
 
@@ -40,6 +41,7 @@ async def listening(
         use: does what a connection is for; it is closed well when that returns.
         workers: processes that do it.
         life: what each of them has around its clients.
+        opened: called once the sockets are open, before there are workers.
     """
     if workers > 1 and arguments.pcap is not None:  # before anything is written over
         raise UsageError("--pcap: one capture cannot be written by several workers")
@@ -60,6 +62,7 @@ async def listening(
             capture=capture,
             workers=workers,
             life=life,
+            opened=opened,
         )
         async with listener as server:
             sys.stderr.write(f"listening {server.address}\n")

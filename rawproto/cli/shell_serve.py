@@ -151,12 +151,10 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 class _Life:
-    """What each process that speaks with clients has: its way to the porter, and no rights.
+    """What each process that speaks with clients has: its way to the porter.
 
     Args:
         ends: of the pairs, by the process's number.
-        nobody: who it becomes.
-        net_raw: whether its carrier is on bare IP.
 
     Attributes:
         porter: the way.
@@ -164,19 +162,11 @@ class _Life:
 
     porter: Correspondent
 
-    def __init__(
-        self, ends: Sequence[socket.socket], nobody: pwd.struct_passwd, *, net_raw: bool
-    ) -> None:
+    def __init__(self, ends: Sequence[socket.socket]) -> None:
         self._ends = ends
-        self._nobody = nobody
-        self._net_raw = net_raw
 
     async def begin(self, number: int) -> None:
-        self.drop()
         self.porter = Correspondent(self._ends[number])
-
-    def drop(self) -> None:
-        become_nobody(self._nobody.pw_uid, self._nobody.pw_gid, net_raw=self._net_raw)
 
     def ending(self) -> None:
         pass
@@ -204,10 +194,12 @@ async def _serve(arguments: argparse.Namespace, ends: Sequence[socket.socket]) -
     porter = os.pidfd_open(os.getppid())
     asyncio.get_running_loop().add_reader(porter, orphaned.set)
     bare_ip = parse_address(arguments.address).carrier == "rpt"
-    life = _Life(ends, arguments.nobody, net_raw=bare_ip)
+    nobody = arguments.nobody
+    drop = partial(become_nobody, nobody.pw_uid, nobody.pw_gid, net_raw=bare_ip)
+    life = _Life(ends)
     use = _Clients(arguments, life).use
-    async with listening(arguments, config_of(arguments), use, arguments.workers, life) as server:
-        life.drop()  # where others serve, this one watches them
+    config = config_of(arguments)
+    async with listening(arguments, config, use, arguments.workers, life, drop) as server:
         await until_terminated(orphaned.wait(), server.close, arguments.grace)
     return int(orphaned.is_set())
 

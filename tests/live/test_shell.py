@@ -75,6 +75,12 @@ def brings(peer: Peer) -> Peer:
     return other
 
 
+def descendants(pid: int) -> list[int]:
+    """All processes that come from one."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [each for child in map(int, children) for each in (child, *descendants(child))]
+
+
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not condition():
@@ -434,6 +440,23 @@ def test_killed_client_leaves_no_process_behind(hosts: tuple[Peer, ShellHost]) -
             process.communicate()
         far.until_gone("sleep 4321")
         assert near.run("shell", ada, "echo still there")[1] == b"still there\n"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_only_the_porter_is_root(workers: int, hosts: tuple[Peer, ShellHost]) -> None:
+    near, far = hosts
+    with serving(far, "--workers", str(workers), port=4001) as (ada, server):
+        family = descendants(server.pid)
+        # With several, one watches them, and one has them started again.
+        assert len(family) == (1 if workers == 1 else 2 + workers)
+        for pid in family:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+            status = dict(line.split(":\t", 1) for line in lines)
+            assert int(status["CapEff"], 16) == 1 << 13, "more than CAP_NET_RAW"
+            assert status["NoNewPrivs"] == "1"
+            if REAL:
+                assert "0" not in status["Uid"].split()
+        assert near.run("shell", ada, "echo in")[1] == b"in\n"
 
 
 def test_killed_process_of_the_server_takes_all_sessions_along(

@@ -323,8 +323,8 @@ def _reset_signals() -> None:
     # Two are the C library's own, which it gives nobody a way to; but whatever its posix_spawn
     # starts, ignores them, as do all that come from that: a server that make started, and we.
     if _RT_SIGACTION is not None:
-        for number in _LIBRARYS_SIGNALS:
-            _libc.syscall(_RT_SIGACTION, number, bytes(64), None, ctypes.c_size_t(8))
+        for librarys in _LIBRARYS_SIGNALS:
+            _libc.syscall(_RT_SIGACTION, librarys, bytes(64), None, ctypes.c_size_t(8))
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 

@@ -328,6 +328,8 @@ class serve:
         config: other settings.
         capture: where every packet is written to, None for nowhere; it stays open.
         life: what each process that serves has around its clients, None for nothing.
+        opened: called once the sockets are open, before another process is begun: what only
+            they needed may be given up.
 
     Raises:
         UsageError: the address is none, 1 to 64 workers it cannot be, or a capture was asked of
@@ -347,6 +349,7 @@ class serve:
         capture: Writer | None = None,
         workers: int = 1,
         life: Life | None = None,
+        opened: Callable[[], None] = lambda: None,
     ) -> None:
         if not 1 <= workers <= MOST_WORKERS:
             raise UsageError(f"{workers} workers: 1 to {MOST_WORKERS} can share a port")
@@ -354,6 +357,7 @@ class serve:
             raise UsageError("one capture cannot be written by several workers")
         self._workers = workers
         self._life = life
+        self._opened = opened
         self._capture = capture
         self._address = parse_address(address)
         self._handler = handler
@@ -375,6 +379,7 @@ class serve:
             return self._server
         carrier = _open_carrier(address, family, peer="", listens=True, capture=self._capture)
         try:
+            self._opened()
             server = await self._begin(address, carrier, Share(0, 1))
         except BaseException:
             carrier.close()
@@ -391,6 +396,7 @@ class serve:
     async def _serve_by_workers(self, address: RPTAddress, family: int) -> WorkerServer:
         carriers = _open_shares(address, family, self._workers)
         address = address._replace(port=carriers[0].port)
+        self._opened()
 
         async def start(number: int) -> Server:
             return await self._begin(address, carriers[number], Share(number, self._workers))
