@@ -35,6 +35,9 @@ def test_every_verb_has_a_page_with_its_options_and_notes(installed: Path) -> No
     ping = (installed / "share/man/man1/rawproto-ping.1").read_text()
     assert r"\fI\,COUNT\/\fR" in ping
     assert (installed / "share/man/man1/rawproto.1").exists()
+    shell = (installed / "share/man/man1/rawproto-shell.1").read_text()
+    assert r"\-\-allow\-root" in shell
+    assert "[USER@]ADDRESS" in shell
 
 
 def test_bash_completes_verbs_and_their_options(installed: Path) -> None:
@@ -62,6 +65,9 @@ def test_bash_completes_verbs_and_their_options(installed: Path) -> None:
     assert completed("re") == {"relay", "replay"}
     assert "--flow-label" in completed("ping", "--fl")
     assert completed("files", "s") == {"serve", "sync"}
+    assert completed("shell", "s") == {"serve"}
+    assert completed("shell", "serve", "--allow") == {"--allow-root"}
+    assert "-D" in completed("shell", "-")
 
 
 @pytest.mark.parametrize("path", ["zsh/site-functions/_rawproto", "fish/vendor_completions.d"])

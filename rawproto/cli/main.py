@@ -142,7 +142,7 @@ def whole_parser() -> argparse.ArgumentParser:
     parser.usage = None
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, line in VERBS.items():
-        _fill(verbs.add_parser(verb, help=line, **_SHAPE), verb)
+        _fill(verbs.add_parser(verb, help=line, **_SHAPE), verb, whole=True)
     return parser
 
 
@@ -152,11 +152,18 @@ _SHAPE: dict[str, Any] = {
 }
 
 
-def _fill(parser: argparse.ArgumentParser, verb: str) -> ModuleType:
-    """Gives a verb's words and options to its parser, and answers its module."""
+def _fill(parser: argparse.ArgumentParser, verb: str, *, whole: bool = False) -> ModuleType:
+    """Gives a verb's words and options to its parser, and answers its module.
+
+    Args:
+        parser: is given them.
+        verb: its name.
+        whole: all that there is to say of it, for who reads and not for what parses.
+    """
     module = importlib.import_module(f"rawproto.cli.{verb}")
     parser.description, _, parser.epilog = (module.__doc__ or "").partition("\n\n")
-    module.add_arguments(parser)
+    add = module.add_arguments
+    (getattr(module, "add_whole_arguments", add) if whole else add)(parser)
     told: dict[str, Any] = {"action": "store_true", "help": "show a traceback for an error"}
     parser.add_argument("--debug", **told)
     for action in parser._actions:

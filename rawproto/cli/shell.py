@@ -27,7 +27,14 @@ from rawproto.apps.shell.escapes import parse_escape
 from rawproto.cli.rpt_dial import complain, dial
 from rawproto.cli.rpt_options import add_client_options
 from rawproto.cli.shell_front import EndedError, Front
-from rawproto.cli.shell_serve import add_outage_option, config_of, parsed, serve
+from rawproto.cli.shell_serve import __doc__ as serving_text
+from rawproto.cli.shell_serve import (
+    add_outage_option,
+    add_serve_arguments,
+    config_of,
+    parsed,
+    serve,
+)
 from rawproto.errors import RawprotoError, UsageError
 from rawproto.rpc import RPCError
 from rawproto.wire.words import printable
@@ -48,6 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     command.required = False  # as argparse has it for REMAINDER alone, of those that may be empty
     _add_options(parser)
+
+
+def add_whole_arguments(parser: argparse.ArgumentParser) -> None:
+    """The same, and `serve` as the verb that it is: for completions and manual pages.
+
+    A parser that is to read an address where that name stands cannot have it.
+    """
+    _add_options(parser)
+    verbs = parser.add_subparsers(metavar="[USER@]ADDRESS [COMMAND ...]")
+    server = verbs.add_parser("serve", help="let users log in here")
+    server.description, _, server.epilog = (serving_text or "").partition("\n\n")
+    add_serve_arguments(server)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
