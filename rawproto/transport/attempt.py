@@ -136,7 +136,8 @@ class Attempt:
         self.init_cid = ports.cid
         self._until_ns = now_ns + config.handshake_timeout_ns
         self._retried = self._busy = False
-        self._asking_for_key = False
+        self._asking_for_key = self._foreign = False
+        self._former: ClientHandshake | None = None  # until a RETRY
         self._peer_cid = ports.peer_cid
         psk = "psk" if credentials.psk else ""
         if credentials.peer_key is None:
@@ -177,7 +178,7 @@ class Attempt:
         """Time has passed."""
         opened = self.state is State.UNCONFIRMED
         if now_ns >= self._until_ns and self._move(Event.TIME):
-            if self._handshake.foreign and not opened:
+            if self._foreign and not opened:
                 words = "answers came, but none that opens: another shared secret (psk) or key?"
                 self.error = HandshakeError(words)
             elif self._busy:
@@ -201,6 +202,9 @@ class Attempt:
             return None
         agreement = self._handshake.read(packet)
         if agreement is None:
+            # The INIT before a RETRY, sent twice, may be answered both ways.
+            if self._former is None or self._former.read(packet) is None:
+                self._foreign = True
             return None
         refused = self._judge(agreement.peer_key)
         if refused is not None:
@@ -235,6 +239,7 @@ class Attempt:
         """The listener wants the address proved; once an attempt."""
         if self._echoed(packet) and not self._retried and packet.token and self._move(Event.RETRY):
             self._retried = True
+            self._former = self._handshake
             self._start(now_ns, packet.token)
 
     def on_version(self, packet: RPTVersion) -> None:

@@ -49,6 +49,7 @@ class Event(Enum):
     UNPROVED = "INIT without a valid token, 64 half-open"
     FULL = "INIT above a limit of 12.6"
     AGAIN = "the same INIT again"
+    PROVED = "its client's INIT with a valid token"
     MESSAGE_3 = "XX: message 3 opens"
     BROKEN_3 = "XX: message 3 does not open"
     HELD = "XX: a short packet"
@@ -72,6 +73,7 @@ TRANSITIONS: Table[State, Event] = Table(
         State.ESTABLISHED,
     ),
     (State.HALF_OPEN, Event.SHORT, "likewise, and takes that packet", State.ESTABLISHED),
+    (State.HALF_OPEN, Event.PROVED, "forgets it, and begins anew (12.5)", State.UNKNOWN),
     (State.HALF_OPEN, Event.TIME, "forgets it", State.UNKNOWN),
 )
 
@@ -196,6 +198,7 @@ class Listener:
         self._token_key = token_key
         self.by_cid: dict[int, HalfOpen] = {}
         self._by_key: dict[bytes, HalfOpen] = {}
+        self._by_client: dict[tuple[Address, int], HalfOpen] = {}
         self._of_prefix: Counter[str] = Counter()
 
     def attach(
@@ -225,6 +228,9 @@ class Listener:
                 **returned(packet),
                 token=self._tokens.make(*address, packet.src_cid, packet.dst_cid, now_ns),
             )
+        former = self._by_client.get((address, packet.src_cid)) if proved else None
+        if former is not None:  # made of an INIT that crossed our RETRY: nobody will finish it
+            self.forget(former, Event.PROVED)
         prefix = _prefix(address[0]) if proved else None
         if len(self.by_cid) >= MOST_HALF_OPEN or (
             prefix is not None and self._of_prefix[prefix] >= MOST_OF_A_PREFIX
@@ -250,7 +256,7 @@ class Listener:
             handshake, packet, parameters.connection_id, address, key, prefix, until_ns
         )
         self.by_cid[half_open.cid] = half_open
-        self._by_key[key] = half_open
+        self._by_key[key] = self._by_client[address, packet.src_cid] = half_open
         if prefix is not None:
             self._of_prefix[prefix] += 1
         return half_open.answer(Event.INIT, data, now_ns)
@@ -261,6 +267,7 @@ class Listener:
             return
         del self.by_cid[half_open.cid]
         del self._by_key[half_open.key]
+        self._by_client.pop((half_open.address, half_open.client_cid), None)
         if half_open.prefix is not None:
             self._of_prefix[half_open.prefix] -= 1
             if not self._of_prefix[half_open.prefix]:

@@ -103,7 +103,6 @@ class ClientHandshake:
     Attributes:
         init: the INIT, complete.
         finish: message 3, complete, once message 2 was read; None if the pattern has none.
-        foreign: HANDSHAKE packets came that did not open.
     """
 
     def __init__(
@@ -142,7 +141,6 @@ class ClientHandshake:
         )
         self.init = self._init(token, self._noise.write(payload)).emit()
         self.finish: bytes | None = None
-        self.foreign = False
 
     def _init(self, token: bytes, message: bytes) -> RPTInit:
         size = LONG.size + 3 + len(token) + len(message) + _TRAILER_BYTES
@@ -165,14 +163,12 @@ class ClientHandshake:
             noise = self._noise.copied()
             parameters = Parameters.parse(noise.read(packet.message))
         except (NoiseError, WireError):
-            self.foreign = True
             return None
         if (
             parameters.connection_id != packet.src_cid
             or parameters.original_cid != self._ports.peer_cid
             or noise.remote_static is None
         ):
-            self.foreign = True
             return None
         if not noise.finished:
             self.finish = RPTHandshake(

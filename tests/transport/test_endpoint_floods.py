@@ -11,7 +11,7 @@ from rawproto.errors import (
     RefusedError,
 )
 from rawproto.transport import halfopen
-from rawproto.transport.connection import State
+from rawproto.transport.connection import Connection, State
 from rawproto.transport.halfopen import MOST_HALF_OPEN, UNDER_LOAD
 from rawproto.transport.tokens import reset_token
 from rawproto.wire.rpt import (
@@ -210,3 +210,40 @@ def test_client_of_a_listener_that_stays_busy_is_told_so() -> None:
     error = pair.error_of(connection)
     assert isinstance(error, RefusedError)
     assert "too many handshakes" in str(error)
+
+
+def crossed(pair: Pair, connection: Connection) -> None:
+    """A client's INIT is answered with RETRY and, sent again, with message 2."""
+    init = departed(pair.client, pair.now_ns)[0]
+    with patch.object(halfopen, "UNDER_LOAD", 0):
+        pair.server.receive([(init, CLIENT, 0)], pair.now_ns)
+    (retry,) = departed(pair.server, pair.now_ns)
+    pair.server.receive([(init, CLIENT, 0)], pair.now_ns)
+    (answer,) = departed(pair.server, pair.now_ns)
+    pair.client.receive([(retry, SERVER, 0), (answer, SERVER, 0)], pair.now_ns)
+    assert connection.state is State.HANDSHAKE
+
+
+def test_handshake_of_an_init_that_crossed_its_retry_does_not_stay_half_open() -> None:
+    pair = Pair()
+    connection = pair.connect()
+    crossed(pair, connection)
+    listener = pair.server._reception.listener
+    assert listener is not None
+    assert len(listener.by_cid) == 1
+    pair.exchange()
+    assert connection.state is State.ESTABLISHED
+    assert len(pair.accepted) == 1
+    assert not listener.by_cid
+    assert not listener._by_client
+
+
+def test_answer_to_an_init_before_its_retry_is_not_taken_for_one_under_another_key() -> None:
+    pair = Pair()
+    connection = pair.connect()
+    crossed(pair, connection)
+    pair.change = lambda from_client, data: None
+    pair.run(11)
+    error = pair.error_of(connection)
+    assert isinstance(error, ConnectionLostError)
+    assert "no answer" in str(error)
