@@ -142,7 +142,7 @@ class World:
                 each.sender.recovery.delivered,
                 each.sender.recovery.ecn.stage,
                 each.sender.recovery.ecn.mark,
-                each.streams.sent,
+                each.outgoing.sent,
                 each.paths.address,
             )
             for each in self.connections
@@ -321,9 +321,34 @@ def test_who_speaks_before_he_was_told_of_a_question_is_told_nevertheless() -> N
     world.now_ns += 80 * US
     world.arrive(0, packets)
     assert asking.dialogue is not None
-    asking.streams.tell_readable(stream)  # nobody waited for it
+    asking.incoming.tell_readable(stream)  # nobody waited for it
     assert world.ends[0].transmit_one(asking, stream, bytes(64), world.now_ns) is not None
     assert asking in world.ends[0].active()
+
+
+@pytest.mark.parametrize("asked_before", [0, 3], ids=["alone", "in a dialogue"])
+def test_what_is_written_before_the_answer_comes_is_sent_behind_it(asked_before: int) -> None:
+    world = World(short=True)
+    for _ in range(asked_before):
+        for side in (0, 1):
+            packets = world.say(side, bytes(64))
+            world.now_ns += 40 * US
+            world.arrive(1 - side, packets)
+            world.read(1 - side)
+    asking, questions = world.connections[0], world.say(0, b"question")
+    world.arrive(1, questions)
+    assert world.read(1) == b"question"
+    asking.write(0, b" and more")
+    answers = world.say(1, b"answer")
+    world.now_ns += 80 * US
+    before = world.ways[1]
+    world.arrive(0, answers)
+    assert world.read(0) == b"answer"
+    assert (asking.dialogue is not None) == (asked_before > 0)
+    assert world.ways[1] - before == (asked_before > 0)
+    world.ends[0].touch(asking)
+    world.arrive(1, world.leave(0))
+    assert world.read(1) == b" and more"
 
 
 def test_question_and_answer_may_go_by_two_streams_of_one_way_each() -> None:
@@ -364,9 +389,9 @@ def ask_who_does_not_read(world: World) -> None:
 
 def test_dialogue_goes_no_further_than_the_other_side_reads() -> None:
     world = World(short=True)
-    before = world.connections[0].streams.sent
+    before = world.connections[0].outgoing.sent
     ask_who_does_not_read(world)
-    assert world.connections[0].streams.sent - before == (1 << 16) // MOST_ALONE * MOST_ALONE
+    assert world.connections[0].outgoing.sent - before == (1 << 16) // MOST_ALONE * MOST_ALONE
     assert {each.state for each in world.connections} == {State.ESTABLISHED}
 
 
@@ -374,10 +399,10 @@ def test_who_goes_further_in_a_dialogue_breaks_a_rule() -> None:
     world = World(short=True)
     stream = world.stream(0)
     assert stream is not None
-    stream.send_limit = world.connections[0].streams.data_limit = 1 << 20
+    stream.send_limit = world.connections[0].outgoing.data_limit = 1 << 20
     ask_who_does_not_read(world)
     assert world.connections[1].state is State.CLOSING
-    assert world.connections[1].streams.received <= 1 << 16
+    assert world.connections[1].incoming.received <= 1 << 16
     events = iter(world.connections[1].poll_event, None)
     (error,) = [each.error for each in events if isinstance(each, ConnectionClosed)]
     assert isinstance(error, RemoteProtocolError)
