@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,26 @@ def test_whole_file_gets_name_time_and_permissions(root: Root, tmp_path: Path) -
     assert made.stat().st_mode & 0o777 == 0o640
     assert made.stat().st_mtime_ns == TIME
     assert os.listdir(made.parent) == ["file"]
+
+
+def test_file_is_on_the_disk_before_it_has_its_name(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for name in ("pwrite", "fsync", "rename"):
+        real = getattr(os, name)
+
+        def noted(*words: Any, name: str = name, real: Any = real, **options: Any) -> Any:
+            done.append(name)
+            return real(*words, **options)
+
+        monkeypatch.setattr(os, name, noted)
+    data = os.urandom(SIZE)
+    partial = Partial(root, entry())
+    partial.write(blocks_of(data))
+    partial.finish(hash_of(data))
+    partial.close()
+    assert done[-2:] == ["fsync", "rename"]
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 1])
