@@ -13,10 +13,12 @@ from urllib.parse import quote
 
 from rawproto.apps.files.beneath import Root
 
-__all__ = ["MOST_NAMES", "page"]
+__all__ = ["MOST_NAMES", "modified_s", "page"]
 
 MOST_NAMES = 10_000
 """Of one directory on a page; more are only said to be there."""
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
+"""The years 1 to 9999, which dates of HTTP have (RFC 9110 section 5.6.7); files may have any."""
 
 _STYLE = """body{font:15px system-ui,sans-serif;margin:2em}
 td{padding:.1em 2em .1em 0}td+td{text-align:right;font-variant-numeric:tabular-nums}
@@ -64,6 +66,11 @@ def page(root: Root, path: str, shown: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def modified_s(found: os.stat_result) -> float:
+    """When a file was changed, or the nearest time that a date can tell."""
+    return min(max(found.st_mtime, _FIRST_S), _LAST_S)
+
+
 def _rows(root: Root, path: str, names: Iterable[str]) -> Iterable[_Row]:
     for name in names:
         try:
@@ -71,7 +78,7 @@ def _rows(root: Root, path: str, names: Iterable[str]) -> Iterable[_Row]:
         except OSError:
             continue  # it leads out, or is gone by now
         if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
-            yield _Row(stat.S_ISREG(found.st_mode), name, found.st_size, found.st_mtime)
+            yield _Row(stat.S_ISREG(found.st_mode), name, found.st_size, modified_s(found))
 
 
 def _line(row: _Row) -> str:

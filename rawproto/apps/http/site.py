@@ -23,7 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.http.listing import page
+from rawproto.apps.http.listing import modified_s, page
 
 __all__ = ["Site"]
 
@@ -96,7 +96,10 @@ class _OpenFile(FileResponse):
 
     def __init__(self, fd: int, media_type: str) -> None:
         self._fd = fd
-        super().__init__(f"/proc/self/fd/{fd}", media_type=media_type, stat_result=os.fstat(fd))
+        found = os.fstat(fd)
+        fields = [*found[:8], int(modified_s(found)), found.st_ctime]
+        dated = found if modified_s(found) == found.st_mtime else os.stat_result(fields)
+        super().__init__(f"/proc/self/fd/{fd}", media_type=media_type, stat_result=dated)
 
     def close(self) -> None:
         os.close(self._fd)

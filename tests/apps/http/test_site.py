@@ -268,6 +268,27 @@ def test_file_that_is_replaced_meanwhile_is_sent_as_it_was(top: Path, site: Site
 
 
 @pytest.mark.parametrize(
+    ("modified_s", "year"), [(2**62, "9999"), (-(2**62), "0001"), (10**13, "9999")]
+)
+def test_file_of_a_year_that_no_date_has_is_served_and_shown(
+    modified_s: int, year: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a file system takes any time; one file must not keep a page from all."""
+    fstat = os.fstat
+
+    def dated(fd: int) -> os.stat_result:
+        found = fstat(fd)
+        return os.stat_result([*found[:7], modified_s, modified_s, modified_s])
+
+    monkeypatch.setattr(os, "fstat", dated)
+    answered = ask(site, "/sub/a.html")
+    assert (answered.status, answered.body) == (200, b"<p>a")
+    assert year in answered.headers["last-modified"]
+    assert ask(site, "/sub/a.html", {"If-None-Match": answered.headers["etag"]}).status == 304
+    assert 'href="./a.html"' in ask(site, "/sub/").body.decode()
+
+
+@pytest.mark.parametrize(
     ("name", "kind"),
     [
         ("a.html", "text/html; charset=utf-8"),
