@@ -45,14 +45,18 @@ def run(arguments: argparse.Namespace) -> int:
     def tell(exchange: Exchange) -> None:
         _tell(log, exchange)
 
-    service = HTTPService(
-        _app(arguments.site),
-        parser=arguments.parser,
-        keep_alive_s=arguments.keep_alive,
-        lifespan=not os.path.isdir(arguments.site),
-        grace_s=arguments.grace,
-        tell=None if arguments.log == "none" else tell,
-    )
+    app = _app(arguments.site)
+    try:
+        service = HTTPService(
+            app,
+            parser=arguments.parser,
+            keep_alive_s=arguments.keep_alive,
+            lifespan=not os.path.isdir(arguments.site),
+            grace_s=arguments.grace,
+            tell=None if arguments.log == "none" else tell,
+        )
+    except (Exception, SystemExit) as error:  # whatever a function that makes one does
+        raise _unusable(arguments.site, error) from error
 
     async def use(connection: RPTConnection, name: str) -> None:
         await service.carry(connection)
@@ -74,12 +78,18 @@ def _app(text: str) -> Any:
         return Site(Root(text))
     sys.path.insert(0, os.getcwd())
     try:
-        return import_from_string(text)
+        app = import_from_string(text)
     except ImportFromStringError as error:
         raise UsageError(f"{text}: {str(error)[:1].lower()}{str(error)[1:].rstrip('.')}") from error
-    except Exception as error:  # whatever a module does when it is imported
-        words = printable(f"{type(error).__name__}: {error}")
-        raise UsageError(f"{text}: {words}") from error
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        raise _unusable(text, error) from error
+    if not callable(app):
+        raise UsageError(f"{text}: no application: {type(app).__name__} cannot be called")
+    return app
+
+
+def _unusable(text: str, error: BaseException) -> UsageError:
+    return UsageError(f"{text}: {printable(f'{type(error).__name__}: {error}')}")
 
 
 class _Told(logging.Handler):

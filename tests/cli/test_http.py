@@ -187,15 +187,31 @@ def test_part_is_asked_for(words: list[str], asked: str) -> None:
     assert headers_of(transfer._request())["Range"] == asked
 
 
-def test_application_whose_import_fails_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("raise RuntimeError('first\\nsecond')", "RuntimeError: first\\nsecond"),
+        ("import sys; sys.exit(5)", "SystemExit: 5"),
+        ("app = 5", "no application: int cannot be called"),
+        ("def app(): raise ValueError('first\\nsecond')", "ValueError: first\\nsecond"),
+        ("def app(): raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_application_that_cannot_be_had_is_one_line(
+    source: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "broken_app.py").write_text("raise RuntimeError('first\\nsecond')")
+    (tmp_path / "broken_app.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "broken_app", raising=False)
+    # What was compiled a moment ago may be as old, and as long, as what there is now.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert main(["http", "serve", "broken_app:app", "--listen", ANY]) == 2
-    told = "rawproto http: broken_app:app: RuntimeError: first\\nsecond\n"
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == f"rawproto http: broken_app:app: {told}\n"
 
 
 def test_options_may_stand_between_urls_as_curls_do() -> None:
