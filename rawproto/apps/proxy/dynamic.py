@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from rawproto.apps.proxy.allow import plain_address
 from rawproto.apps.proxy.associations import Passage
 from rawproto.apps.proxy.door import Door, Visit, take_leave
 from rawproto.apps.proxy.faults import socks_reply
@@ -153,7 +154,9 @@ class _DatagramPort:
         self._socket = socket.socket(control.family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.bind((control.getsockname()[0], 0))
-        self.address: tuple[str, int] = self._socket.getsockname()[:2]
+        host, own_port = self._socket.getsockname()[:2]
+        # Who came by IPv4 to a door of both families can send by that alone.
+        self.address = (str(plain_address(host)), int(own_port))
 
     def begin(self, passage: Passage) -> None:
         """Passes on what comes."""

@@ -9,6 +9,7 @@ import pytest
 
 from rawproto.apps.proxy import door as door_module
 from rawproto.apps.proxy import dynamic, http
+from rawproto.apps.proxy.places import Place
 from tests.apps.proxy.doors import LOGIN, proxy, run, said_to, target
 
 
@@ -194,6 +195,19 @@ def test_each_failure_has_its_reply(place: bytes, reply: int) -> None:
         async with proxy() as made:
             answer = await said_to(made.socks, b"\5\1\0\5\1\0" + place)
             assert answer == b"\5\0\5" + bytes([reply]) + b"\0\1" + bytes(6)
+
+    run(scene)
+
+
+def test_client_by_ipv4_at_a_door_of_both_families_is_told_a_port_of_ipv4() -> None:
+    async def scene() -> None:
+        async with proxy() as made:
+            door = dynamic.DynamicForward(Place("*", 0), made.way, made.told.append).door
+            reader, writer = await asyncio.open_connection("127.0.0.1", door.bound.port)
+            writer.write(b"\5\1\0\5\3\0\1" + bytes(6))
+            assert await reader.readexactly(10) == b"\5\0\5\0\0\1\x7f\0\0\1"
+            writer.close()
+            await door.close()
 
     run(scene)
 
