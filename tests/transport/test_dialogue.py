@@ -351,6 +351,35 @@ def test_what_is_written_before_the_answer_comes_is_sent_behind_it(asked_before:
     assert world.read(1) == b" and more"
 
 
+def test_keys_may_change_again_though_only_lone_packets_were_acknowledged() -> None:
+    world = World(short=True)
+    for side in (0, 1):  # who followed has nothing but lone packets to know by
+        assert world.connections[side].change_keys(world.now_ns)
+        for number in range(10):
+            packets = world.say(number % 2, bytes(64))
+            world.now_ns += 40 * US
+            world.arrive(1 - number % 2, packets)
+            world.read(1 - number % 2)
+            world.hear()
+        world.now_ns += 5_000 * MS  # more than 3 PTO, in which nobody has a turn
+    assert world.ways[1] > 10
+
+
+def test_who_is_only_told_something_now_and_then_is_not_idle() -> None:
+    world = World(short=True)
+    for _ in range(10):
+        packets = world.say(1, b"still there")
+        world.arrive(0, packets)
+        assert world.read(0) == b"still there"
+        for _ in range(100):
+            world.pass_time(100 * MS)
+            world.arrive(1, world.leave(0))
+            world.arrive(0, world.leave(1))
+        world.hear()
+        assert {each.state for each in world.connections} == {State.ESTABLISHED}
+    assert world.ways == [10, 10]
+
+
 def test_question_and_answer_may_go_by_two_streams_of_one_way_each() -> None:
     world = World(short=True)
     asked, answered = (each.streams.open(one_way=True) for each in world.connections)
