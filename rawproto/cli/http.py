@@ -141,6 +141,12 @@ def _add_get_options(parser: argparse.ArgumentParser) -> None:
         "-m", "--max-time", type=float, metavar="SECONDS", help="for each URL in all"
     )
     request.add_argument("--connect-timeout", type=float, metavar="SECONDS", help="for connecting")
+    request.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show on stderr whom it talks to, and all headers",
+    )
     request.add_argument("-s", "--silent", action="store_true", help="no progress, no complaints")
     request.add_argument("-S", "--show-error", action="store_true", help="complaints all the same")
     request.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")

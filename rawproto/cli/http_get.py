@@ -39,6 +39,7 @@ from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.httpcore import RPTBackend
 from rawproto.drivers.stdio import read_input
 from rawproto.errors import PeerMismatchError, UnknownPeerError, UsageError
+from rawproto.identity.keys import fingerprint
 from rawproto.transport.config import Config
 from rawproto.wire.words import printable
 
@@ -87,7 +88,8 @@ async def _get_all(arguments: argparse.Namespace, trusts: dict[RPTAddress, Trust
             trusts[address] = Trust(str(address), accept_new=arguments.accept_new)
             return _Backend(address, arguments, trusts[address], capture)
 
-        fetcher = Fetcher(backend_of, arguments.max_redirs)
+        watch = _show_head if arguments.verbose else None
+        fetcher = Fetcher(backend_of, arguments.max_redirs, watch)
         await stack.enter_async_context(fetcher)
         outputs = arguments.outputs or []
         for url, output in zip_longest(arguments.urls, outputs, fillvalue=SHOWN):
@@ -114,6 +116,7 @@ class _Backend(RPTBackend):
             family=arguments.family,
             capture=capture,
         )
+        self._address = address
         self._arguments = arguments
         self._trust = trust
         self._capture = capture
@@ -124,6 +127,8 @@ class _Backend(RPTBackend):
         connection = stream.get_extra_info("rpt_connection")
         log_secrets(self._arguments, connection, self._capture)
         trace(self._arguments, connection)
+        if self._arguments.verbose:
+            sys.stderr.write(f"* {self._address} is {fingerprint(connection.peer_key)}\n")
         return stream
 
 
@@ -363,6 +368,13 @@ def _headers(defaults: dict[str, str], wanted: list[str]) -> list[tuple[bytes, b
             value = (found[3] or "").strip().encode("utf-8", "surrogateescape")
             added.append((found[1].encode(), value))
     return [*[(name.encode(), value.encode()) for name, value in defaults.items()], *added]
+
+
+def _show_head(goes: bool, lines: list[bytes]) -> None:
+    """A head as curl's -v shows it."""
+    mark = ">" if goes else "<"
+    for line in (*lines, b""):
+        sys.stderr.write(f"{mark} {printable(line.decode('latin-1'))}\n")
 
 
 def _head(answer: Answer) -> bytes:

@@ -222,6 +222,13 @@ def test_options_may_stand_between_urls_as_curls_do() -> None:
     assert (arguments.outputs, arguments.silent, arguments.location) == (["a", None], True, True)
 
 
+def test_head_that_would_command_a_terminal_is_shown_escaped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    http_get._show_head(False, [b"HTTP/1.1 200 \x1b[2J", b"A: \x9b"])
+    assert capsys.readouterr().err == "< HTTP/1.1 200 \\x1b[2J\n< A: \\x9b\n< \n"
+
+
 def test_terminal_is_shown_what_would_command_it_and_no_bytes_that_are_no_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -246,6 +246,13 @@ def test_get_reuses_a_connection_and_the_log_has_a_line_for_each(
         code, output, _ = left.run("http", "get", "-d", "@-", f"{address}/", data=b"a\nb\n")
         assert (code, json.loads(output)["size"]) == (0, 2)
         assert left.run("http", "get", "-f", f"{address}/fails")[0] == 22
+        code, output, said = left.run("http", "get", "-v", "-o", "/dev/null", f"{address}/empty")
+        shown = said.splitlines()
+        assert (code, output) == (0, b"")
+        assert shown[0].startswith(f"* {address} is SHA256:")
+        assert shown[1:3] == ["> GET /empty HTTP/1.1", f"> Host: {address.removeprefix('rpt://')}"]
+        assert "< HTTP/1.1 204 No Content" in shown
+        assert [line for line in shown if line[:1] not in "*<>"] == []
         server.send_signal(signal.SIGTERM)
         _, log = server.communicate(timeout=10)
         assert server.returncode == 0
@@ -254,9 +261,10 @@ def test_get_reuses_a_connection_and_the_log_has_a_line_for_each(
     assert [(each["method"], each["target"], each["status"]) for each in requests] == [
         ("GET", "/large", 200), ("GET", "/b?c", 200), ("GET", "/empty", 204),
         ("PUT", "/to/up", 200), ("POST", "/", 200), ("GET", "/fails", 500),
+        ("GET", "/empty", 204),
     ]  # fmt: skip
     assert requests[0]["body_bytes"] == len(BODY)
-    assert Counter(line["type"] for line in lines)["session"] == 4
+    assert Counter(line["type"] for line in lines)["session"] == 5
     assert len({line["key"] for line in requests}) == 1
     (notice,) = [line["words"] for line in lines if line["type"] == "notice"]
     assert "RuntimeError: as it was asked" in notice

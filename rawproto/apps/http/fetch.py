@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin
 
 import httpcore
@@ -146,14 +146,17 @@ class Fetcher:
     Args:
         backend_of: what connects to a server, by its address.
         most_redirects: that are followed for one request.
+        watch: called with the lines of each head as it goes (True) or comes (False).
     """
 
     def __init__(
         self,
         backend_of: Callable[[RPTAddress], httpcore.AsyncNetworkBackend],
         most_redirects: int = 0,
+        watch: Callable[[bool, list[bytes]], None] | None = None,
     ) -> None:
         self._backend_of = backend_of
+        self._watch = watch
         self._most_redirects = most_redirects
         self._pools: dict[RPTAddress, httpcore.AsyncConnectionPool] = {}
 
@@ -201,6 +204,9 @@ class Fetcher:
         headers = request.headers
         if not any(name.lower() == b"host" for name, _ in headers):
             headers = [(b"Host", host_and_port(*address[1:]).encode()), *headers]
+        extensions: dict[str, Any] = {"timeout": {"connect": request.connect_timeout_s}}
+        if self._watch is not None:
+            extensions["trace"] = self._trace
         asked = self._pools[address].stream(
             request.method,
             httpcore.URL(
@@ -211,10 +217,24 @@ class Fetcher:
             ),
             headers=headers,
             content=request.body() if request.body is not None else None,
-            extensions={"timeout": {"connect": request.connect_timeout_s}},
+            extensions=extensions,
         )
         async with asked as response:
             yield Answer(request.location, response)
+
+    async def _trace(self, event: str, info: dict[str, Any]) -> None:
+        assert self._watch is not None
+        if event == "http11.send_request_headers.started":
+            asked = info["request"]
+            first, headers = b"%s %s HTTP/1.1" % (asked.method, asked.url.target), asked.headers
+        elif event == "http11.receive_response_headers.complete":
+            *said, headers = info["return_value"]
+            first = b"%s %d %s" % tuple(said)
+        else:
+            return
+        self._watch(
+            event.startswith("http11.send"), [first, *[b"%s: %s" % each for each in headers]]
+        )
 
 
 async def _discard(answer: Answer) -> None:

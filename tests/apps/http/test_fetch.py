@@ -296,3 +296,24 @@ def test_lost_connection_has_curls_number(error: Exception, code: int) -> None:
     told = failure(error, Location(RPTAddress("rpt", "h", 1), "/"))
     assert told is not None
     assert told.code == code
+
+
+def test_heads_are_shown_as_they_go_and_come_redirects_too() -> None:
+    answers = [reply(302, Location="/b", A="\x1b[2J"), reply(200, b"body")]
+    shown: list[tuple[bool, list[bytes]]] = []
+
+    async def run() -> None:
+        backend = _Server(answers)
+        async with Fetcher(lambda address: backend, 1, lambda *each: shown.append(each)) as fetcher:
+            request = Request(location=parse_url(HERE + "/a"), headers=[(b"X", b"1")])
+            async with fetcher.answer(request, True, lambda answer: None) as answer:
+                assert b"".join([piece async for piece in answer.pieces()]) == b"body"
+
+    asyncio.run(run())
+    host = b"Host: 10.0.0.2:4000"
+    assert shown == [
+        (True, [b"GET /a HTTP/1.1", host, b"X: 1"]),
+        (False, [b"HTTP/1.1 302 X", b"Content-Length: 0", b"Location: /b", b"A: \x1b[2J"]),
+        (True, [b"GET /b HTTP/1.1", host, b"X: 1"]),
+        (False, [b"HTTP/1.1 200 X", b"Content-Length: 4"]),
+    ]
