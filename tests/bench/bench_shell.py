@@ -33,6 +33,7 @@ from rawproto.identity.known import KnownPeers
 
 WANTED_ECHO, WANTED_BULK = 1.05, 0.8
 WAY = "delay=50ms,loss=2%,seed=11"
+QUICK_WAY = "delay=5ms,loss=2%,seed=11"
 SSHD_PORT = 2222
 PATIENCE_S = 60
 KEYS = "abcdefghijklmnopqrstuvwxyz"
@@ -171,9 +172,9 @@ def bulk(near: lab.LiveHost, home: Path, words: Sequence[str], size: int) -> flo
     while data := process.stdout.read(1 << 16):
         got += len(data)
     seconds = time.perf_counter() - began
-    process.wait(timeout=10)
-    if got != size:
-        raise SystemExit(f"{words[0]}: {got} of {size} bytes")
+    status = process.wait(timeout=10)
+    if got != size or status:
+        raise SystemExit(f"{words[0]}: {got} of {size} bytes, exit status {status}")
     return size / seconds / 1e6
 
 
@@ -182,20 +183,21 @@ def main() -> int:
     arguments = parser.parse_args()
     lab.become_root()
     quick = arguments.quick
-    at_once, keys, rounds = (4, 8, 1) if quick else (10, 100, 3)
-    print(f"keys of {at_once} sessions at once over 100 ms and 2 % loss each way; bulk output")
+    at_once, keys, rounds = (1, 3, 1) if quick else (10, 100, 3)
+    way = QUICK_WAY if quick else WAY
+    print(f"keys of {at_once} sessions at once, bulk output; each way of the lossy one: {way}")
     print(machine() + "\n", flush=True)
     figures: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory, "lossy")
         home.mkdir()
         with (
-            lab.up(lab.pair().changed(f"1:{WAY}")) as network,
+            lab.up(lab.pair().changed(f"1:{way}")) as network,
             sessions(network, home) as commands,
         ):
             near = network.host("h1")
             figures["echo"] = echoes(near, home, commands, at_once, keys)
-            size = 300_000 if quick else 2_000_000
+            size = 50_000 if quick else 2_000_000
             figures["lossy"] = interleave(
                 {each: partial(bulk, near, home, commands[each], size) for each in commands}, rounds
             )
@@ -203,7 +205,7 @@ def main() -> int:
         home.mkdir()
         with lab.up(lab.pair()) as network, sessions(network, home) as commands:
             near = network.host("h1")
-            size = 20_000_000 if quick else 200_000_000
+            size = 5_000_000 if quick else 200_000_000
             figures["veth"] = interleave(
                 {each: partial(bulk, near, home, commands[each], size) for each in commands}, rounds
             )
@@ -232,6 +234,9 @@ def main() -> int:
         ]
     )
     print(table_of(["", "key, median", "mean", "95 %", "bulk, lossy", "bulk, veth"], rows))
+    if quick:
+        print("\nBoth work. A few keys, of which one may have been lost, are nothing to judge by.")
+        return 0
     criteria = [
         at_most("rawproto / ssh, mean delay of a key", mean(ours) / mean(theirs), WANTED_ECHO),
         at_least("rawproto / ssh, bulk over the lossy way", ratios["lossy"], WANTED_BULK),
