@@ -284,6 +284,17 @@ def test_path_is_heard_of_all_the_same(congestion: str) -> None:
     assert recovery.rtt.latest_rtt == 5 * MS
 
 
+def talk(world: World, rounds: int = 1) -> None:
+    """So many questions and answers."""
+    for _ in range(rounds):
+        for side in (0, 1):
+            packets = world.say(side, bytes(64))
+            world.now_ns += 40 * US
+            world.arrive(1 - side, packets)
+            world.read(1 - side)
+            world.hear()
+
+
 @pytest.mark.parametrize("lost", [3, 60])
 def test_lone_packet_is_no_larger_than_others_though_it_acknowledges_what_came_with_gaps(
     lost: int,
@@ -307,12 +318,7 @@ def test_lone_packet_is_no_larger_than_others_though_it_acknowledges_what_came_w
 
 def test_who_speaks_before_he_was_told_of_a_question_is_told_nevertheless() -> None:
     world = World(short=True)
-    for _ in range(3):
-        for side in (0, 1):
-            packets = world.say(side, bytes(64))
-            world.now_ns += 40 * US
-            world.arrive(1 - side, packets)
-            world.read(1 - side)
+    talk(world, 3)
     asking, stream = world.connections[0], world.stream(0)
     assert stream is not None
     world.arrive(1, world.say(0, bytes(64)))
@@ -329,12 +335,7 @@ def test_who_speaks_before_he_was_told_of_a_question_is_told_nevertheless() -> N
 @pytest.mark.parametrize("asked_before", [0, 3], ids=["alone", "in a dialogue"])
 def test_what_is_written_before_the_answer_comes_is_sent_behind_it(asked_before: int) -> None:
     world = World(short=True)
-    for _ in range(asked_before):
-        for side in (0, 1):
-            packets = world.say(side, bytes(64))
-            world.now_ns += 40 * US
-            world.arrive(1 - side, packets)
-            world.read(1 - side)
+    talk(world, asked_before)
     asking, questions = world.connections[0], world.say(0, b"question")
     world.arrive(1, questions)
     assert world.read(1) == b"question"
@@ -355,12 +356,7 @@ def test_keys_may_change_again_though_only_lone_packets_were_acknowledged() -> N
     world = World(short=True)
     for side in (0, 1):  # who followed has nothing but lone packets to know by
         assert world.connections[side].change_keys(world.now_ns)
-        for number in range(10):
-            packets = world.say(number % 2, bytes(64))
-            world.now_ns += 40 * US
-            world.arrive(1 - number % 2, packets)
-            world.read(1 - number % 2)
-            world.hear()
+        talk(world, 5)
         world.now_ns += 5_000 * MS  # more than 3 PTO, in which nobody has a turn
     assert world.ways[1] > 10
 
@@ -393,6 +389,39 @@ def test_question_and_answer_may_go_by_two_streams_of_one_way_each() -> None:
             world.arrive(1 - side, [(gone[0], (CLIENT, SERVER)[side], gone[2])])
             assert world.connections[1 - side].read(stream_id, 100, world.now_ns) == data
             world.hear()
+
+
+def test_answer_that_acknowledges_what_was_left_out_ends_the_connection() -> None:
+    world = World(short=True)
+    asking, answering = world.connections
+    while not asking.sender.recovery.skipped:
+        talk(world)
+    talk(world, 10)
+    assert asking.dialogue is not None
+    world.arrive(1, world.say(0, bytes(64)))
+    answering.acks.received.starts[0] = asking.sender.recovery.skipped[-1]
+    packets = world.say(1, bytes(64))
+    world.now_ns += 80 * US
+    world.arrive(0, packets)
+    assert asking.state is State.CLOSING
+
+
+def test_mark_of_a_router_is_acknowledged_at_once_in_a_dialogue_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Steady, "window", 64_000)  # so that not every packet asks for that
+    world = World(short=True)
+    talk(world, 5)
+    asking, answering = world.connections
+    assert asking.dialogue is not None
+    assert answering.dialogue is not None
+    ((question, source, _),) = world.say(0, bytes(64))
+    world.now_ns += 80 * US
+    world.arrive(1, [(question, source, 3)])
+    assert world.read(1) == bytes(64)
+    world.arrive(0, world.leave(1))
+    assert not asking.sender.recovery.in_flight
+    assert asking.sender.recovery.ecn.counts[2] == 1
 
 
 def ask_who_does_not_read(world: World) -> None:
