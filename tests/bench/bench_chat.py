@@ -37,7 +37,8 @@ def main() -> int:
     print(machine() + "\n", flush=True)
     with tempfile.TemporaryDirectory() as home, lab.up(lab.pair()) as network:
         left, right = network.host("h1"), network.host("h2")
-        words = ("chat", "serve", "--log", "none", "--history", str(Path(home, "history")))
+        words = ("chat", "serve", "--log", "none", "--grace", "0")  # members end without a word
+        words = (*words, "--history", str(Path(home, "history")))
         with verb(right, home, *words, "--listen", f"rpt://{right.ipv4}:4000") as (process, _):
             crowd = start(left, "chat_crowd.py", right.ipv4, 4000, members, rate, seconds)
             assert crowd.stdin is not None

@@ -61,7 +61,11 @@ def verb(
             yield process, found[1].decode()
         finally:
             process.terminate()
-            process.communicate(timeout=10)
+            try:
+                process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:  # clients that are gone do not answer its farewell
+                process.kill()
+                process.communicate()
 
 
 def start(host: lab.LiveHost, script: str, *words: object) -> subprocess.Popen[bytes]:
