@@ -424,6 +424,31 @@ def test_mark_of_a_router_is_acknowledged_at_once_in_a_dialogue_too(
     assert asking.sender.recovery.ecn.counts[2] == 1
 
 
+def test_what_waits_to_be_sent_is_not_overtaken_by_a_dialogue() -> None:
+    world = World(short=True)
+    talk(world, 5)
+    asking = world.connections[0]
+    stream = world.stream(0)
+    assert stream is not None
+    assert asking.dialogue is not None
+    asking.write(0, b"first, ")
+    assert world.ends[0].transmit_one(asking, stream, b"second", world.now_ns) is None
+    world.arrive(1, world.say(0, b"second"))
+    assert world.read(1) == b"first, second"
+
+
+def test_answer_that_came_faster_than_any_before_is_told() -> None:
+    world = World(short=True)
+    talk(world, 100)
+    asking = world.connections[0]
+    assert asking.dialogue is not None
+    assert asking.sender.recovery.rtt.latest_rtt == 80 * US
+    world.arrive(1, world.say(0, b"?"))
+    world.now_ns += 10 * US
+    world.arrive(0, world.say(1, b"!"))
+    assert asking.sender.recovery.rtt.latest_rtt == 10 * US
+
+
 def ask_who_does_not_read(world: World) -> None:
     """Questions by the short way, as far as it takes them; each is answered and none is read."""
     stream = world.stream(0)
