@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,11 +83,12 @@ def private_key(arguments: argparse.Namespace) -> bytes:
     if arguments.identity is not None:
         return load_identity(arguments.identity).private
     path = default_identity()
-    if path.exists():
-        return load_identity(path).private
-    identity = new_identity(path, f"{os.environ.get('USER', 'rawproto')}@{os.uname().nodename}")
-    sys.stderr.write(f"new key in {path}: {fingerprint(identity.public.data)}\n")
-    return identity.private
+    if not path.exists():
+        name = f"{os.environ.get('USER', 'rawproto')}@{os.uname().nodename}"
+        with suppress(UsageError):  # another process made one meanwhile
+            identity = new_identity(path, name)
+            sys.stderr.write(f"new key in {path}: {fingerprint(identity.public.data)}\n")
+    return load_identity(path).private
 
 
 def psk_of(arguments: argparse.Namespace) -> bytes:

@@ -123,9 +123,10 @@ def new_identity(path: Path, comment: str) -> Identity:
     """
     identity = Identity(os.urandom(KEY_BYTES), comment)
     line = f"{_PRIVATE} {base64.b64encode(identity.private).decode()} {comment}".rstrip()
-    if path.exists():
-        raise UsageError(f"{path} exists; it is not overwritten")
-    write_private(path, line + "\n")
+    try:
+        write_private(path, line + "\n", replace=False)
+    except FileExistsError:
+        raise UsageError(f"{path} exists; it is not overwritten") from None
     return identity
 
 
@@ -171,8 +172,10 @@ def write_private(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
             temporary.unlink()
-        raise
