@@ -2,9 +2,9 @@
 
 Messages are read and written anew by h11, one at a time: what is framed in two ways is refused,
 what is sent on has one framing. Headers of one hop (RFC 9110 section 7.6.1) stay here; a
-request's target becomes `/path`, and its Host what the target was. Each request gets a
-connection of its own at the far side. Who takes longer than 10 s for a request's head is sent
-away; a head has 64 KiB at most.
+request's target becomes `/path`, and its Host what the target was. A client's connection to a
+server is kept for its next request there, if that can be made twice: the server may close it just
+then. Who takes longer than 10 s for a request's head is sent away; a head has 64 KiB at most.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import base64
 import hmac
 import re
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import h11
@@ -31,6 +32,7 @@ __all__ = ["HTTPDoor"]
 
 _PATIENCE_S = 10.0
 _IDLE_S = 60.0
+_LEAVE_S = 1.0
 _MOST_HEAD_BYTES = 1 << 16
 _ABSOLUTE = re.compile(r"(?i:http)://([^/?#@\\]+)([/?][^#]*)?")
 _ONE_HOP = {
@@ -44,6 +46,7 @@ _ONE_HOP = {
     b"upgrade",
 }
 _VIA = (b"Via", b"1.1 rawproto")
+_SAFE = (b"GET", b"HEAD", b"OPTIONS")
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -80,15 +83,16 @@ class HTTPDoor:
         self.door = Door(bind, self._serve, most=most)
 
     async def _serve(self, visit: Visit) -> None:
-        client = _Peer(visit.channel, h11.SERVER)
+        client, servers = _Peer(visit.channel, h11.SERVER), _Servers(self._way)
         try:
-            await self._answer_all(visit, client)
-        except OSError:
-            pass  # it left, or took too long
+            with suppress(OSError):  # it left, or took too long
+                await self._answer_all(visit, client, servers)
+            await servers.leave(well=True)
         finally:
+            await servers.leave()
             await client.stop()
 
-    async def _answer_all(self, visit: Visit, client: _Peer) -> None:
+    async def _answer_all(self, visit: Visit, client: _Peer, servers: _Servers) -> None:
         patience_s = _PATIENCE_S
         while True:
             try:
@@ -102,11 +106,13 @@ class HTTPDoor:
                 return
             visit.greeted()
             patience_s = _IDLE_S
-            if not await self._pass_on(visit.channel, client, request):
+            if not await self._pass_on(visit.channel, client, request, servers):
                 return
             client.machine.start_next_cycle()
 
-    async def _pass_on(self, channel: SocketChannel, client: _Peer, request: h11.Request) -> bool:
+    async def _pass_on(
+        self, channel: SocketChannel, client: _Peer, request: h11.Request, servers: _Servers
+    ) -> bool:
         """Does what a request wants: whether another may follow."""
         if self._token is not None and not hmac.compare_digest(
             _value(request.headers, b"proxy-authorization"), self._token
@@ -125,21 +131,40 @@ class HTTPDoor:
             nonlocal goes_on
             exchange = _Exchange(client, request, session)
             try:
-                async with self._way.open(place) as far:
-                    if request.method == b"CONNECT":
+                if request.method == b"CONNECT":
+                    async with self._way.open(place) as far:
                         exchange.answered = True
                         rest = await client.switch()
                         if rest:
                             await far.send(rest)
                         await join(channel, far, session.carried, 0)
-                    else:
-                        goes_on = await exchange.run(_Peer(far, h11.CLIENT), authority, path)
+                else:
+                    goes_on = await self._exchanged(exchange, servers, place, authority, path)
             except (*BROKEN, h11.RemoteProtocolError) as error:
                 if not exchange.answered:
                     await _answer(client, http_status(error), str(error))
                 raise
 
         await accounted(channel, str(place), self._tell, carry)
+        return goes_on
+
+    async def _exchanged(
+        self, exchange: _Exchange, servers: _Servers, place: Place, authority: bytes, path: bytes
+    ) -> bool:
+        """Passes a request on, once more where a kept connection turns out to be over."""
+        server = servers.kept(place) if exchange.can_be_repeated else None
+        goes_on = None
+        if server is not None:
+            try:
+                goes_on = await exchange.run(server, authority, path)
+            except (*BROKEN, h11.RemoteProtocolError):
+                if exchange.answered:
+                    raise
+        if server is None or goes_on is None:
+            server = await servers.opened(place)
+            goes_on = await exchange.run(server, authority, path)
+        if not server.is_ready():
+            await servers.leave()
         return goes_on
 
 
@@ -165,6 +190,17 @@ class _Peer:
         self._coming = None
         self.machine.receive_data(coming.result() or b"")
 
+    def listen(self) -> None:
+        """Sees what comes from here on, behind a message that is over on both sides."""
+        if self.machine.our_state is h11.DONE and self.machine.their_state is h11.DONE:
+            self.machine.start_next_cycle()
+            self._coming = self._coming or asyncio.ensure_future(self.channel.receive())
+
+    def is_ready(self) -> bool:
+        """Whether another request can be sent: nothing has come that nobody asked for."""
+        silent = self._coming is None or not self._coming.done()
+        return self.machine.our_state is h11.IDLE and silent and not self.machine.trailing_data[0]
+
     async def stop(self) -> None:
         """Reads no more."""
         if self._coming is not None:
@@ -184,10 +220,52 @@ class _Peer:
         return bytes(self.machine.trailing_data[0])
 
 
+class _Servers:
+    """Where a client's requests go: one connection, for as long as they go to the same place.
+
+    Args:
+        way: to there.
+    """
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self._place: Place | None = None
+        self._server: _Peer | None = None
+        self._stack = AsyncExitStack()
+
+    def kept(self, place: Place) -> _Peer | None:
+        """The last connection, if it led there, its server keeps it, and has said nothing since."""
+        server = self._server
+        return server if server and place == self._place and server.is_ready() else None
+
+    async def opened(self, place: Place) -> _Peer:
+        """A new one. Raises one of `BROKEN`."""
+        await self.leave()
+        channel = await self._stack.enter_async_context(self._way.open(place))
+        self._place, self._server = place, _Peer(channel, h11.CLIENT)
+        return self._server
+
+    async def leave(self, *, well: bool = False) -> None:
+        """Breaks the connection, or ends it and waits a little until its server has done so."""
+        server, self._server = self._server, None
+        if server is not None:
+            well = well and server.is_ready()
+            await server.stop()
+            if well:
+                with suppress(*BROKEN):
+                    async with asyncio.timeout(_LEAVE_S):
+                        await server.channel.send_eof()
+                        if await server.channel.receive() is None:
+                            await server.channel.close()
+        await self._stack.aclose()
+
+
 class _Exchange:
     """One request and its answer, the body of one beside the other's.
 
     Attributes:
+        can_be_repeated: whether it is all the same if a server gets it twice (RFC 9110 section
+            9.2.1); it has no body then.
         answered: whether the client has had anything of an answer.
     """
 
@@ -195,6 +273,8 @@ class _Exchange:
         self._client = client
         self._request = request
         self._session = session
+        framed = {name for name, _ in request.headers} & {b"content-length", b"transfer-encoding"}
+        self.can_be_repeated = request.method in _SAFE and not framed
         self.answered = False
 
     async def run(self, origin: _Peer, authority: bytes, path: bytes) -> bool:
@@ -204,7 +284,7 @@ class _Exchange:
         """
         request = self._request
         passed_on = [each for each in _passed_on(request.headers) if each[0].lower() != b"host"]
-        headers = [(b"Host", authority), *passed_on, _VIA, (b"Connection", b"close")]
+        headers = [(b"Host", authority), *passed_on, _VIA]
         await origin.send(h11.Request(method=request.method, target=path, headers=headers))
         up = asyncio.create_task(self._send_body(origin))
         down = asyncio.create_task(self._receive(origin))
@@ -212,12 +292,12 @@ class _Exchange:
             await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
             if up.done():
                 up.result()
-            await down
+            await self._await_rest(down)
         finally:
             for way in (up, down):
                 way.cancel()
             await asyncio.gather(up, down, return_exceptions=True)
-            await origin.stop()
+        origin.listen()
         machine = self._client.machine
         if machine.our_state is h11.DONE and machine.their_state is h11.DONE:
             return True
@@ -228,15 +308,27 @@ class _Exchange:
     async def _send_body(self, origin: _Peer) -> None:
         """Passes the request's body on, and then sees whether the client stays."""
         reads = True  # it may answer before it has read all, and no more is wanted then
-        while isinstance(event := await self._client.next(), h11.Data):
-            self._session.carried.up_bytes += len(event.data)
-            if reads:
-                reads = await _sent(origin, h11.Data(data=event.data))
-        if not isinstance(event, h11.EndOfMessage):
-            raise RemoteProtocolError(0, "the client left within its request")
+        while self._client.machine.their_state is h11.SEND_BODY:  # else it was read before
+            event = await self._client.next()
+            if isinstance(event, h11.Data):
+                self._session.carried.up_bytes += len(event.data)
+                if reads:
+                    reads = await _sent(origin, h11.Data(data=event.data))
+            elif not isinstance(event, h11.EndOfMessage):
+                raise RemoteProtocolError(0, "the client left within its request")
         if reads:
             await _sent(origin, h11.EndOfMessage())
         await self._client.read()
+
+    async def _await_rest(self, down: asyncio.Task[None]) -> None:
+        """Waits for an answer's end, but not for silence for ever where the client may be gone."""
+        while not down.done():
+            before = self._session.carried.down_bytes
+            ended = self._client.machine.trailing_data[1]
+            await asyncio.wait({down}, timeout=_IDLE_S if ended else None)
+            if not down.done() and self._session.carried.down_bytes == before:
+                raise TimeoutError("no answer in time, and the client has ended")
+        down.result()
 
     async def _receive(self, origin: _Peer) -> None:
         client = self._client

@@ -56,7 +56,6 @@ def test_headers_of_one_hop_stay_and_the_target_is_rewritten() -> None:
         b"Host: 127.0.0.1:PORT",
         b"X-Mine: 1",
         b"Via: 1.1 rawproto",
-        b"Connection: close",
         b"",
         b"",
     ]
@@ -130,6 +129,75 @@ def test_requests_follow_each_other_on_one_connection_and_connect_carries_what_f
             assert answer.count(b"HTTP/1.1 200") == 3
             assert answer.count(b"GET / HTTP/1.1") == 2
             assert answer.endswith(b"\r\n\r\nbehind it")
+
+    run(scene)
+
+
+class Counted:
+    """Answers each connection's first requests, so many, and then closes it without a word."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.heard: list[tuple[int, bytes]] = []
+        self.connections = 0
+        self.ended = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        number = self.connections
+        for _ in range(self.most):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                self.ended += 1
+                return
+            self.heard.append((number, head.partition(b" ")[0]))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        self.heard.append((number, (await reader.read(4)).partition(b" ")[0]))
+
+
+def test_connection_to_a_server_is_kept_and_ended_well_when_its_client_leaves() -> None:
+    async def scene() -> None:
+        server = Counted(9)
+        async with target(server) as port, target(page) as other, proxy() as made:
+            head = b" http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n"
+            get, elsewhere = b"GET" + head % port + b"\r\n", b"GET" + head % other + b"\r\n"
+            post = b"POST" + head % port + b"Content-Length: 0\r\n\r\n"
+            answer = await said_to(made.http, get * 3 + post + get + elsewhere + get)
+            assert answer.count(b"200 OK") == 7
+            # What cannot be made twice has a new one; its own is kept in turn.
+            numbers = [number for number, _ in server.heard]
+            assert numbers == [1, 1, 1, 2, 2, 3]
+            while server.ended < 1:
+                await asyncio.sleep(0.01)
+
+    run(scene)
+
+
+def test_request_that_a_kept_connection_does_not_answer_is_made_again_if_it_can_be() -> None:
+    async def scene() -> None:
+        server = Counted(1)
+        async with target(server) as port, proxy() as made:
+            head = b" http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n" % port
+            get = b"GET" + head + b"\r\n"
+            post = b"POST" + head + b"Content-Length: 0\r\n\r\n"
+            answer = await said_to(made.http, get + get + post)
+            assert answer.count(b"200 OK") == 3
+            # The second was heard, and not answered, by the first's connection.
+            assert server.heard == [(1, b"GET"), (1, b"GET"), (2, b"GET"), (3, b"POST")]
+
+    run(scene)
+
+
+def test_client_that_has_ended_does_not_wait_for_a_silent_server_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "_IDLE_S", 0.1)
+
+    async def scene() -> None:
+        async with target(nothing) as port, proxy() as made:
+            request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
+            assert status(await said_to(made.http, request)) == 504
 
     run(scene)
 
