@@ -49,7 +49,10 @@ class CallChannel:
         self.gone = call.broken
 
     async def receive(self) -> bytes | None:
-        item = await self._call.receive_part()
+        try:
+            item = await self._call.receive_part()
+        except StopAsyncIteration:
+            raise RemoteProtocolError(0, "the call ended before its connection did") from None
         if item is not None and not isinstance(item, bytes):
             raise RemoteProtocolError(0, "an item that is none of a connection's")
         return item

@@ -23,7 +23,7 @@ from rawproto.apps.proxy.places import Place, parse_forward
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import ProtocolError
-from rawproto.rpc import BadRequestError, RPCError, RPCPeer
+from rawproto.rpc import BadRequestError, Call, RPCError, RPCPeer
 from tests.apps.proxy.doors import exit_peer, run, target
 
 
@@ -255,6 +255,28 @@ def test_exit_cannot_open_what_no_forward_names() -> None:
                 assert await channel.receive() == b"named"
             for peer in (entry, hostile):
                 await peer.close()
+        await server.close()
+
+    run(scene)
+
+
+def test_exit_that_ends_a_call_before_its_connection_breaks_that_alone() -> None:
+    async def scene() -> None:
+        async def hasty(params: Any, call: Call) -> None:
+            await call.send({"address": ["127.0.0.1", 1]})
+
+        async def handle(connection: RPTConnection) -> None:
+            peer = RPCPeer(connection, {"open": hasty}, errors=ERRORS)
+            await connection.wait_closed()
+            await peer.close()
+
+        server = await serve("rpt+udp://127.0.0.1:0", handle)
+        async with connect(str(server.address)) as connection:
+            peer = RPCPeer(connection, errors=ERRORS)
+            for _ in range(2):
+                with pytest.raises(ProtocolError, match="before its connection"):
+                    await echoed(peer, Place("127.0.0.1", 1), b"x")
+            await peer.close()
         await server.close()
 
     run(scene)
