@@ -159,13 +159,20 @@ def load_psk(path: Path) -> bytes:
 
 
 def _check_mode(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
+    status = path.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+        raise UsageError(f"{path}: no file")  # and no advice on a device's permissions
+    mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         raise UsageError(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replaces a file in one go, mode 0600; its directory is made, mode 0700."""
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Writes a file in one go, mode 0600; its directory is made, mode 0700.
+
+    Raises:
+        FileExistsError: it is there, and not to be replaced.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_own_key_is_private_and_never_overwritten(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(UsageError, match="chmod 600"):
         load_identity(path)
+
+
+@pytest.mark.parametrize("load", [load_identity, load_psk])
+@pytest.mark.parametrize("path", ["/", "/dev/zero"])
+def test_what_is_no_file_is_told_without_advice_on_its_permissions(
+    load: Callable[[Path], object], path: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(Path(path))
+    assert str(caught.value) == f"{path}: no file"
 
 
 @pytest.mark.parametrize(
