@@ -224,7 +224,7 @@ def _with(
 
 def tell_faults(faults: list[str]) -> None:
     """Says what is wrong with files, here or in a server's words."""
-    for fault in faults:
+    for fault in dict.fromkeys(faults):  # a directory's is that of each file in it
         sys.stderr.write(f"rawproto files: {shown(fault)}\n")
 
 

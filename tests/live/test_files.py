@@ -7,6 +7,8 @@ import filecmp
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -136,6 +138,62 @@ def test_kill_in_the_middle_leaves_no_half_file_and_goes_on(who: str, tmp_path: 
                 assert b"trying again" in said
     assert (tmp_path / "served" / "big").read_bytes() == data
     assert os.listdir(tmp_path / "served") == ["big"]
+
+
+class Small(Peer):
+    """One that has a disk of 1 MB, empty at each start, and tells what is there at the end."""
+
+    def __init__(self, peer: Peer, disk: Path) -> None:
+        self.host, self.environment, self.disk = peer.host, peer.environment, disk
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "rawproto.cli.main"]
+        script = 'mount -t tmpfs -o size=1m none "$1"; d=$1; shift; "$@"; c=$?; ls -A $d; exit $c'
+        return self.host.popen(
+            ["sh", "-c", script, "-", str(self.disk), *command, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment,
+        )
+
+
+def test_full_disk_is_one_line_and_leaves_no_half_file(
+    peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, right = peers
+    (tmp_path / "big").write_bytes(os.urandom(2_000_000))
+    small = tmp_path / "small"
+    small.mkdir()
+    address = address_of(right)
+    full = "rawproto files: big: no space left on device\n"
+    words = ("files", "serve", str(small), "--write", "--listen", address)
+    with serving(Small(right, small), *words) as server:
+        left.run("files", "ls", "--accept-new", address)
+        assert left.run("files", "put", "-q", f"{tmp_path}/big", f"{address}/") == (1, b"", full)
+        left_over = os.listdir(f"/proc/{server.pid}/root{small}")
+        (worker,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        os.kill(int(worker), signal.SIGTERM)
+    assert left_over == [], "not even the list of what stands had room"
+    with serving(right, "files", "serve", str(tmp_path), "--listen", address):
+        get = ("files", "get", "-q", f"{address}/big", f"{small}/")
+        assert Small(left, small).run(*get) == (1, b"", full)
+
+
+def test_directory_that_cannot_be_made_is_one_line(
+    peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, right = peers
+    tree = plant(tmp_path / "tree")
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "taken").write_text("what was there")
+    address = address_of(right)
+    words = ("files", "serve", str(tmp_path / "served"), "--write", "--listen", address)
+    with serving(right, *words):
+        left.run("files", "ls", "--accept-new", address)
+        code, _, said = left.run("files", "put", "-q", str(tree), f"{address}/taken")
+    assert (code, said) == (1, "rawproto files: taken: not a directory\n")
+    assert (tmp_path / "served" / "taken").read_text() == "what was there"
 
 
 def test_many_clients_at_once(peers: tuple[Peer, Peer], tmp_path: Path) -> None:

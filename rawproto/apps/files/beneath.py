@@ -23,6 +23,7 @@ _OPENAT2 = 437
 _HOW = struct.Struct("QQQ")  # flags, mode, resolve
 _NO_MAGICLINKS, _BENEATH = 0x02, 0x08
 _TRIES = 32
+_MOST_BYTES = 4095  # of a path (PATH_MAX, with the zero at its end)
 _MOST_DEPTH = 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,7 +52,19 @@ def _encoded(path: str) -> bytes:
         name = b"\0"
     if b"\0" in name:
         raise OSError(errno.EINVAL, "no name", path)
+    if len(name) > _MOST_BYTES:  # before the first of its directories is made
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
     return name
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Has errors within name a path, and not what a call by descriptor was given of it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = path, None
+        raise
 
 
 class Root:
@@ -120,7 +133,7 @@ class Root:
             raise OSError(errno.EINVAL, "no name", path)
         if make:
             self.make_directories(above)
-        fd = self._open_path(above, follow=True)
+        fd = _openat2(self._fd, above or ".", os.O_PATH | os.O_DIRECTORY)
         try:
             yield fd, name
         finally:
@@ -136,7 +149,7 @@ class Root:
 
     def read_link(self, path: str) -> str:
         """Where a symbolic link points to, in its own words."""
-        with self.parent(path) as (fd, name):
+        with self.parent(path) as (fd, name), _naming(path):
             return os.readlink(name, dir_fd=fd)
 
     def make_directories(self, path: str) -> None:
@@ -146,7 +159,7 @@ class Root:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
         for count in range(len(parts)):
             above = "/".join(parts[: count + 1])
-            with self.parent(above) as (fd, name), suppress(FileExistsError):
+            with self.parent(above) as (fd, name), suppress(FileExistsError), _naming(above):
                 os.mkdir(name, 0o755, dir_fd=fd)
 
     def remove(self, path: str, *, recursive: bool = False) -> int:
@@ -156,24 +169,23 @@ class Root:
 
 
 def _remove(directory: int, name: str, path: str, recursive: bool, depth: int) -> int:
-    mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-    if not stat.S_ISDIR(mode):
-        os.unlink(name, dir_fd=directory)
-        return 1
+    with _naming(path):
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        if not stat.S_ISDIR(mode):
+            os.unlink(name, dir_fd=directory)
+            return 1
     removed = 0
     if recursive:
         if depth >= _MOST_DEPTH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=directory)
+        with _naming(path):
+            fd = os.open(name, flags, dir_fd=directory)
         try:
             for each in os.listdir(fd):
                 removed += _remove(fd, each, f"{path}/{each}", recursive, depth + 1)
         finally:
             os.close(fd)
-    try:
+    with _naming(path):
         os.rmdir(name, dir_fd=directory)
-    except OSError as error:
-        error.filename = path
-        raise
     return removed + 1

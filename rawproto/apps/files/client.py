@@ -262,10 +262,6 @@ class FileClient:
                     partial.retarget(told)  # it may have changed since it was listed
                     await receive_file(call, partial, told.size, progress.add)
                     await call.result()
-            except RPCError:
-                if not partial.leaves:
-                    partial.discard()
-                raise
             finally:
                 partial.close()
         progress.done_files += 1

@@ -78,13 +78,19 @@ class Partial:
         self._part = part_path(self._name)
         self._list = self._part.removesuffix(_PART) + _LEAVES
         self._fds = [self._directory]
+        self._unfinished = False
         try:
             self._check_target()
             self._file = self._open(self._part)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                # Or who had it has just discarded it, under our hands.
+                here = os.stat(self._part, dir_fd=self._directory, follow_symlinks=False)
+                if here.st_ino != os.fstat(self._file).st_ino:
+                    raise BlockingIOError
+            except (BlockingIOError, FileNotFoundError):
                 raise OSError(errno.EBUSY, "somebody is sending it already", entry.path) from None
+            self._unfinished = True
             self._journal = self._open(self._list)
             self.leaves = bytearray(self._stood())
             if old and not self.leaves:
@@ -161,18 +167,20 @@ class Partial:
             OSError: the disk is full, or otherwise.
         """
         size, begun = self._entry.size, len(self.leaves)
-        for its_leaf, data in blocks:
-            index = len(self.leaves) // LEAF_BYTES
-            room = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
-            if room <= 0 or (data and len(data) != room):
-                raise DamagedError(0, "a block of another size arrived", self._entry.path)
-            if leaf(data or bytes(room)) != its_leaf:
-                raise DamagedError(0, "a damaged block arrived", self._entry.path)
-            if data:
-                _write(self._file, data, index * BLOCK_BYTES)
-                self._unsynced += room
-            self.leaves += its_leaf
-        self._note(begun)
+        try:
+            for its_leaf, data in blocks:
+                index = len(self.leaves) // LEAF_BYTES
+                room = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
+                if room <= 0 or (data and len(data) != room):
+                    raise DamagedError(0, "a block of another size arrived", self._entry.path)
+                if leaf(data or bytes(room)) != its_leaf:
+                    raise DamagedError(0, "a damaged block arrived", self._entry.path)
+                if data:
+                    _write(self._file, data, index * BLOCK_BYTES)
+                    self._unsynced += room
+                self.leaves += its_leaf
+        finally:
+            self._note(begun)  # those before one that the disk has no room for, too
 
     def _note(self, begun: int) -> None:
         """Writes the hashes from there on down, and sees to it that few blocks may be lost."""
@@ -197,7 +205,14 @@ class Partial:
         os.utime(self._file, ns=(entry.mtime_ns, entry.mtime_ns))
         os.fsync(self._file)
         os.rename(self._part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        self._unfinished = False
         os.unlink(self._list, dir_fd=self._directory)
+
+    def _stands(self) -> bool:
+        """Whether there is a list of what stands, for somebody to go on from."""
+        with suppress(OSError):
+            return os.stat(self._list, dir_fd=self._directory).st_size >= LEAF_BYTES
+        return False
 
     def discard(self) -> None:
         """It will not be gone on with."""
@@ -206,7 +221,9 @@ class Partial:
                 os.unlink(name, dir_fd=self._directory)
 
     def close(self) -> None:
-        """Gives the descriptors back; what stands is found again."""
+        """Gives the descriptors back; what stands is found again, if anything does."""
+        if self._unfinished and not self._stands():
+            self.discard()
         while self._fds:
             os.close(self._fds.pop())
 

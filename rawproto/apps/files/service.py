@@ -292,7 +292,7 @@ def _check_name(entry: Entry) -> None:
 
 def _path(params: Any) -> str:
     path = params.get("path") if isinstance(params, dict) else None
-    if not isinstance(path, str) or len(path) > 4096:
+    if not isinstance(path, str):
         raise BadRequestError("a path was expected")
     return path.strip("/")
 

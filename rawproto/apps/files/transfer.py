@@ -366,7 +366,11 @@ def _make(directory: int, name: str, entry: Entry, content: bytes) -> None:
     inner = PREFIX + os.urandom(12).hex()
     try:
         if entry.kind == "link":
-            os.symlink(entry.target, inner, dir_fd=directory)
+            try:
+                os.symlink(entry.target, inner, dir_fd=directory)
+            except OSError as error:
+                error.filename = inner  # and not where it points to
+                raise
             times = (entry.mtime_ns, entry.mtime_ns)
             os.utime(inner, ns=times, dir_fd=directory, follow_symlinks=False)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -95,6 +96,40 @@ def test_device_is_not_even_opened(tmp_path: Path) -> None:
             root.open_file("null")
     finally:
         root.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("file/x", "file"), ("file/x/y", "file"), ("in/deep/file/x", "in/deep/file")],
+)
+def test_file_in_the_place_of_a_directory_is_named(root: Root, path: str, told: str) -> None:
+    with pytest.raises(NotADirectoryError) as caught, root.parent(path, make=True):
+        pass
+    assert caught.value.filename == told
+
+
+def test_what_cannot_be_made_or_removed_is_named_as_it_was_asked_for(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, *words: object, dir_fd: int) -> None:
+        raise PermissionError(errno.EACCES, "no", name)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(PermissionError) as caught:
+        root.make_directories("in/deep/more")
+    assert caught.value.filename == "in"
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(PermissionError) as caught:
+        root.remove("in/deep", recursive=True)
+    assert caught.value.filename == "in/deep/file"
+
+
+def test_path_that_the_kernel_cannot_have_makes_none_of_its_directories(
+    root: Root, place: Path
+) -> None:
+    with pytest.raises(OSError, match="too long"), root.parent("new/" * 1100 + "x", make=True):
+        pass
+    assert not (place / "root" / "new").exists()
 
 
 def test_removing_a_link_leaves_what_it_points_to(root: Root, place: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, leaf, root_of, zeros_leaf
 from rawproto.apps.files.entries import Entry
-from rawproto.apps.files.partial import DamagedError, Partial
+from rawproto.apps.files.partial import DamagedError, Partial, part_path
 from rawproto.apps.files.source import ChangedError, Source
 
 SIZE = 3 * BLOCK_BYTES + 1000
@@ -183,6 +185,46 @@ def test_hash_of_all_is_what_gives_the_name(root: Root, tmp_path: Path) -> None:
     partial.close()
     assert (tmp_path / "root/a/b/file").read_text() == "what was there"
     assert os.listdir(tmp_path / "root/a/b") == ["file"]
+
+
+def test_nothing_is_left_where_no_block_stands(root: Root, tmp_path: Path) -> None:
+    Partial(root, entry()).close()
+    assert os.listdir(tmp_path / "root/a/b") == []
+
+
+def test_blocks_before_the_one_without_room_stand(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(SIZE)
+    write = os.pwrite
+
+    def full(fd: int, data: Any, at: int) -> int:
+        if at >= 2 * BLOCK_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    partial = Partial(root, entry())
+    with pytest.raises(OSError, match="No space"):
+        partial.write(blocks_of(data))
+    partial.close()
+    again = Partial(root, entry())
+    assert bytes(again.leaves) == b"".join(each for each, _ in blocks_of(data)[:2])
+    again.close()
+
+
+def test_file_that_its_maker_discards_meanwhile_is_not_made_on(
+    root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        (tmp_path / "root" / part_path("f")).unlink()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(OSError, match="somebody is sending it"):
+        Partial(root, entry("f"))
 
 
 def test_zeros_stay_holes(root: Root, tmp_path: Path) -> None:
