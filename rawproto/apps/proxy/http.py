@@ -14,6 +14,7 @@ import base64
 import hmac
 import re
 from contextlib import AsyncExitStack, suppress
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -413,7 +414,9 @@ async def _answer(client: _Peer, status: int, words: str, more: Headers | None =
     machine, data = client.machine, b""
     if machine.our_state in (h11.IDLE, h11.SEND_RESPONSE):
         for event in (
-            h11.Response(status_code=status, headers=headers),
+            h11.Response(
+                status_code=status, headers=headers, reason=HTTPStatus(status).phrase.encode()
+            ),
             h11.Data(data=body),
             h11.EndOfMessage(),
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from http import HTTPStatus
 
 import pytest
 
@@ -112,6 +113,8 @@ def test_request_that_could_be_read_in_two_ways_is_refused(request_: bytes, expe
         async with target(page) as port, proxy() as made:
             answer = await said_to(made.http, request_.replace(b"PORT", b"%d" % port))
             assert status(answer) == expected, answer
+            words = HTTPStatus(expected).phrase.encode()
+            assert answer.startswith(b"HTTP/1.1 %d %s\r\n" % (expected, words))
 
     run(scene)
 

@@ -274,8 +274,9 @@ def test_exit_that_ends_a_call_before_its_connection_breaks_that_alone() -> None
         async with connect(str(server.address)) as connection:
             peer = RPCPeer(connection, errors=ERRORS)
             for _ in range(2):
-                with pytest.raises(ProtocolError, match="before its connection"):
-                    await echoed(peer, Place("127.0.0.1", 1), b"x")
+                async with opened(peer, Place("127.0.0.1", 1).params, "", 10) as channel:
+                    with pytest.raises(ProtocolError, match="before its connection"):
+                        await channel.receive()
             await peer.close()
         await server.close()
 
