@@ -28,9 +28,11 @@ class Peer:
             "XDG_STATE_HOME": str(home),
         }
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, *words: str, script: str | None = None) -> subprocess.Popen[bytes]:
+        """The process; of a script that calls `main`, if there is one."""
+        python = ["-m", "rawproto.cli.main"] if script is None else ["-c", script]
         return self.host.popen(
-            [sys.executable, "-m", "rawproto.cli.main", *words],
+            [sys.executable, *python, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

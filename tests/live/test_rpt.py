@@ -17,6 +17,15 @@ from tests.live.pinging import Wire
 pytestmark = pytest.mark.live
 
 SIZE = 400_000
+# The command line, but that it gives a silent peer up after 1 s, and not after 16.
+IMPATIENT = """
+import sys
+from dataclasses import replace
+from rawproto.cli import connect, main
+usual = connect.config_of
+connect.config_of = lambda arguments: replace(usual(arguments), dead_path_ns=10**9)
+sys.exit(main.main())
+"""
 
 
 class RPTWire(Wire):
@@ -274,7 +283,7 @@ def test_data_that_did_not_arrive_is_told_though_the_peer_had_ended_its_side(
         assert listener.stdout is not None
         listener.stdin.close()
         listener.stdin = None
-        client = left.start("connect", "--accept-new", address)
+        client = left.start("connect", "--accept-new", address, script=IMPATIENT)
         assert client.stdin is not None
         client.stdin.write(b"one\n")
         client.stdin.flush()
