@@ -46,6 +46,7 @@ class ShellHost(Peer):
         super().__init__(host, home)
         self.root = home
         home.chmod(0o755)
+        self.before: tuple[str, ...] = ()  # what rawproto is started by
         self.home = home / "ada"
         self.home.mkdir()
         # The same prompt whoever she is: root's ends otherwise.
@@ -76,7 +77,7 @@ class ShellHost(Peer):
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         if words[:2] == ("shell", "serve") and not REAL:
             words = (*words, "--allow-root")
-        inner = [sys.executable, "-m", "rawproto.cli.main", *words]
+        inner = [*self.before, sys.executable, "-m", "rawproto.cli.main", *words]
         return self.host.popen(
             ["unshare", "-m", "sh", "-c", _MOUNT, str(self.root), *inner],
             stdin=subprocess.PIPE,

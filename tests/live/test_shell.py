@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
+import json
 import os
 import select
 import shutil
@@ -24,6 +25,7 @@ import rawproto
 from rawproto import lab
 from rawproto.apps.shell import client
 from rawproto.apps.shell.faults import ERRORS
+from rawproto.identity.keys import fingerprint
 from rawproto.rpc import RPCPeer
 from tests.live.peers import HARM, Peer, address_of, await_ready
 from tests.live.shells import (
@@ -32,6 +34,7 @@ from tests.live.shells import (
     UID,
     ShellHost,
     Terminal,
+    directory_of,
     identity_of,
     serving,
 )
@@ -156,6 +159,14 @@ def test_interrupt_reaches_a_command_without_terminal(
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, output) == (9, b"told\n")
+    process = near.start("shell", ada, "trap 'echo told' INT; echo on; while :; do read x; done")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"on\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == b"told\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=PATIENCE_S)[1] == b""
+    assert process.returncode == 130
 
 
 def test_reader_that_has_enough_ends_it(hosts: tuple[Peer, ShellHost], ada: str) -> None:
@@ -563,6 +574,50 @@ def test_who_may_not_gets_nothing_and_is_not_told_why(home: Path, cable: lab.Net
     log = (far.root / "log").read_text()
     for why in ("no such user", "nologin", "written by others", "not in", "No such file"):
         assert why in log
+
+
+def test_log_tells_who_came_and_what_they_ran_and_logins_have_a_bound(home: Path) -> None:
+    with lab.up(lab.pair()) as network:
+        (home / "log").mkdir()
+        near, far = hosts_of(network, home / "log")
+        with serving(far, "--log", "json", "--most", "1") as (ada, _):
+            with near.start("shell", ada, "echo in; cat; exit 3") as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"in\n"
+                assert complaint(near, ada, "id").endswith("too many logins")
+                process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 3
+    lines = [json.loads(line) for line in (far.root / "log").read_text().splitlines()]
+    told = {line["type"]: line for line in lines}
+    assert [line["type"] for line in lines] == ["login", "run", "denied", "end"]
+    assert {line["user"] for line in lines} == {"ada"}
+    assert {line["key"] for line in lines} == {fingerprint(identity_of(near).public.data)}
+    assert all(line["peer"].startswith("10.99.1.1:") for line in lines)
+    assert told["denied"]["why"] == "1 logins are there"
+    assert told["run"]["command"] == told["end"]["command"] == "echo in; cat; exit 3"
+    assert told["end"]["result"] == {"status": 3}
+    assert told["end"]["duration_s"] > 0
+
+
+def test_server_of_an_ordinary_user_serves_that_user_alone(home: Path, cable: lab.Network) -> None:
+    (home / "own").mkdir()
+    near, far = hosts_of(cable, home / "own")
+    far.account("bob", UID + 1, "/bin/bash")
+    for path in (directory_of(far), directory_of(far) / "identity"):
+        os.chown(path, UID, UID)
+    central = far.root / "central"
+    central.write_text(f"bob {identity_of(near).public}\n")
+    os.chown(central, UID, UID)
+    if REAL:
+        far.before = ("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups")
+    words = ("--authorized", str(central))
+    with serving(far, *words, carrier="rpt+udp", port=4001) as (ada, _):
+        assert near.run("shell", ada, "id -un")[1] == b"ada\n"
+        if REAL:
+            bob = f"bob@{ada.removeprefix('ada@')}"
+            assert complaint(near, bob, "id").endswith("permission denied")
+    if REAL:  # a user namespace has one user, who is its root
+        assert "serves its own user alone" in (far.root / "log").read_text()
 
 
 def test_root_is_let_in_where_that_is_allowed(home: Path, cable: lab.Network) -> None:

@@ -21,12 +21,14 @@ from pathlib import Path
 from rawproto.errors import UsageError
 from rawproto.identity.keys import parse_public_key
 
-__all__ = ["OWN_FILE", "Admitted", "expired", "load_admitted", "own_file_admits", "why_not"]
+__all__ = ["OWN_FILE", "Admitted", "expired", "load_admitted", "no_logins"]
+__all__ += ["own_file_admits", "why_not"]
 
 OWN_FILE = ".config/rawproto/authorized"
-NO_LOGIN = Path("/etc/nologin")
+_NO_LOGINS = Path("/etc/nologin")
 _SHADOW = Path("/etc/shadow")
 _MOST_BYTES = 1 << 20
+_MOST_TEXT = 2000
 _OTHERS_WRITE = 0o022
 _NO_SHELLS = ("nologin", "false")
 
@@ -71,6 +73,20 @@ def why_not(account: pwd.struct_passwd, *, allow_root: bool) -> str | None:
     if expired(account.pw_name):
         return "the account has expired"
     return None
+
+
+def no_logins(account: pwd.struct_passwd) -> str | None:
+    """What users are told while nologin(5) keeps everybody but root out; None if it does not.
+
+    To be called as that user, as `own_file_admits` is.
+    """
+    if not account.pw_uid or not _NO_LOGINS.exists():
+        return None
+    try:
+        with _NO_LOGINS.open(errors="replace") as file:
+            return file.read(_MOST_TEXT) or "no logins now"
+    except OSError:
+        return "no logins now"
 
 
 def expired(name: str) -> bool:

@@ -26,7 +26,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from rawproto.apps.shell.accounts import NO_LOGIN, Admitted, own_file_admits, why_not
+from rawproto.apps.shell.accounts import Admitted, no_logins, own_file_admits, why_not
 from rawproto.apps.shell.attendant import Attendant, become
 from rawproto.apps.shell.messages import GoneError, pair, receive, send
 from rawproto.apps.shell.proof import Challenge
@@ -36,7 +36,6 @@ __all__ = ["LOGIN_S", "Porter"]
 LOGIN_S = 20
 """How long a login may take, a user's home directory on a slow disk included."""
 _MOST_CHALLENGES = 1024
-_MOST_TEXT = 2000
 _END_S = 3.0
 
 
@@ -221,12 +220,9 @@ def _attend(
     if why is not None:
         send(end, {"denied": why})
         return 1
-    if account.pw_uid and NO_LOGIN.exists():
-        try:
-            text = NO_LOGIN.read_text(errors="replace")[:_MOST_TEXT]
-        except OSError:
-            text = ""
-        send(end, {"denied": f"{NO_LOGIN} is there", "say": text or "no logins now"})
+    text = no_logins(account)
+    if text is not None:
+        send(end, {"denied": "nobody but root may log in now: /etc/nologin", "say": text})
         return 1
     signal.alarm(0)
     send(end, {"admitted": True})

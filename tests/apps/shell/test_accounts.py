@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from rawproto.apps.shell import accounts
-from rawproto.apps.shell.accounts import OWN_FILE, load_admitted, own_file_admits, why_not
+from rawproto.apps.shell.accounts import (
+    OWN_FILE,
+    load_admitted,
+    no_logins,
+    own_file_admits,
+    why_not,
+)
 from rawproto.errors import UsageError
 from rawproto.identity.keys import PublicKey
 
@@ -122,3 +128,19 @@ def test_some_accounts_are_nobodys_whatever_the_key(
         assert shell in str(why_not(account(tmp_path, uid=1, shell=shell), allow_root=True))
     monkeypatch.setattr(os, "geteuid", lambda: 5)
     assert "its own user" in str(why_not(account(tmp_path, uid=1), allow_root=True))
+
+
+def test_nologin_keeps_everybody_out_but_root_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "_NO_LOGINS", tmp_path / "nologin")
+    ada, root = account(tmp_path, uid=5), account(tmp_path, uid=0)
+    assert no_logins(ada) is None
+    (tmp_path / "nologin").touch()
+    assert (no_logins(ada), no_logins(root)) == ("no logins now", None)
+    (tmp_path / "nologin").write_text("back at noon\n" + 5000 * "x")
+    assert str(no_logins(ada)).startswith("back at noon\nxxx")
+    assert len(str(no_logins(ada))) <= 2000
+    (tmp_path / "nologin").unlink()
+    (tmp_path / "nologin").mkdir()
+    assert no_logins(ada) == "no logins now"

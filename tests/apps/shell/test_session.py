@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,25 @@ def test_background_does_not_hold_a_terminal_open(address: str) -> None:
 
 
 # --- who may not --------------------------------------------------------------------------------
+
+
+def test_connection_has_so_many_sessions_and_no_more(address: str) -> None:
+    async def client(peer: RPCPeer) -> None:
+        await login(peer, PRIVATE, ME)
+        async with AsyncExitStack() as stack:
+            calls = [
+                await stack.enter_async_context(peer.open("run", {"command": "echo; cat"}))
+                for _ in range(32)
+            ]
+            for call in calls:
+                await anext(call)  # it runs
+            with pytest.raises(BadRequestError, match="32 sessions"):
+                await peer.call("run", {"command": "true"})
+            await calls[0].send(bytes([STDIN]))
+            assert await calls[0].result() == {"status": 0}
+            assert await run(peer, "echo on") == (Ended(0), b"on\n", b"")
+
+    met(address, client)
 
 
 def test_without_a_login_there_is_nothing(address: str) -> None:
