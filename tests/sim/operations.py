@@ -259,8 +259,9 @@ class Pair:
         for number, side in enumerate(self.sides):
             if side.connection.state is State.ESTABLISHED:
                 self.close(number)
+        # What nobody reads any more is waited for until `linger_most_ns`.
         ended = self._run(
-            lambda: all(not side.endpoint.connections for side in self.sides), 60 * SECOND
+            lambda: all(not side.endpoint.connections for side in self.sides), 150 * SECOND
         )
         assert ended, [side.connection.state for side in self.sides]
         assert [side.closed for side in self.sides] == [1, 1]

@@ -86,3 +86,11 @@ TestOperations.settings = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+def test_both_end_though_neither_reads_what_the_other_still_has_to_send() -> None:
+    pair = Pair()
+    for number in (0, 1):
+        pair.write(number, 0, 16_000)
+        pair.close(number)
+    pair.settle()
