@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -366,7 +367,12 @@ def test_forwards_lead_both_ways_with_the_rights_of_the_user(
     )  # fmt: skip
     path = far.home / "socket"
     words = ("-N", "-L", "8098:localhost:8099", "-R", f"{path}:localhost:8098", "-D", "8096")
-    refused = ("-L", "8095:localhost:1", "-R", "80:localhost:8098" if REAL else "0:localhost:80")
+    taken = far.home / "taken"
+    holder = socket.socket(socket.AF_UNIX)
+    holder.bind(str(taken))
+    os.chown(taken, UID, UID)
+    not_theirs = "80:localhost:8098" if REAL else "0:localhost:80"
+    refused = ("-L", "8095:localhost:1", "-R", not_theirs, "-R", f"{taken}:localhost:80")
     process = near.start("shell", *words, *refused, ada)
     try:
         assert web.stdout is not None
@@ -391,6 +397,9 @@ def test_forwards_lead_both_ways_with_the_rights_of_the_user(
     for why in ("connection refused", *(["permission denied"] if REAL else []), "SIGTERM"):
         assert why in said.decode()
     until(lambda: not path.exists())
+    assert "taken: address already in use" in said.decode()
+    assert taken.exists(), "what somebody else had made there is theirs"
+    holder.close()
 
 
 def test_forwards_can_be_refused_altogether(hosts: tuple[Peer, ShellHost]) -> None:

@@ -91,8 +91,8 @@ class Attendant:
         self._account = account
         self._peer = peer
         self._sessions: dict[int, int] = {}  # by process
-        self._helpers: set[int] = set()
-        self._paths: set[str] = set()
+        self._helpers: dict[int, str] = {}  # by process: at which path it is to listen, if any
+        self._paths: set[str] = set()  # of sockets that were made here, to be taken away
         self._last = 0
         self._awake, wake = socket.socketpair()
         wake.setblocking(False)
@@ -126,6 +126,7 @@ class Attendant:
             for session in list(self._sessions.values()):
                 self._hang_up(session)
             self._await_sessions()
+            self._reap()
             for path in self._paths:
                 with suppress(OSError):
                     if stat.S_ISSOCK(os.lstat(path).st_mode):
@@ -147,7 +148,9 @@ class Attendant:
                 return
             if not pid:
                 return
-            self._helpers.discard(pid)
+            path = self._helpers.pop(pid, "")
+            if path and not status:
+                self._paths.add(path)
             session = self._sessions.pop(pid, None)
             if session is None:
                 continue
@@ -168,8 +171,6 @@ class Attendant:
         elif what == "start":
             self._start(message)
         elif what in ("connect", "listen"):
-            if what == "listen" and message.get("path"):
-                self._paths.add(message["path"])
             self._help(message, _connected if what == "connect" else _listening)
 
     # --- sessions ---
@@ -256,14 +257,17 @@ class Attendant:
             return
         pid = os.fork()
         if pid:
-            self._helpers.add(pid)
+            listens = message["do"] == "listen"
+            self._helpers[pid] = str(message.get("path") or "") if listens else ""
             return
+        code = 1
         try:
             _reset_signals()
             signal.alarm(2 * _CONNECT_S)
             answer: dict[str, Any] = {"id": message["id"]}
             try:
                 with opened(message) as made:
+                    code = 0
                     send(self._end, answer, [made.fileno()])
             except socket.gaierror as error:
                 send(self._end, {**answer, "error": "ENOENT", "words": error.strerror})
@@ -273,7 +277,7 @@ class Attendant:
                 name = errno.errorcode.get(error.errno or 0, "EIO")
                 send(self._end, {**answer, "error": name, "words": error.strerror or str(error)})
         finally:
-            os._exit(0)
+            os._exit(code)
 
 
 def _name_of(number: int) -> str:
