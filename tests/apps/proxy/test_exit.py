@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -22,7 +23,7 @@ from rawproto.apps.proxy.forwards import PeerWay, RemoteForwards
 from rawproto.apps.proxy.places import Place, parse_forward
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
-from rawproto.errors import ProtocolError
+from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.rpc import BadRequestError, Call, RPCError, RPCPeer
 from tests.apps.proxy.doors import exit_peer, run, target
 
@@ -221,6 +222,56 @@ def test_datagrams_that_are_none_are_lost_and_others_pass() -> None:
                 await asyncio.gather(running, return_exceptions=True)
             await way.close()
         server.close()
+
+    run(scene)
+
+
+def test_only_who_was_sent_to_may_answer_through_the_exit() -> None:
+    """The exit's port hears everybody on its network."""
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        got: asyncio.Queue[tuple[Place, bytes]] = asyncio.Queue()
+        server, stranger = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        with server, stranger:
+            for each in (server, stranger):
+                each.setblocking(False)
+                each.bind(("127.0.0.1", 0))
+            place = Place("127.0.0.1", server.getsockname()[1])
+            async with exit_peer() as peer:
+                way = PeerWay(peer)
+                async with way.associate(lambda *each: got.put_nowait(each)) as passage:
+                    passage.send(place.host, place.port, b"asked")
+                    data, port = await loop.sock_recvfrom(server, 100)
+                    assert data == b"asked"
+                    await loop.sock_sendto(stranger, b"not asked", port)
+                    await loop.sock_sendto(server, b"answer", port)
+                    assert await got.get() == (place, b"answer")
+                    assert got.empty()
+                await way.close()
+
+    run(scene)
+
+
+def test_target_of_a_client_that_is_lost_sees_a_reset() -> None:
+    async def scene() -> None:
+        seen: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            assert await reader.readexactly(5) == b"begun"
+            writer.write(b"heard")
+            try:
+                seen.set_result(await reader.read())
+            except ConnectionResetError as error:
+                seen.set_result(error)
+
+        async with target(hold) as port, exit_peer() as peer:
+            with suppress(ProtocolError, RPCError, ConnectionLostError):
+                async with opened(peer, Place("127.0.0.1", port).params, "", 10) as channel:
+                    await channel.send(b"begun")
+                    assert await channel.receive() == b"heard"
+                    peer.connection.abort()
+            assert isinstance(await seen, ConnectionResetError)
 
     run(scene)
 
