@@ -166,9 +166,16 @@ def harmful() -> Iterator[lab.Network]:
         yield network
 
 
-@pytest.mark.parametrize("kind", ["bytes", "--messages"])
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("carrier", CARRIERS)
+# Each two of them meet.
+@pytest.mark.parametrize(
+    ("carrier", "family", "kind"),
+    [
+        ("rpt", 4, "bytes"),
+        ("rpt", 6, "--messages"),
+        ("rpt+udp", 4, "--messages"),
+        ("rpt+udp", 6, "bytes"),
+    ],
+)
 def test_every_byte_arrives_through_a_cable_that_does_harm(
     carrier: str, family: int, kind: str, harmful: lab.Network, tmp_path: Path
 ) -> None:

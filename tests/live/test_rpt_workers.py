@@ -118,8 +118,7 @@ async def replaced(server: WorkerServer, number: int, pid: int) -> int:
     return server.pids[number]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
-@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize(("carrier", "host"), [("rpt", "[::1]"), ("rpt+udp", "127.0.0.1")])
 def test_all_workers_serve_and_a_connection_stays_with_its_own(carrier: str, host: str) -> None:
     async def body() -> None:
         async with workers(carrier, host, 3) as server, Clients() as clients:
