@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import os
 import ssl
 import sys
@@ -115,8 +116,8 @@ async def run_relay(
     """
     datagrams = source.datagrams or targets[0].datagrams
 
-    async def over(near: Opener, doors: Doors) -> Relay:
-        return await _relay_over(arguments, near, targets, doors, datagrams=datagrams)
+    async def over(near: Opener, doors: Doors, worker: int | None = None) -> Relay:
+        return await _relay_over(arguments, near, targets, doors, worker, datagrams=datagrams)
 
     if arguments.workers > 1:
         _check_sharing(arguments, source, targets)
@@ -149,6 +150,7 @@ async def _relay_over(
     near: Opener,
     targets: tuple[End, ...],
     doors: Doors,
+    worker: int | None,
     *,
     datagrams: bool,
 ) -> Relay:
@@ -164,7 +166,9 @@ async def _relay_over(
             ready(each.name)
     far: Opener = openers[0]
     if len(openers) > 1:
-        far = Balancer(openers, arguments.check, lambda name, why: _tell_health(log, name, why))
+        # Each worker sees for itself which targets are well, so its number is told.
+        tell = functools.partial(_tell_health, log, worker)
+        far = Balancer(openers, arguments.check, tell)
     return Relay(
         near,
         far,
@@ -178,14 +182,14 @@ class _Shift:
     """A worker's relay: a `Life` around RPT's connections, or what a `WorkerServer` runs.
 
     Args:
-        make: makes the relay, in the worker.
+        make: makes the relay, in the worker of a number.
     """
 
-    def __init__(self, make: Callable[[], Awaitable[Relay]]) -> None:
+    def __init__(self, make: Callable[[int], Awaitable[Relay]]) -> None:
         self._make = make
 
     async def begin(self, number: int) -> None:
-        self._relay = await self._make()
+        self._relay = await self._make(number)
         self._running = asyncio.create_task(self._relay.run())
 
     def ending(self) -> None:
@@ -203,7 +207,7 @@ class _Shift:
 async def _run_workers(
     arguments: argparse.Namespace,
     source: End,
-    over: Callable[[Opener, Doors], Awaitable[Relay]],
+    over: Callable[[Opener, Doors, int], Awaitable[Relay]],
     *,
     datagrams: bool,
 ) -> None:
@@ -215,14 +219,15 @@ async def _run_workers(
         if source.is_rpt:
             near = RPTListener(source.kind, datagrams)
             begin = _serving(arguments, None, f"{source.kind}://{source.place}", datagrams)
-            server = await begin(near.handle, arguments.workers, _Shift(lambda: over(near, doors)))
+            shift = _Shift(lambda number: over(near, doors, number))
+            server = await begin(near.handle, arguments.workers, shift)
             name = str(near.named(server.address))
         else:
             shared = await opener(source, doors, datagrams=datagrams)
             stack.push_async_callback(shared.close)
 
             async def start(number: int) -> _Shift:
-                shift = _Shift(lambda: over(shared, doors))
+                shift = _Shift(lambda number: over(shared, doors, number))
                 await shift.begin(number)
                 return shift
 
@@ -270,10 +275,13 @@ def _tell(log: Log, session: Session, *, single: bool) -> None:
     )
 
 
-def _tell_health(log: Log, name: str, error: Exception | None) -> None:
+def _tell_health(log: Log, worker: int | None, name: str, error: Exception | None) -> None:
     why = None if error is None else _words(error)
     words = f"{name} is up again" if why is None else f"{name} is down: {why}"
-    log.write("target", words, {"target": name, "up": why is None, "error": why})
+    fields = {"target": name, "up": why is None, "error": why}
+    if worker is not None:
+        words, fields = f"worker {worker}: {words}", {**fields, "worker": worker}
+    log.write("target", words, fields)
 
 
 def _config(arguments: argparse.Namespace, datagrams: bool) -> Config:
