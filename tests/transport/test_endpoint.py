@@ -124,8 +124,12 @@ def test_who_refuses_for_all_ports_names_the_port_and_echoes_both_cids() -> None
     assert len(reset) < len(init)
     pair.client.receive([(reset, SERVER, 0)], pair.now_ns)
     pair.exchange()
-    for data, addr in ((init[:-1], "10.0.0.1"), (reset, "10.0.0.1"), (init, "224.0.0.1")):
-        assert refusal(data, addr) is None
+    packet, _ = parse_rpt(init)
+    assert isinstance(packet, RPTInit)
+    short = replace(packet, padding=bytes(len(packet.padding) - 1)).emit()
+    for data in (init[:-1], reset, short):
+        assert refusal(data, "10.0.0.1") is None
+    assert refusal(init, "224.0.0.1") is None
 
 
 def test_nobody_there_is_waited_for_ten_seconds() -> None:
