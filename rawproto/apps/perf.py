@@ -114,14 +114,14 @@ class _Meter:
 
     def _now(self) -> tuple[int, ...]:
         machine = self._machine
-        recovery, streams = machine.sender.recovery, machine.streams
+        recovery, outgoing = machine.sender.recovery, machine.outgoing
         return (
             time.process_time_ns(),
             machine.sender.packets,
             machine.packets_received,
             recovery.lost_packets - recovery.spurious_packets,
-            streams.resent,
-            streams.sent,
+            outgoing.resent,
+            outgoing.sent,
         )
 
     def _since(self) -> list[int]:

@@ -93,7 +93,7 @@ async def _receive_datagrams(connection: RPTConnection) -> None:
             coming.cancel()
             with suppress(asyncio.CancelledError, ConnectionLostError, ProtocolError):
                 await coming
-            while (datagram := connection.machine.receive_datagram()) is not None:
+            while (datagram := connection.machine.datagrams.receive()) is not None:
                 await write_output(datagram + b"\n")  # what came along with the end
             if connection.error is not None:
                 raise connection.error

@@ -212,7 +212,7 @@ def _flow_result(flow: Flow, rtts: list[int]) -> FlowResult:
         packets_sent=sender.packets,
         packets_lost=recovery.lost_packets,
         packets_spurious=recovery.spurious_packets,
-        retransmitted=flow.client.streams.resent,
+        retransmitted=flow.client.outgoing.resent,
         min_rtt=recovery.rtt.min_rtt,
         mean_rtt=sum(rtts) // max(len(rtts), 1),
         max_rtt=max(rtts, default=0),

@@ -132,7 +132,7 @@ class Flow:
             while not self._full and (self._left or self._data):
                 busy = True
                 self._write()
-            if not self._closing and self.client.streams.at_end(0):
+            if not self._closing and self.client.incoming.at_end(0):
                 self._closing = busy = True
                 self.client.close(now_ns)
             if busy:
@@ -178,7 +178,7 @@ class Flow:
                 self.first_byte_ns = self._network.now_ns
             assert self._check.follow(data), "bytes arrived that were not sent"
             self.received += len(data)
-        if not self._answered and connection.streams.at_end(0):
+        if not self._answered and connection.incoming.at_end(0):
             self._answered = True
             self.done_ns = self._network.now_ns
             if connection.state is _ESTABLISHED:

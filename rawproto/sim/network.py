@@ -193,7 +193,7 @@ class Network:
                 endpoint.receive(inbox, now_ns)
             elif (found := endpoint.receive_one(inbox[0], now_ns)) is not None:
                 connection, stream = found
-                connection.streams.tell_readable(stream)
+                connection.incoming.tell_readable(stream)
         if seat.due_ns <= now_ns:
             endpoint.handle_timeout(now_ns)
         for _ in range(_MAX_TURNS):

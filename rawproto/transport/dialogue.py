@@ -79,10 +79,12 @@ class Dialogue:
         "_ends",
         "_flags",
         "_floor",
+        "_incoming",
         "_iv_in",
         "_iv_out",
         "_last",
         "_marked",
+        "_outgoing",
         "_pacer",
         "_peer_counts",
         "_pieces",
@@ -101,7 +103,6 @@ class Dialogue:
         "_size",
         "_starts",
         "_stream_id",
-        "_streams",
         "_told_rtt",
         "_until_ns",
         "address",
@@ -111,7 +112,7 @@ class Dialogue:
     )
 
     def __init__(self, connection: Connection, stream: Stream, now_ns: int) -> None:
-        protection, sender, streams = connection.protection, connection.sender, connection.streams
+        protection, sender, outgoing = connection.protection, connection.sender, connection.outgoing
         acks, recovery, sending = connection.acks, sender.recovery, stream.sending
         receiving = stream.receiving
         assert protection is not None
@@ -121,8 +122,9 @@ class Dialogue:
         self.stream, self._stream_id = stream, stream.stream_id
         self.address = connection.paths.address
         self._connection, self._acks, self._sender = connection, acks, sender
-        self._streams, self._recovery, self._silence = streams, recovery, connection.silence
-        self._control, self._pacer, self._ready = sender.control, sender.pacer, streams.ready
+        self._outgoing, self._incoming = outgoing, connection.incoming
+        self._recovery, self._silence = recovery, connection.silence
+        self._control, self._pacer, self._ready = sender.control, sender.pacer, outgoing.ready
         self._sending, self._receiving, self._pieces = sending, receiving, sending.data
         self._starts, self._ends = acks.received.starts, acks.received.ends
         self._counts = acks.counts
@@ -145,8 +147,9 @@ class Dialogue:
         probe_ns = sender.mtu.next_ns
         until_ns = min(recovery.tell_ns, now_ns + _LONGEST_NS)
         self._until_ns = until_ns if probe_ns is None or until_ns < probe_ns else probe_ns
-        self._send_limit = min(stream.send_limit, sending.next + streams.data_limit - streams.sent)
-        start, room = streams.expects(stream.stream_id)
+        credit = outgoing.data_limit - outgoing.sent
+        self._send_limit = min(stream.send_limit, sending.next + credit)
+        start, room = connection.incoming.expects(stream.stream_id)
         self._receive_limit = start + room
 
     @staticmethod
@@ -227,7 +230,7 @@ class Dialogue:
         sender.packets += 1
         sending.next = sending.end = end
         pieces.pieces[0], pieces.starts[0], pieces.end = data, start, end
-        self._streams.sent += length
+        self._outgoing.sent += length
         return packet
 
     def take(self, packet: Arrival, flags: int, every: int, low: int, now_ns: int) -> bool:
@@ -295,7 +298,7 @@ class Dialogue:
         if ecn:
             self._counts[ecn] += 1
         self._connection.packets_received += 1
-        self._streams.received += length
+        self._incoming.received += length
         receiving.ready.append(frames[_HEAD_BYTES:])
         receiving.next = receiving.highest = end
         return True

@@ -19,9 +19,10 @@ from rawproto.transport.cids import LocalCIDs
 from rawproto.transport.constants import BASE_PACKET_BYTES, CloseCode
 from rawproto.transport.control import Control
 from rawproto.transport.ecn import Counts
+from rawproto.transport.incoming import Incoming
+from rawproto.transport.outgoing import Outgoing
 from rawproto.transport.pmtu import MTUSearch
 from rawproto.transport.recovery import Recovery, Sent
-from rawproto.transport.streams import Streams
 from rawproto.wire.rpt_frames import (
     ACK_HEAD,
     ACK_RANGE,
@@ -44,7 +45,8 @@ class Feedback:
     Args:
         recovery: of what was sent.
         mtu: the search for the size of packets.
-        streams: whose data it was.
+        outgoing: whose data it was.
+        incoming: what lets the peer send, which may have to be said again.
         acks: what the peer may forget.
         control: where frames wait that are to be sent again.
 
@@ -54,11 +56,18 @@ class Feedback:
     """
 
     def __init__(
-        self, recovery: Recovery, mtu: MTUSearch, streams: Streams, acks: Acks, control: Control
+        self,
+        recovery: Recovery,
+        mtu: MTUSearch,
+        outgoing: Outgoing,
+        incoming: Incoming,
+        acks: Acks,
+        control: Control,
     ) -> None:
         self.recovery = recovery
         self.mtu = mtu
-        self._streams, self._acks, self._control = streams, acks, control
+        self._outgoing, self._incoming = outgoing, incoming
+        self._acks, self._control = acks, control
         self.limited = False
         self.cids: LocalCIDs | None = None
 
@@ -146,7 +155,7 @@ class Feedback:
 
     def _on_acked(self, acked: list[Sent], now_ns: int, low_water: int) -> None:
         """Packets arrived: their parts are told."""
-        streams = self._streams
+        outgoing = self._outgoing
         largest = 0
         # Packets in a row mostly hold one stream in a row, which hears of it once.
         run: Any = None
@@ -158,20 +167,20 @@ class Feedback:
                 run_end = end
             else:
                 if run is not None:
-                    streams.on_acked(run, run_start, run_end, low_water)
+                    outgoing.on_acked(run, run_start, run_end, low_water)
                 run, run_start, run_end = stream, start, end
             for item in rest or ():
                 kind = item[0]
                 if kind == "ack":
                     self._acks.on_ack_acked(item[1])
                 elif kind == "control":
-                    streams.on_control_acked(item[1])
+                    self._on_control_acked(item[1])
                 elif kind == "stream":
-                    streams.on_acked(item[1], item[2], item[3], low_water)
+                    outgoing.on_acked(item[1], item[2], item[3], low_water)
                 elif kind == "probe" and self.mtu.on_acked(item[1], now_ns):
                     self.recovery.controller.on_packet_size(self.mtu.size)
         if run is not None:
-            streams.on_acked(run, run_start, run_end, low_water)
+            outgoing.on_acked(run, run_start, run_end, low_water)
         mtu = self.mtu
         if mtu.large_lost:
             mtu.on_arrived(largest)
@@ -195,12 +204,17 @@ class Feedback:
     def send_again(self, packet: Sent) -> None:
         _, _, stream, start, end, rest = packet
         if stream is not None:
-            self._streams.on_lost(stream, start, end)
+            self._outgoing.on_lost(stream, start, end)
         for item in rest or ():
             if item[0] == "stream":
-                self._streams.on_lost(item[1], item[2], item[3])
+                self._outgoing.on_lost(item[1], item[2], item[3])
             elif item[0] == "control":
                 self._ask_again(item[1])
+
+    def _on_control_acked(self, key: Hashable) -> None:
+        match key:
+            case "reset", int(stream_id), _:
+                self._outgoing.on_reset_acked(stream_id)
 
     def _ask_again(self, key: Hashable) -> None:
         """A control frame was lost: it is sent as it should be by now, if at all."""
@@ -212,8 +226,10 @@ class Feedback:
                 frame = RetireConnectionIDFrame(sequence)
             case "cid", int(sequence) if self.cids is not None:
                 frame = self.cids.frame(sequence)
+            case "reset", int(stream_id), int(final_size):
+                frame = self._outgoing.reset_again(stream_id, final_size)
             case _:
-                frame = self._streams.again(key)
+                frame = self._incoming.again(key)
         if frame is not None:
             self._control.put(key, frame)
 

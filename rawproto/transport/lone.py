@@ -91,7 +91,7 @@ def _read(
     if size < _STREAM_BYTES:
         return None
     kind = frames[0]
-    sender, streams = connection.sender, connection.streams
+    sender, incoming = connection.sender, connection.incoming
     recovery = sender.recovery
     acked = counts = None
     largest = delay_us = 0
@@ -113,13 +113,13 @@ def _read(
             counts = ECN_COUNTS.unpack_from(frames, _ACK_BYTES)
     kind, stream_id, offset, length = STREAM_HEAD.unpack_from(frames, at)
     at += _STREAM_BYTES
-    start, room = streams.expects(stream_id)
+    start, room = incoming.expects(stream_id)
     if kind != _STREAM or at + length != size or offset != start or not 0 < length <= room:
         return None
-    stream = streams.known(stream_id)
+    stream = connection.streams.known(stream_id)
     assert stream is not None  # or there would be no room
     if acked is not None:
         sender.feedback.on_alone_acked(acked, delay_us, counts, now_ns)
         protection.on_acked(largest)
-    streams.on_alone(stream, frames[at:], offset + length)
+    incoming.on_alone(stream, frames[at:], offset + length)
     return stream

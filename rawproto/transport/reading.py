@@ -60,7 +60,7 @@ def read_frames(connection: Connection, data: bytes, now_ns: int) -> bool | None
     """
     at, end = 0, len(data)
     eliciting = False
-    on_data = connection.streams.on_data
+    on_data = connection.incoming.on_data
     if not end:
         raise RemoteProtocolError(CloseCode.FRAME, "a packet without a frame")
     while at < end:
@@ -96,17 +96,17 @@ def _on_done(connection: Connection, frame: HandshakeDoneFrame, now_ns: int) -> 
 
 _HANDLERS: dict[type[Frame], Callable[[Connection, Any, int], object]] = {
     CloseFrame: lambda to, frame, now_ns: to.on_close(frame, now_ns),
-    DatagramFrame: lambda to, frame, now_ns: to.on_datagram(frame.data),
+    DatagramFrame: lambda to, frame, now_ns: to.datagrams.on_datagram(frame.data),
     HandshakeDoneFrame: _on_done,
-    MaxDataFrame: lambda to, frame, now_ns: to.streams.on_max_data(frame.maximum),
-    MaxStreamDataFrame: lambda to, frame, now_ns: to.streams.on_max_stream_data(frame),
+    MaxDataFrame: lambda to, frame, now_ns: to.outgoing.on_max_data(frame.maximum),
+    MaxStreamDataFrame: lambda to, frame, now_ns: to.outgoing.on_max_stream_data(frame),
     MaxStreamsFrame: lambda to, frame, now_ns: to.streams.on_max_streams(frame),
     NewConnectionIDFrame: lambda to, frame, now_ns: to.on_new_cid(frame),
     PathChallengeFrame: lambda to, frame, now_ns: to.paths.on_challenge(frame),
     PathResponseFrame: lambda to, frame, now_ns: to.paths.on_response(frame),
-    ResetStreamFrame: lambda to, frame, now_ns: to.streams.on_reset(frame),
+    ResetStreamFrame: lambda to, frame, now_ns: to.incoming.on_reset(frame),
     RetireConnectionIDFrame: lambda to, frame, now_ns: to.cids.on_retired(frame),
-    StopSendingFrame: lambda to, frame, now_ns: to.streams.on_stop(frame),
+    StopSendingFrame: lambda to, frame, now_ns: to.outgoing.on_stop(frame),
     # A peer that is blocked knows why; that there is nothing to do for it is in 6.2.2.
     BlockedFrame: lambda to, frame, now_ns: None,
     PingFrame: lambda to, frame, now_ns: None,

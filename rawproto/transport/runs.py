@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidTag
 
 from rawproto.transport.acks import CE, Acks
+from rawproto.transport.incoming import Incoming
 from rawproto.transport.lifecycle import State
 from rawproto.transport.protection import Opener
-from rawproto.transport.streams import Streams
 from rawproto.wire.rpt_frames import STREAM_HEAD, FrameType
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def take_run(
     at: int,
     opener: Opener,
     acks: Acks,
-    streams: Streams,
+    incoming: Incoming,
     now_ns: int,
 ) -> tuple[int, tuple[int, bytes] | None]:
     """Takes in packets of one connection, as far as each is what the one before lets expect.
@@ -53,7 +53,7 @@ def take_run(
         at: which is the first; a short packet, its header looked at.
         opener: of the connection.
         acks: likewise.
-        streams: likewise.
+        incoming: likewise.
         now_ns: when they came.
 
     Returns:
@@ -84,7 +84,7 @@ def take_run(
             _, its_id, start, length = unpack(frames)
             if not parts:
                 stream_id = its_id
-                offset, room = streams.expects(its_id)
+                offset, room = incoming.expects(its_id)
             if its_id == stream_id and start == offset and length == size <= room:
                 parts.append(memoryview(frames)[_HEAD:] if large else frames[_HEAD:])
                 offset += size
@@ -95,7 +95,7 @@ def take_run(
         break
     if parts:
         acks.on_run(len(parts), every, ecn, now_ns)
-        streams.on_run(stream_id, parts, offset)
+        incoming.on_run(stream_id, parts, offset)
     return len(parts), opened
 
 
@@ -118,7 +118,7 @@ def take_shorts(connection: Connection, packets: Sequence[Arrival], at: int, now
         and connection.sender.recovery.tracer is None
     ):
         taken, opened = take_run(
-            packets, at, protection.opener, connection.acks, connection.streams, now_ns
+            packets, at, protection.opener, connection.acks, connection.incoming, now_ns
         )
     if taken:
         connection.packets_received += taken

@@ -28,12 +28,13 @@ from rawproto.transport.constants import (
 )
 from rawproto.transport.control import Control
 from rawproto.transport.feedback import Feedback
+from rawproto.transport.incoming import Incoming
+from rawproto.transport.outgoing import Outgoing
 from rawproto.transport.pacing import Pacer
 from rawproto.transport.pmtu import MTUSearch
 from rawproto.transport.protection import Protection
 from rawproto.transport.recovery import Recovery
 from rawproto.transport.stream import Stream
-from rawproto.transport.streams import Streams
 from rawproto.wire.rpt import KEY_PHASE, SHORT, VERSION_1
 from rawproto.wire.rpt_frames import DATAGRAM_HEAD, STREAM_HEAD, FrameType
 
@@ -62,7 +63,8 @@ class Sender:
         peer_port: the other side's.
         ceiling: the largest packet that the carrier takes.
         entropy: gives so many random bytes.
-        streams: where data comes from.
+        outgoing: where data comes from.
+        incoming: what lets the peer send, in case that is lost.
         acks: what is to be acknowledged.
         control: frames that wait.
         now_ns: by now.
@@ -87,7 +89,8 @@ class Sender:
         peer_port: int,
         ceiling: int,
         entropy: Callable[[int], bytes],
-        streams: Streams,
+        outgoing: Outgoing,
+        incoming: Incoming,
         acks: Acks,
         control: Control,
         now_ns: int,
@@ -95,7 +98,7 @@ class Sender:
         self._config = config
         self._port, self._peer_port = port, peer_port
         self._entropy = entropy
-        self._streams, self._acks, self.control = streams, acks, control
+        self._outgoing, self._acks, self.control = outgoing, acks, control
         self.peer_cid = 0
         self.protection: Protection | None = None
         self.mtu = MTUSearch(ceiling, now_ns)
@@ -108,7 +111,7 @@ class Sender:
         self._skipped = self.recovery.skipped
         self._draw_skip()
         self._probes_due = 0
-        self.feedback = Feedback(self.recovery, self.mtu, streams, acks, control)
+        self.feedback = Feedback(self.recovery, self.mtu, outgoing, incoming, acks, control)
 
     def _controller(self) -> Controller:
         return CONTROLLERS[self._config.congestion](self.mtu.size, self._entropy)
@@ -127,8 +130,8 @@ class Sender:
         """Whether there is anything to send but acknowledgements."""
         if self.control.waiting or self.datagrams:
             return True
-        streams = self._streams
-        return bool(streams.ready) and streams.has_data()
+        outgoing = self._outgoing
+        return bool(outgoing.ready) and outgoing.has_data()
 
     def rests(self, now_ns: int, armed_ns: int | None) -> bool:
         """Whether nothing is under way or to be sent, but an ACK that may wait until `armed_ns`.
@@ -247,7 +250,7 @@ class Sender:
             or not self.pacer.spend(size, now_ns)
         ):
             return None
-        start = self._streams.write_alone(stream, data)
+        start = self._outgoing.write_alone(stream, data)
         if start < 0:
             return None
         length = len(data)
@@ -279,7 +282,7 @@ class Sender:
         self, room: int, now_ns: int, may_send: bool
     ) -> tuple[bytes, Any, int, int, list[Any] | None, bool]:
         """The frames of the next packet: (frames, stream, start, end, rest, ack-eliciting)."""
-        acks, streams = self._acks, self._streams
+        acks, outgoing = self._acks, self._outgoing
         frames = b""
         rest: list[Any] | None = None
         eliciting = False
@@ -291,15 +294,15 @@ class Sender:
         if self.control.waiting or self.datagrams:
             rest = rest or []
             frames, eliciting = self._fill_rare(frames, rest, room)
-        found = streams.take(space) if (space := room - len(frames) - 15) > 0 else None
+        found = outgoing.take(space) if (space := room - len(frames) - 15) > 0 else None
         if found is None:
             return frames, None, 0, 0, rest, eliciting
         stream, start, data, end = found
         length = len(data)
         kind = _STREAM if end == start + length else _STREAM_FIN
         frames = frames + STREAM_HEAD.pack(kind, stream.stream_id, start, length) + data
-        while streams.ready and (space := room - len(frames) - 15) > _WORTH_IT:
-            found = streams.take(space)
+        while outgoing.ready and (space := room - len(frames) - 15) > _WORTH_IT:
+            found = outgoing.take(space)
             if found is None:
                 break
             other, other_start, data, other_end = found
@@ -384,7 +387,7 @@ class Sender:
         if self.control.waiting or self.datagrams:
             return packets
         share = size - OVERHEAD_BYTES - STREAM_HEAD.size
-        found = self._streams.take_whole(share, min(count, self._skip_at - self.number))
+        found = self._outgoing.take_whole(share, min(count, self._skip_at - self.number))
         if found is None:
             return packets
         stream, start, shares = found
@@ -495,7 +498,7 @@ class Sender:
         if recovery.pto_count >= 3 and self.mtu.size > BASE_PACKET_BYTES:
             self.feedback.fall_back(now_ns)
         oldest = recovery.oldest()
-        if oldest is not None and not self._streams.has_data():
+        if oldest is not None and not self._outgoing.has_data():
             # It is sent again, and stays in flight until it counts as lost.
             self.feedback.send_again(oldest)
         recovery.tell(now_ns)

@@ -285,7 +285,7 @@ def test_ten_thousand_streams_that_come_and_go_leave_nothing(tmp_path: Path) -> 
             connect(address) as connection,
         ):
             await come_and_go(connection)
-            assert len(connection.machine.streams._streams) < 200
+            assert len(connection.machine.streams.by_id) < 200
             await honest(connection)
 
     asyncio.run(scene())

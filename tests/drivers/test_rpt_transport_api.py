@@ -100,7 +100,7 @@ def test_drain_waits_while_the_reader_does_not_read() -> None:
             reader, writer = await open_rpt_connection(str(server.address), config=config)
             sending = asyncio.create_task(send(writer))
             machine = writer.get_extra_info("rpt_connection").machine
-            while machine.streams.sent < 1 << 18:
+            while machine.outgoing.sent < 1 << 18:
                 await asyncio.sleep(0)
             assert not sending.done()
             assert writer.transport.get_write_buffer_size() <= 200_000

@@ -261,7 +261,7 @@ class _Hostile:
             if isinstance(event, StreamOpened | StreamReadable):
                 connection.read(event.stream_id, 1 << 20, self.now_ns)
             self.closed += isinstance(event, ConnectionClosed)
-        while connection.receive_datagram() is not None:
+        while connection.datagrams.receive() is not None:
             pass
         for _ in range(40):
             packets = connection.transmit(self.now_ns, 32)
@@ -276,7 +276,7 @@ class _Hostile:
         assert timeout is None or timeout >= 0
         if timeout is not None and timeout <= self.now_ns:
             connection.handle_timeout(self.now_ns)
-        assert len(connection.streams._streams) <= 40
+        assert len(connection.streams.by_id) <= 40
         assert len(connection._control.waiting) <= 100
 
 

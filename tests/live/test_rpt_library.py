@@ -157,7 +157,7 @@ def test_slow_reader_holds_the_sender_up() -> None:
             sending = asyncio.create_task(connection.stream.send(bytes(20 << 20)))
             done, _ = await asyncio.wait({sending}, timeout=0.3)
             assert not done
-            assert connection.machine.streams.sent <= 1 << 18
+            assert connection.machine.outgoing.sent <= 1 << 18
             reading.set()
             await sending
             await connection.stream.send_eof()

@@ -109,7 +109,7 @@ class Pair:
                     self.ways[event.stream_id, 1 - number].given_up = True
                 elif isinstance(event, SendingStopped):
                     self.ways[event.stream_id, number].given_up = True
-            while (datagram := side.connection.receive_datagram()) is not None:
+            while (datagram := side.connection.datagrams.receive()) is not None:
                 side.datagrams.append(datagram)
 
     def _touch(self, number: int) -> None:
@@ -171,7 +171,7 @@ class Pair:
         """A side gives up sending."""
         if (found := self._pick(number, choice)) is not None:
             with suppress(LocalProtocolError):
-                self.sides[number].connection.streams.reset(found[0], code)
+                self.sides[number].connection.outgoing.reset(found[0], code)
                 found[1].given_up = True
             self._touch(number)
 
@@ -180,7 +180,7 @@ class Pair:
         if (found := self._pick(1 - number, choice)) is not None:
             connection = self.sides[number].connection
             if connection.streams.known(found[0]) is not None:
-                connection.streams.stop(found[0], code)
+                connection.incoming.stop(found[0], code)
                 found[1].given_up = True
             self._touch(number)
 

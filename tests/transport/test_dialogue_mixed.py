@@ -119,9 +119,9 @@ class World:
             connection = side.connection
             if connection is None or connection.state is not State.ESTABLISHED:
                 continue
-            recovery, streams = connection.sender.recovery, connection.streams
+            recovery, outgoing = connection.sender.recovery, connection.outgoing
             assert recovery.in_flight == sum([each[1] for each in recovery.sent.values()])
-            assert streams.sent <= streams.data_limit
+            assert outgoing.sent <= outgoing.data_limit
             due = [ns for ns in (recovery.pto_ns(), connection.acks.due_ns) if ns is not None]
             if due and connection.quiet and not side.endpoint.pending:  # or a turn follows
                 assert side.armed_ns is not None
@@ -164,7 +164,7 @@ class World:
             self.at(self.now_ns + think_ns, lambda: self.hear(side, found[1].stream_id))
             self.at(self.now_ns + _SOON_NS, partial(self.turn_if_pending, side))
         else:
-            found[0].streams.tell_readable(found[1])
+            found[0].incoming.tell_readable(found[1])
             self.turn(side)
 
     # --- what a driver does ---
@@ -306,12 +306,12 @@ class World:
         if stream.sending is not None and stream.reset_code is None and not stream.sending.ended:
             kind = self.rng.randrange(3)
             if kind == 0:
-                connection.streams.reset(stream_id, 7)
+                connection.outgoing.reset(stream_id, 7)
                 return
             if kind == 1:
                 connection.finish(stream_id)
                 return
-        connection.streams.stop(stream_id, 8)
+        connection.incoming.stop(stream_id, 8)
 
     @staticmethod
     def short_to(connection: Connection) -> bytes:

@@ -248,7 +248,7 @@ def test_datagrams_arrive_once_and_the_queue_is_bounded() -> None:
     (accepted,) = pair.accepted
     assert sum(isinstance(event, DatagramReadable) for event in pair.events[accepted]) == 1
     received = []
-    while (data := accepted.receive_datagram()) is not None:
+    while (data := accepted.datagrams.receive()) is not None:
         received.append(data)
     assert received == [bytes([number]) for number in range(64)]
 
@@ -300,3 +300,8 @@ def test_close_that_nobody_hears_tells_that_data_may_be_lost() -> None:
     pair.client.touch(connection)
     pair.run(11)
     assert isinstance(pair.error_of(connection), ConnectionLostError)
+
+
+def test_attributes_of_a_connection_are_few_enough_to_be_kept_in_place() -> None:
+    connection = Pair().connect()
+    assert len(vars(connection)) <= 29, "above that each costs a look-up in a dictionary"

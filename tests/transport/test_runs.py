@@ -140,7 +140,7 @@ def test_run_ends_where_the_peer_would_go_past_its_window() -> None:
     twins = Twins()
     twins.read = lambda: None  # type: ignore[method-assign]  # so the window stays as it is
     sending = twins.sending
-    sending.streams.data_limit = sending.streams.known(0).send_limit = 1 << 30  # type: ignore[union-attr]
+    sending.outgoing.data_limit = sending.streams.known(0).send_limit = 1 << 30  # type: ignore[union-attr]
     for _ in range(30):
         if sending.state is State.ESTABLISHED:
             sending.write(0, bytes(20_000))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from rawproto.transport.config import KIB, MIB, MS, Config
-from rawproto.transport.control import Control
-from rawproto.transport.parameters import Parameters
-from rawproto.transport.streams import Streams
 from rawproto.transport.window import Growth, Window
+from tests.transport.halves import Side
 
 STREAMS = 32
 CONFIG = Config(
@@ -18,23 +16,21 @@ CONFIG = Config(
 )
 
 
-def listener() -> Streams:
-    """Its streams, of which the client may open so many."""
-    made = Streams(CONFIG, client=False, control=Control(), emit=lambda event: None)
-    made.start(Parameters(connection_id=1, reset_token=bytes(16), max_data=MIB))
-    return made
+def listener() -> Side:
+    """One whose client may open so many streams."""
+    return Side(CONFIG, client=False, max_data=MIB)
 
 
-def fill(streams: Streams, stream_id: int, reads: int) -> int:
+def fill(side: Side, stream_id: int, reads: int) -> int:
     """A peer that sends all it may, and a reader that is fast so often: what is not read."""
     sent = 0
     for turn in range(reads + 1):
-        stream = streams.known(stream_id)
+        stream = side.streams.known(stream_id)
         limit = CONFIG.window_bytes if stream is None else stream.window.limit
-        assert streams.on_data(stream_id, sent, bytes(limit - sent), False)
+        assert side.incoming.on_data(stream_id, sent, bytes(limit - sent), False)
         waits, sent = limit - sent, limit
         if turn < reads:
-            streams.read(stream_id, waits, turn * MS, MS)
+            side.incoming.read(stream_id, waits, turn * MS, MS)
     return waits
 
 
@@ -50,43 +46,36 @@ def test_each_window_gets_half_of_what_is_left_and_there_is_always_some() -> Non
 
 
 def test_streams_that_nobody_reads_cannot_use_up_the_window_of_all() -> None:
-    streams = listener()
-    left = [fill(streams, 4 * number, reads=20) for number in range(1, STREAMS - 1)]
+    side = listener()
+    left = [fill(side, 4 * number, reads=20) for number in range(1, STREAMS - 1)]
     assert left[0] > MIB, "one alone gets far"
     assert min(left) >= CONFIG.window_bytes
     # A stream that comes after all those is served as if it were alone.
     last = 4 * (STREAMS - 1)
-    assert fill(streams, last, reads=50) >= CONFIG.window_bytes
+    assert fill(side, last, reads=50) >= CONFIG.window_bytes
 
 
 def test_what_a_stream_grew_by_is_given_back_with_it() -> None:
-    streams = listener()
-    growth = streams._growth
+    side = listener()
+    growth = side.streams._growth
     assert growth is not None
     whole = growth.left
-    fill(streams, 4, reads=5)
+    fill(side, 4, reads=5)
     assert growth.left < whole
-    stream = streams.known(4)
+    stream = side.streams.known(4)
     assert stream is not None
-    streams.stop(4, 0)
-    streams.on_data(4, stream.window.limit, b"", True)
-    streams.reset(4, 0)
-    streams.on_control_acked(("reset", 4, 0))
-    assert streams.known(4) is None
+    side.incoming.stop(4, 0)
+    side.incoming.on_data(4, stream.window.limit, b"", True)
+    side.outgoing.reset(4, 0)
+    side.outgoing.on_reset_acked(4)
+    assert side.streams.known(4) is None
     assert growth.left == whole
 
 
 def test_little_waits_for_a_peer_that_takes_no_more() -> None:
-    streams = Streams(CONFIG, client=True, control=Control(), emit=lambda event: None)
-    limits = Parameters(
-        connection_id=1,
-        reset_token=bytes(16),
-        max_data=MIB,
-        max_stream_data=100 * KIB,
-        max_streams_two_way=9,
-    )
-    streams.start(limits)
-    stream_id, taken = streams.open(), 0
-    while more := streams.write(stream_id, bytes(MIB), 16 * MIB):
+    limit = 100 * KIB
+    side = Side(CONFIG, client=True, max_data=MIB, max_stream_data=limit, max_streams_two_way=9)
+    stream_id, taken = side.streams.open(), 0
+    while more := side.outgoing.write(stream_id, bytes(MIB), 16 * MIB):
         taken += more
-    assert taken == limits.max_stream_data + CONFIG.send_buffer_bytes
+    assert taken == limit + CONFIG.send_buffer_bytes

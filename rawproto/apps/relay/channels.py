@@ -165,7 +165,7 @@ class RPTDatagramChannel(RPTChannel):
                 await coming
         if self.connection.error is not None:
             raise self.connection.error
-        return self.connection.machine.receive_datagram()  # what came along with the end
+        return self.connection.machine.datagrams.receive()  # what came along with the end
 
     async def send(self, data: bytes) -> None:
         if len(data) <= self.connection.max_datagram_bytes:

@@ -131,7 +131,7 @@ class RPTStream:
                 return data
             if self.reset_by is not None:
                 raise self.reset_by
-            if self._connection.streams.at_end(self.stream_id):
+            if self._connection.incoming.at_end(self.stream_id):
                 self.owner.wake()
                 return b""
             self.owner.check()
@@ -243,12 +243,12 @@ class RPTStream:
 
     def reset(self, code: int = 0) -> None:
         """Gives up sending; the peer is told `code`."""
-        self._connection.streams.reset(self.stream_id, code)
+        self._connection.outgoing.reset(self.stream_id, code)
         self.owner.wake()
 
     def stop(self, code: int = 0) -> None:
         """Wants no more of it, and receives b"" from now on; the peer is told `code`."""
-        self._connection.streams.stop(self.stream_id, code)
+        self._connection.incoming.stop(self.stream_id, code)
         self.bell.ring()
         self.owner.wake()
 
@@ -285,12 +285,12 @@ class RPTConnection:
     @property
     def local_address(self) -> tuple[str, int]:
         """This host's IP address as the peer knows it, and its RPT port. Raises LinkError."""
-        return self._node.carrier.local_to(self._connection.address[0]), self._connection.port
+        return self._node.carrier.local_to(self._connection.address[0]), self.port
 
     @property
     def port(self) -> int:
         """This side's RPT port."""
-        return self._connection.port
+        return self._node.carrier.port
 
     @property
     def machine(self) -> Connection:
@@ -371,7 +371,7 @@ class RPTConnection:
 
     async def receive_datagram(self) -> bytes:
         """The next datagram that came. Raises as `check` does."""
-        while (data := self._connection.receive_datagram()) is None:
+        while (data := self._connection.datagrams.receive()) is None:
             self.check()
             await self._bell.wait()
         return data
@@ -379,7 +379,7 @@ class RPTConnection:
     @property
     def max_datagram_bytes(self) -> int:
         """The largest datagram that can be sent now."""
-        return self._connection.max_datagram_bytes
+        return self._connection.datagrams.max_bytes
 
     @property
     def kind(self) -> Kind:

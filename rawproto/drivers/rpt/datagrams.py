@@ -95,7 +95,7 @@ class DatagramEnd(End):
     def _receive(self, connection: Connection) -> None:
         peer = peer_of(connection)
         self._of_peer.setdefault(peer, connection)  # it may have moved
-        while (data := connection.receive_datagram()) is not None:
+        while (data := connection.datagrams.receive()) is not None:
             cost = len(data) + _COST_BYTES
             if cost <= self._room and self.peer in (None, peer):
                 self._room -= cost
@@ -124,7 +124,7 @@ class DatagramEnd(End):
         connection = self._of_peer.get(peer)
         largest = SURELY_FITS
         if connection is not None and connection.cid not in self._early:
-            largest = connection.max_datagram_bytes
+            largest = connection.datagrams.max_bytes
         if len(data) > largest:
             raise OSError(errno.EMSGSIZE, f"a datagram of {len(data)} bytes; {largest} fit")
         if not self.has_room(peer):

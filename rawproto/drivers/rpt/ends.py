@@ -181,7 +181,7 @@ class StreamEnd(End):
     @property
     def at_end(self) -> bool:
         """Whether nothing more can come, now that all there was is read."""
-        return self.over or self.read_shut or self.connection.streams.at_end(0)
+        return self.over or self.read_shut or self.connection.incoming.at_end(0)
 
     def read(self, limit: int, now_ns: int) -> bytes:
         """Up to `limit` bytes; b"" for none now, or at the end."""
@@ -223,7 +223,7 @@ class StreamEnd(End):
             partial += data
             if self.connection.sender.waits:  # the peer may send more now
                 self.pump.touch_soon(self.connection)
-        if not self.connection.streams.at_end(0):
+        if not self.connection.incoming.at_end(0):
             return False
         if (partial or self._wanted is not None) and not self.over:
             self._break_off("the stream ended within a message")
@@ -252,16 +252,16 @@ class StreamEnd(End):
         return (
             stream is not None
             and not stream.full
-            and self.connection.streams.room(0, self._high_water()) > 0
+            and self.connection.outgoing.room(0, self._high_water()) > 0
         )
 
     def write(self, data: bytes | memoryview) -> int:
         """Takes in data, on SEQPACKET all of it: how many bytes."""
-        streams = self.connection.streams
+        outgoing = self.connection.outgoing
         if self._messages:
-            streams.write(0, _LENGTH.pack(len(data)), None)
-            return streams.write(0, data, None)
-        return streams.write(0, data, self._high_water())
+            outgoing.write(0, _LENGTH.pack(len(data)), None)
+            return outgoing.write(0, data, None)
+        return outgoing.write(0, data, self._high_water())
 
     def send_one(self, data: bytes) -> bool:
         """Sends a few bytes without a turn, where that is all there is to do: whether it did."""
@@ -305,7 +305,7 @@ class StreamEnd(End):
                 self.write_shut = True
             elif isinstance(event, StreamOpened):
                 # A socket has one stream: whoever opens others is told so.
-                connection.streams.stop(event.stream_id, RESET_BY_USER)
+                connection.incoming.stop(event.stream_id, RESET_BY_USER)
                 self.pump.touch_soon(connection)
             event = connection.poll_event()
         self.changed()
@@ -343,7 +343,7 @@ class StreamEnd(End):
     @property
     def lingers(self) -> bool:
         """Whether something of what was sent has not arrived yet."""
-        return self.connection.state is State.ESTABLISHED and not self.connection.streams.all_acked
+        return self.connection.state is State.ESTABLISHED and not self.connection.outgoing.all_acked
 
     def keep_alive(self, after_ns: int) -> None:
         """Has the connection say something after so much silence; 0 for never."""

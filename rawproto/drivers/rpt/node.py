@@ -128,7 +128,7 @@ class Node:
                         self._waits_for_answer = True
                         self._loop.call_soon(self._unless_answered)
                     return
-                connection.streams.tell_readable(stream)
+                connection.incoming.tell_readable(stream)
             packets = 1
         packets += port.receive(descriptor)
         if 0 < packets <= FEW:

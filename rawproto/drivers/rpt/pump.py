@@ -273,7 +273,7 @@ class Pump:
                 end = self._end_of.get(connection.cid)
                 if end is not None and end.condition is condition and ready():
                     return True  # he knows, and is spared the turn
-                connection.streams.tell_readable(stream)
+                connection.incoming.tell_readable(stream)
             more = self.port.receive(self._data)
         except BaseException:
             self.fail()

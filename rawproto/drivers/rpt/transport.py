@@ -325,7 +325,7 @@ class RPTTransport(_FlowControlMixin):
             self._lose(None)
 
     def _stop(self) -> None:
-        if not self._machine.streams.at_end(self._stream.stream_id):
+        if not self._machine.incoming.at_end(self._stream.stream_id):
             self._stream.stop(RESET_CODE)
 
     def _force_close(self, error: BaseException | None) -> None:
