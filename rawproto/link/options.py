@@ -114,6 +114,9 @@ def attach_filter(sock: socket.socket, program: bytes) -> None:
                 sock.recv(1)
             except BlockingIOError:
                 break
+            except OSError as error:  # ICMP's, about what was sent: told once, and no reason
+                if error.errno == errno.EBADF:
+                    raise
         _attach(sock, program)
     except OSError as error:
         raise LinkError("attach filter", "", error.errno) from None
