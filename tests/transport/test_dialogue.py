@@ -142,7 +142,7 @@ class World:
                 each.sender.recovery.delivered,
                 each.sender.recovery.ecn.stage,
                 each.sender.recovery.ecn.mark,
-                each.streams.sent,
+                each.outgoing.sent,
                 each.paths.address,
             )
             for each in self.connections
@@ -327,7 +327,7 @@ def test_who_speaks_before_he_was_told_of_a_question_is_told_nevertheless() -> N
     world.now_ns += 80 * US
     world.arrive(0, packets)
     assert asking.dialogue is not None
-    asking.streams.tell_readable(stream)  # nobody waited for it
+    asking.incoming.tell_readable(stream)  # nobody waited for it
     assert world.ends[0].transmit_one(asking, stream, bytes(64), world.now_ns) is not None
     assert asking in world.ends[0].active()
 
@@ -484,9 +484,9 @@ def ask_who_does_not_read(world: World) -> None:
 
 def test_dialogue_goes_no_further_than_the_other_side_reads() -> None:
     world = World(short=True)
-    before = world.connections[0].streams.sent
+    before = world.connections[0].outgoing.sent
     ask_who_does_not_read(world)
-    assert world.connections[0].streams.sent - before == (1 << 16) // MOST_ALONE * MOST_ALONE
+    assert world.connections[0].outgoing.sent - before == (1 << 16) // MOST_ALONE * MOST_ALONE
     assert {each.state for each in world.connections} == {State.ESTABLISHED}
 
 
@@ -494,10 +494,10 @@ def test_who_goes_further_in_a_dialogue_breaks_a_rule() -> None:
     world = World(short=True)
     stream = world.stream(0)
     assert stream is not None
-    stream.send_limit = world.connections[0].streams.data_limit = 1 << 20
+    stream.send_limit = world.connections[0].outgoing.data_limit = 1 << 20
     ask_who_does_not_read(world)
     assert world.connections[1].state is State.CLOSING
-    assert world.connections[1].streams.received <= 1 << 16
+    assert world.connections[1].incoming.received <= 1 << 16
     events = iter(world.connections[1].poll_event, None)
     (error,) = [each.error for each in events if isinstance(each, ConnectionClosed)]
     assert isinstance(error, RemoteProtocolError)
