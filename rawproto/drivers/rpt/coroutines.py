@@ -17,6 +17,7 @@ import hmac
 import os
 import time
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rawproto.drivers.names import resolve, resolve_all
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from rawproto.capture import Writer
 
 __all__ = ["Life", "Server", "connect", "serve"]
+
+_FAREWELL_S = 3.0
+"""How long a server that ends tells late peers so: clients that were slow, and are gone, would
+keep it for three of their time-outs."""
 
 Handler = Callable[[RPTConnection], Awaitable[None]]
 
@@ -278,7 +283,9 @@ class Server:
                 task.cancel()
             if self._tasks:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._node.drained()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):
+                    await self._node.drained()
         finally:
             if self.responder is not None:
                 self.responder.close()
