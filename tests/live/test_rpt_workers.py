@@ -145,7 +145,7 @@ def test_reset_about_an_id_that_a_client_gave_out_later_finds_its_worker() -> No
             )
             reset = RPTReset(
                 dst_port=server.address.port,
-                src_port=machine.port,
+                src_port=connection.port,
                 dst_cid=0,
                 src_cid=frame.cid,
                 code=ResetCode.UNKNOWN,
