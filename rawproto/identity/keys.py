@@ -138,7 +138,10 @@ def load_identity(path: Path) -> Identity:
         OSError: it cannot be read.
     """
     _check_mode(path)
-    return Identity(*_parse(path.read_text(errors="replace"), _PRIVATE))
+    try:
+        return Identity(*_parse(path.read_text(errors="replace"), _PRIVATE))
+    except UsageError:  # what there is may be most of a key, and is not repeated
+        raise UsageError(f"{path}: not a line such as `{_PRIVATE} AAAA... name`") from None
 
 
 def load_psk(path: Path) -> bytes:

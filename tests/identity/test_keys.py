@@ -59,6 +59,16 @@ def test_own_key_is_private_and_never_overwritten(tmp_path: Path) -> None:
         load_identity(path)
 
 
+@pytest.mark.parametrize("text", ["rpt-x25519-private c2VjcmV0", "c2VjcmV0", "rpt-x25519 c2VjcmV0"])
+def test_damaged_key_is_told_with_its_file_and_not_repeated(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "identity"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(UsageError) as caught:
+        load_identity(path)
+    assert str(caught.value) == f"{path}: not a line such as `rpt-x25519-private AAAA... name`"
+
+
 @pytest.mark.parametrize("load", [load_identity, load_psk])
 @pytest.mark.parametrize("path", ["/", "/dev/zero"])
 def test_what_is_no_file_is_told_without_advice_on_its_permissions(
