@@ -98,8 +98,8 @@ def forgeries(trial: Trial) -> None:
             (flow.server, flow.client, flow.right, network.left),
         ):
             reset = RPTReset(
-                dst_port=here.port,
-                src_port=there.port,
+                dst_port=there.peer_port,
+                src_port=here.peer_port,
                 src_cid=there.cid,
                 code=chance.randrange(5),
                 token=chance.randbytes(16),
