@@ -287,6 +287,18 @@ def short(scene: Scene) -> None:
     assert scene.to_server(*departed(scene.pair.client, scene.pair.now_ns))
 
 
+def proved(scene: Scene) -> None:
+    """A RETRY for an INIT that was answered as well reaches the client first."""
+    init = parse_rpt(scene.init)[0]
+    assert isinstance(init, RPTInit)
+    cids = (init.src_cid, init.dst_cid)
+    token = scene.listener._tokens.make(*CLIENT, *cids, scene.pair.now_ns)
+    again = scene.to_client(RPTRetry(**answer_to(init), token=token).emit())
+    (answer,) = scene.to_server(*again)
+    assert isinstance(parse_rpt(answer)[0], RPTHandshake)
+    assert len(scene.listener.by_cid) == 1
+
+
 HALF_OPEN: dict[tuple[halfopen.State, halfopen.Event], Script] = {
     (halfopen.State.UNKNOWN, halfopen.Event.INIT): opening,
     (halfopen.State.UNKNOWN, halfopen.Event.BROKEN_INIT): answered_by(
@@ -303,6 +315,7 @@ HALF_OPEN: dict[tuple[halfopen.State, halfopen.Event], Script] = {
     (halfopen.State.HALF_OPEN, halfopen.Event.HELD): held,
     (halfopen.State.HALF_OPEN, halfopen.Event.MESSAGE_3): lambda scene: scene.establish(),
     (halfopen.State.HALF_OPEN, halfopen.Event.SHORT): short,
+    (halfopen.State.HALF_OPEN, halfopen.Event.PROVED): proved,
     (halfopen.State.HALF_OPEN, halfopen.Event.TIME): pass_(10.1),
 }
 
