@@ -250,7 +250,7 @@ class _Clients:
         finally:
             limit.cancel()
             strangers.discard(connection)
-            service.close()
+            service.close(connection.error)
 
 
 def parsed(words: Sequence[str]) -> argparse.Namespace:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,6 +104,21 @@ class ShellHost(Peer):
         while self.processes(words):
             assert time.monotonic() < end, f"{words}: still there"
             select.select([], [], [], 0.02)
+
+
+def hosts_of(network: lab.Network, home: Path) -> tuple[Peer, ShellHost]:
+    """Who connects, and where ada may be; each knows the other's key."""
+    near, far = Peer(network.host("h1"), home / "near"), ShellHost(network.host("h2"), home / "far")
+    far.admit(near)
+    return near, far
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Returns once it holds."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        select.select([], [], [], 0.02)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import copy
 import hashlib
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -15,8 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -36,20 +34,15 @@ from tests.live.shells import (
     ShellHost,
     Terminal,
     directory_of,
+    hosts_of,
     identity_of,
     serving,
+    until,
 )
 
 pytestmark = pytest.mark.live
 
 MIB = 1 << 20
-
-
-def hosts_of(network: lab.Network, home: Path) -> tuple[Peer, ShellHost]:
-    """Who connects, and where ada may be; each knows the other's key."""
-    near, far = Peer(network.host("h1"), home / "near"), ShellHost(network.host("h2"), home / "far")
-    far.admit(near)
-    return near, far
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +76,6 @@ def descendants(pid: int) -> list[int]:
     """All processes that come from one."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [each for child in map(int, children) for each in (child, *descendants(child))]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        select.select([], [], [], 0.02)
 
 
 # --- commands -----------------------------------------------------------------------------------
@@ -460,6 +446,8 @@ def test_killed_client_leaves_no_process_behind(hosts: tuple[Peer, ShellHost]) -
             process.communicate()
         far.until_gone("sleep 4321")
         assert near.run("shell", ada, "echo still there")[1] == b"still there\n"
+    left = [line for line in (far.root / "log").read_text().splitlines() if "has left" in line]
+    assert [line.endswith(" s") for line in left] == [False, True], "why is not told"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -598,14 +586,15 @@ def test_log_tells_who_came_and_what_they_ran_and_logins_have_a_bound(home: Path
             assert process.returncode == 3
     lines = [json.loads(line) for line in (far.root / "log").read_text().splitlines()]
     told = {line["type"]: line for line in lines}
-    assert [line["type"] for line in lines] == ["login", "run", "denied", "end"]
+    assert [line["type"] for line in lines] == ["login", "run", "denied", "end", "logout"]
     assert {line["user"] for line in lines} == {"ada"}
     assert {line["key"] for line in lines} == {fingerprint(identity_of(near).public.data)}
     assert all(line["peer"].startswith("10.99.1.1:") for line in lines)
     assert told["denied"]["why"] == "1 logins are there"
     assert told["run"]["command"] == told["end"]["command"] == "echo in; cat; exit 3"
     assert told["end"]["result"] == {"status": 3}
-    assert told["end"]["duration_s"] > 0
+    assert told["logout"]["duration_s"] >= told["end"]["duration_s"] > 0
+    assert told["logout"]["error"] is None
 
 
 def test_server_of_an_ordinary_user_serves_that_user_alone(home: Path, cable: lab.Network) -> None:

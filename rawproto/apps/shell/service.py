@@ -85,6 +85,7 @@ class ShellService:
         self._running = 0
         self._forwards = UserExit(self.ask, self._tell_forward) if forwards else None
         self.user = ""
+        self._came = 0.0
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -148,6 +149,7 @@ class ShellService:
             raise LoginError(str(verdict.get("say") or "permission denied"))
         self._attendant = attendant
         self.user = user
+        self._came = time.monotonic()
         self._tell("login", f"{self._peer} {user}: is in", {"user": user})
         return {"user": user}
 
@@ -165,10 +167,19 @@ class ShellService:
         elif self.user:
             self._refuse("the login has ended")
 
-    def close(self) -> None:
-        """The connection is over: whatever runs for it hears of that."""
+    def close(self, error: Exception | None) -> None:
+        """The connection is over: whatever runs for it hears of that.
+
+        Args:
+            error: what ended it, None for a clean end.
+        """
         if self._attendant is not None:
             self._attendant.close()
+            duration = time.monotonic() - self._came
+            words = f"{self._peer} {self.user}: has left after {duration:.3f} s"
+            why = None if error is None else str(error)
+            fields = {"user": self.user, "duration_s": round(duration, 6), "error": why}
+            self._tell("logout", words + (f": {why}" if why else ""), fields)
 
     async def ask(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         """Asks the attendant.
