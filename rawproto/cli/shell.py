@@ -6,6 +6,8 @@ examples:
   tar c dir | rawproto shell ada@rpt://host:4022 'cat > dir.tar'
   rawproto shell -t ada@rpt://host:4022 htop          a command with a terminal
   rawproto shell -N -L 8080:localhost:80 -D 1080 ada@rpt://host:4022        only forwards
+  rawproto shell -M -S ~/.ada -N ada@rpt://host:4022  a login for others, by the same -S, to share
+  rawproto shell -S ~/.ada uptime                     one of these: no handshake, no login
   rawproto shell serve --help                         the other side
 
 It outlives a change of this host's address, and three minutes without a network. With a
@@ -24,8 +26,9 @@ import sys
 from collections.abc import Sequence
 
 from rawproto.apps.shell.escapes import parse_escape
-from rawproto.cli.rpt_dial import complain, dial
+from rawproto.cli.rpt_dial import FAILURES, complain, dial
 from rawproto.cli.rpt_options import add_client_options
+from rawproto.cli.shell_control import add_control_options, check_control, is_address, visit
 from rawproto.cli.shell_front import EndedError, Front
 from rawproto.cli.shell_serve import __doc__ as serving_text
 from rawproto.cli.shell_serve import (
@@ -46,7 +49,12 @@ TROUBLE = 255
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `shell`."""
-    parser.add_argument("address", metavar="[USER@]ADDRESS", help="rpt:// or rpt+udp://HOST:PORT")
+    parser.add_argument(
+        "address",
+        nargs="?",  # with -S the master knows it
+        metavar="[USER@]ADDRESS",
+        help="rpt:// or rpt+udp://HOST:PORT",
+    )
     command = parser.add_argument(
         "command",
         nargs=argparse.REMAINDER,
@@ -97,6 +105,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         metavar="[BIND:]PORT",
         help="be a SOCKS5 proxy here, whose way out is there",
     )
+    add_control_options(parser)
     parser.add_argument("-n", dest="no_input", action="store_true", help="read no input")
     parser.add_argument(
         "-e",
@@ -113,9 +122,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves, or is a session's near end."""
-    if arguments.address == "serve":
+    if arguments.address == "serve" and arguments.control is None:
         return serve(parsed(arguments.command))
-    _take_late_options(arguments)
+    _take_words(arguments)
     try:
         return _session(arguments)
     except BrokenPipeError:
@@ -128,47 +137,64 @@ def run(arguments: argparse.Namespace) -> int:
         return TROUBLE
 
 
-def _take_late_options(arguments: argparse.Namespace) -> None:
-    """Options between the address and the command, as ssh takes them."""
-    words: Sequence[str] = arguments.command
-    if words and words[0].startswith("-") and words[0] != "-":
-        from rawproto.cli.main import Parser
+def _take_words(arguments: argparse.Namespace) -> None:
+    """Address and command, of which the first may be left out with -S; options between them,
+    as ssh takes them."""
+    from rawproto.cli.main import Parser
 
-        parser = Parser(prog="rawproto shell", allow_abbrev=False)
+    parser = Parser(prog="rawproto shell", allow_abbrev=False)
+    words: Sequence[str] = arguments.command
+    named = arguments.address is not None and (
+        arguments.control is None or arguments.master or is_address(arguments.address)
+    )
+    if named and words and words[0].startswith("-") and words[0] != "-":
         _add_options(parser)
         parser.add_argument("command", nargs=argparse.REMAINDER)
         parser.add_argument("--debug", action="store_true")
         _, strange = parser.parse_known_args(words, arguments)
         if strange:
             parser.error(f"unknown option: {' '.join(strange)}")
+    elif not named and arguments.address is not None:
+        arguments.command = [arguments.address, *words]
+        arguments.address = None
+    if arguments.address is None and (arguments.control is None or arguments.master):
+        parser.error("the following arguments are required: [USER@]ADDRESS")
 
 
 def _session(arguments: argparse.Namespace) -> int:
-    user, _, address = arguments.address.rpartition("@")
-    if "://" in user:  # rpt://ada@host:4022
-        scheme, _, user = user.partition("://")
-        address = f"{scheme}://{address}"
-    arguments.address = address
-    user = arguments.user or user or _own_name()
+    check_control(arguments)
+    name = None if arguments.address is None else _place(arguments)
     front = Front(
         arguments,
-        user=user,
         command=" ".join(arguments.command) or None,
         escape=parse_escape(arguments.escape),
     )
     try:
-        if dial("shell", arguments, config_of(arguments), front.use):
+        if arguments.control is not None and not arguments.master:
+            visit(arguments, name, front.visit)
+        elif dial("shell", arguments, config_of(arguments), front.use):
             return TROUBLE
-    except RPCError as error:
+    except (RPCError, *FAILURES) as error:
         if arguments.debug:
             raise
-        complain("shell", f"{user}@{address}", error)
+        complain("shell", name or str(arguments.control), error)
         return TROUBLE
     except EndedError as end:
         if str(end):
             sys.stderr.write(f"rawproto shell: {end}\n")
         return end.status
-    return front.status
+    return 0 if arguments.order else front.status
+
+
+def _place(arguments: argparse.Namespace) -> str:
+    """USER@ADDRESS, and each by itself in the arguments."""
+    user, _, address = arguments.address.rpartition("@")
+    if "://" in user:  # rpt://ada@host:4022
+        scheme, _, user = user.partition("://")
+        address = f"{scheme}://{address}"
+    arguments.address = address
+    arguments.user = arguments.user or user or _own_name()
+    return f"{arguments.user}@{address}"
 
 
 def _own_name() -> str:

@@ -12,9 +12,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 
 from rawproto.apps.shell.client import Ended, Session, login, session
+from rawproto.apps.shell.control import sharing
 from rawproto.apps.shell.escapes import Command, Escapes, help_text
 from rawproto.apps.shell.faults import ERRORS
 from rawproto.apps.shell.service import STDERR
@@ -25,10 +32,12 @@ from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.stdio import read_input, write_output
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.rpc import RPCError, RPCPeer
+from rawproto.wire.words import printable
 
 __all__ = ["EndedError", "Front"]
 
 _INTERRUPTED, _TROUBLE = 130, 255
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 _DEFAULT_SIZE: Size = (80, 24, 0, 0)
 
 
@@ -59,7 +68,6 @@ class Front:
 
     Args:
         arguments: of the command line.
-        user: who to be there.
         command: what to run, None for a login shell.
         escape: the escape character, b"" for none.
 
@@ -68,10 +76,9 @@ class Front:
     """
 
     def __init__(
-        self, arguments: argparse.Namespace, *, user: str, command: str | None, escape: bytes
+        self, arguments: argparse.Namespace, *, command: str | None, escape: bytes
     ) -> None:
         self._arguments = arguments
-        self._user = user
         self._command = command
         self._escape = escape
         self._pty = self._wants_terminal()
@@ -98,50 +105,78 @@ class Front:
             EndedError: this side has ended it.
             RPCError, ConnectionLostError, ProtocolError: it came to nothing.
         """
+        arguments = self._arguments
         peer = RPCPeer(connection, self._forwards.methods, errors=ERRORS)
         try:
-            async with self._ended_by_signals():
-                await login(peer, private_key(self._arguments), self._user)
-                async with self._forwards.running(peer):
-                    if self._arguments.no_session:
+            async with self._ended_by_will():
+                await login(peer, private_key(arguments), arguments.user)
+                async with self._forwards.running(peer), self._shared(peer):
+                    if arguments.no_session:
                         await connection.wait_closed()
                         connection.check()
                     ended = await self._run(peer)
         finally:
             await peer.close()
+        self._tell(ended, f"connection to {arguments.address}")
+
+    async def visit(self, master: RPCPeer, name: str) -> None:
+        """Runs the session over a master's connection.
+
+        Args:
+            master: its calls.
+            name: who is logged in where.
+
+        Raises: as `use`.
+        """
+        async with self._ended_by_will():
+            ended = await self._run(master)
+        self._tell(ended, f"shared connection to {printable(name)}")
+
+    def _tell(self, ended: Ended, what: str) -> None:
         if self._pty:
-            sys.stderr.write(f"connection to {self._arguments.address} closed\n")
+            sys.stderr.write(f"{what} closed\n")
         self.status = ended.status if ended.status is not None else _TROUBLE
         if ended.status is None:
             self.status = _status_of(ended.signal)
             core = " (core dumped)" if ended.core else ""
             sys.stderr.write(f"rawproto shell: ended by signal {ended.signal}{core}\n")
 
+    def _shared(self, peer: RPCPeer) -> AbstractAsyncContextManager[None]:
+        arguments = self._arguments
+        if not arguments.master:
+            return nullcontext()
+        name = f"{arguments.user}@{arguments.address}"
+        # Without a session of its own it has done all that it was for.
+        status = 0 if arguments.no_session else _TROUBLE
+        return sharing(
+            arguments.control, peer, name, lambda: self._end(EndedError(status, "ended by -O exit"))
+        )
+
     @asynccontextmanager
-    async def _ended_by_signals(self) -> AsyncIterator[None]:
-        """SIGTERM and SIGHUP end it in good order."""
+    async def _ended_by_will(self) -> AsyncIterator[None]:
+        """SIGTERM and SIGHUP end it in good order, as does who calls `_end`."""
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
-        came: list[signal.Signals] = []
+        came: list[EndedError] = []
 
-        def end(number: signal.Signals) -> None:
-            came.append(number)
+        def end(how: EndedError) -> None:
+            came.append(how)
             task.cancel()
 
         self._end = end
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, end, number)
+        heard = [each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN]  # nohup
+        for number in heard:
+            how = EndedError(_TROUBLE, f"ended by {number.name}")
+            loop.add_signal_handler(number, end, how)
         try:
             yield
         except asyncio.CancelledError:
             if not came:
                 raise
-            if came[0] is signal.SIGINT:
-                raise EndedError(_INTERRUPTED) from None
-            raise EndedError(_TROUBLE, f"ended by {came[0].name}") from None
+            raise came[0] from None
         finally:
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in heard:
                 loop.remove_signal_handler(number)
 
     async def _run(self, peer: RPCPeer) -> Ended:
@@ -237,7 +272,7 @@ class Front:
             """The first time the command is told; who insists, ends it."""
             nonlocal interrupted
             if interrupted:
-                self._end(signal.SIGINT)
+                self._end(EndedError(_INTERRUPTED))
             interrupted = True
             begin(running.signal("INT"))
 

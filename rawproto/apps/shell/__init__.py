@@ -9,5 +9,6 @@
                           `------^             starts sessions, opens forwarded sockets
 
 `porter` and `attendant` are processes without an event loop, `service` is the network process's
-part, `client` the other side. What a command line looks like, cli knows.
+part, `client` the other side, `control` what lets several processes there share one login. What a
+command line looks like, cli knows.
 """

@@ -6,94 +6,22 @@ import asyncio
 import os
 import pwd
 import socket
-import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rawproto.apps.shell.client import Ended, login, session
+from rawproto.apps.shell.client import Ended, login
 from rawproto.apps.shell.environment import brought, of_session
-from rawproto.apps.shell.faults import ERRORS, LoginError, VersionError
+from rawproto.apps.shell.faults import LoginError, VersionError
 from rawproto.apps.shell.flow import INPUT_BYTES, TERMINAL_BYTES, Credit, Inlet, read_ready
 from rawproto.apps.shell.messages import MOST_BYTES, GoneError, pair, receive, send
-from rawproto.apps.shell.proof import prove, public_half
-from rawproto.apps.shell.service import STDERR, STDIN, STDOUT
-from rawproto.drivers.rpt.coroutines import connect
-from rawproto.errors import ConnectionLostError, ProtocolError
-from rawproto.identity.keys import PublicKey
+from rawproto.apps.shell.proof import prove
+from rawproto.apps.shell.service import STDIN
 from rawproto.rpc import BadRequestError, RPCError, RPCPeer
-
-PRIVATE = bytes(range(32))
-ME = pwd.getpwuid(os.geteuid()).pw_name
-PATIENCE_S = 30
-OVER = (ConnectionLostError, ProtocolError)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    home = tmp_path_factory.mktemp("shell")
-    admitted = home / "admitted"
-    admitted.write_text(f"{ME},no-such-user {PublicKey(public_half(PRIVATE))}\n")
-    admitted.chmod(0o600)
-    words = ("shell", "serve", "--allow-root", "--authorized", str(admitted))
-    server = subprocess.Popen(
-        [sys.executable, "-m", "rawproto.cli.main", *words, "--listen", "rpt+udp://127.0.0.1:0"],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "XDG_CONFIG_HOME": str(home), "XDG_STATE_HOME": str(home)},
-    )
-    assert server.stderr is not None
-    while not (line := server.stderr.readline()).startswith(b"listening "):
-        assert line
-    yield line.split()[1].decode()
-    server.terminate()
-    server.communicate(timeout=15)
-    assert server.returncode == 0
-
-
-def met(
-    address: str, client: Callable[[RPCPeer], Awaitable[Any]], *, private: bytes = PRIVATE
-) -> Any:
-    """What a client gets, on a connection of its own."""
-
-    async def one() -> Any:
-        async with (
-            asyncio.timeout(PATIENCE_S),
-            connect(address, static=private) as connection,
-        ):
-            peer = RPCPeer(connection, errors=ERRORS)
-            try:
-                return await client(peer)
-            finally:
-                await peer.close()
-
-    return asyncio.run(one())
-
-
-async def run(peer: RPCPeer, command: str, data: bytes = b"", **options: Any) -> tuple[Any, ...]:
-    """(how it ended, stdout, stderr)."""
-    took = {STDOUT: bytearray(), STDERR: bytearray()}
-
-    async def take(channel: int, data: bytes) -> None:
-        took[channel].extend(data)
-
-    async with session(peer, take, command=command, **options) as one:
-        sending = asyncio.create_task(one.send(data))
-        ending = sending
-        if not options.get("terminal"):
-            ending = asyncio.create_task(_end(one, sending))
-        ended = await one.run()
-        ending.cancel()
-    return ended, bytes(took[STDOUT]), bytes(took[STDERR])
-
-
-async def _end(one: Any, sending: asyncio.Task[None]) -> None:
-    with suppress(RPCError, *OVER):
-        await sending
-        await one.send_eof()
+from tests.apps.shell.sessions import ME, OVER, PRIVATE, met, run
 
 
 def test_sessions_beside_each_other_keep_apart(address: str) -> None:
