@@ -49,7 +49,9 @@ _BROKEN = 261
 class _Stream:
     """A Unix connection, as much of an `RPTStream` as a call needs, and with the same bytes.
 
-    It carries one call, whose answer comes last: who has closed it before that has given up.
+    It carries one call. Who asks closes it, and half-closes it first: before the answer that
+    gives the call up. Who answers waits for that, as what is said yet to a closed socket breaks
+    it, and with it what was not read.
 
     Args:
         reader: what comes.
@@ -66,6 +68,7 @@ class _Stream:
         self._reader = reader
         self._writer = writer
         self._lost = lost
+        self._lingering: asyncio.Task[None] | None = None
 
     async def send_message_of(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
         """Sends without waiting: who did, would let one suspended visitor fill the connection of
@@ -86,13 +89,24 @@ class _Stream:
             raise ConnectionLostError(self._lost) from None
 
     async def send_eof(self) -> None:
-        pass  # nothing here waits for the end of items
+        with suppress(OSError):  # the other side may be gone
+            self._writer.write_eof()
 
     def reset(self, code: int) -> None:
         self._writer.transport.abort()
 
-    def stop(self, code: int = 0) -> None:
-        self._writer.close()  # behind what is written
+    def stop(self, code: int) -> None:
+        if not self._writer.is_closing():
+            self._lingering = asyncio.create_task(self._linger())
+
+    async def _linger(self) -> None:
+        with suppress(OSError):
+            while await self._reader.read(_AHEAD_BYTES):
+                pass
+        self.close()
+
+    def close(self) -> None:
+        self._writer.close()
 
     def watch(self, call: Callable[[], None] | None) -> None:
         pass  # whoever answers reads on, and so sees that the other side is gone
@@ -180,7 +194,7 @@ class _Bell:
 
     def close(self) -> None:
         for stream in self._streams:
-            stream.stop()
+            stream.close()
 
     async def accept_stream(self) -> None:
         await never()  # a master calls nobody

@@ -59,8 +59,9 @@ def test_sessions_over_a_master_are_as_those_of_its_own(address: str, tmp_path: 
 def test_master_says_whose_it_is_and_passes_errors_on(address: str, tmp_path: Path) -> None:
     async def visit(master: RPCPeer) -> None:
         assert await master.call("check") == {"pid": os.getpid(), "name": f"{ME}@{address}"}
-        with pytest.raises(BadRequestError, match="command is a text"):
-            await master.call("run", {"command": 5})
+        async with master.open("run", {"command": 5}) as call:
+            with pytest.raises(BadRequestError, match="command is a text"):
+                await call.result()
         for method in ("open", "listen", "login"):
             with pytest.raises(UnknownMethodError):
                 await master.call(method, {})
@@ -86,6 +87,30 @@ def test_visitor_that_goes_takes_its_session_along_and_no_other(
         async with master.open("run", {"command": command}, timeout_s=None) as call:
             await anext(call)
         assert await other == (Ended(0), b"hung up\n", b"")
+
+    shared(address, tmp_path / "master", visit)
+
+
+def test_visitor_that_speaks_when_all_is_over_hears_how_it_ended(
+    address: str, tmp_path: Path
+) -> None:
+    """As one does that tells what it took of the last output."""
+    request = b'\0{"method":"run","params":{"command":"exit 6"}}'
+
+    async def visit(master: RPCPeer) -> None:
+        await master.call("check")
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(str(tmp_path / "master"))
+            raw.sendall(len(request).to_bytes(4, "big") + request)
+            raw.setblocking(False)
+            seen = b""
+            while b"6" not in seen:
+                await asyncio.sleep(0.005)
+                with suppress(BlockingIOError):
+                    seen = raw.recv(1000, socket.MSG_PEEK)
+            await master.call("check")
+            raw.sendall(b'\0\0\0\x0b\1{"took":1}')
+            assert raw.recv(1000) == b'\0\0\0\x0d\3{"status":6}'
 
     shared(address, tmp_path / "master", visit)
 
