@@ -128,6 +128,8 @@ def serving(
     """A shell server that is ready: ada's address there; what it says is in `log` at the end."""
     address = address_of(server, carrier, port=port)
     process = server.start("shell", "serve", "--listen", address, *words)
+    assert process.stderr is not None
+    fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 1 << 20)  # nobody reads the log meanwhile
     try:
         await_ready(process)
         yield f"ada@{address}", process

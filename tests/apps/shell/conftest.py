@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         env={**os.environ, "XDG_CONFIG_HOME": str(home), "XDG_STATE_HOME": str(home)},
     )
     assert server.stderr is not None
+    fcntl.fcntl(server.stderr, fcntl.F_SETPIPE_SZ, 1 << 20)  # nobody reads the log meanwhile
     while not (line := server.stderr.readline()).startswith(b"listening "):
         assert line
     yield line.split()[1].decode()
