@@ -198,7 +198,7 @@ class Listener:
         self._token_key = token_key
         self.by_cid: dict[int, HalfOpen] = {}
         self._by_key: dict[bytes, HalfOpen] = {}
-        self._by_client: dict[tuple[Address, int], HalfOpen] = {}
+        self._unproved: dict[tuple[Address, int], HalfOpen] = {}  # by client
         self._of_prefix: Counter[str] = Counter()
 
     def attach(
@@ -228,7 +228,8 @@ class Listener:
                 **returned(packet),
                 token=self._tokens.make(*address, packet.src_cid, packet.dst_cid, now_ns),
             )
-        former = self._by_client.get((address, packet.src_cid)) if proved else None
+        client = (address, packet.src_cid)
+        former = self._unproved.get(client) if proved else None
         if former is not None:  # made of an INIT that crossed our RETRY: nobody will finish it
             self.forget(former, Event.PROVED)
         prefix = _prefix(address[0]) if proved else None
@@ -256,8 +257,10 @@ class Listener:
             handshake, packet, parameters.connection_id, address, key, prefix, until_ns
         )
         self.by_cid[half_open.cid] = half_open
-        self._by_key[key] = self._by_client[address, packet.src_cid] = half_open
-        if prefix is not None:
+        self._by_key[key] = half_open
+        if prefix is None:
+            self._unproved[client] = half_open
+        else:
             self._of_prefix[prefix] += 1
         return half_open.answer(Event.INIT, data, now_ns)
 
@@ -267,7 +270,9 @@ class Listener:
             return
         del self.by_cid[half_open.cid]
         del self._by_key[half_open.key]
-        self._by_client.pop((half_open.address, half_open.client_cid), None)
+        client = (half_open.address, half_open.client_cid)
+        if self._unproved.get(client) is half_open:  # and not a later one
+            del self._unproved[client]
         if half_open.prefix is not None:
             self._of_prefix[half_open.prefix] -= 1
             if not self._of_prefix[half_open.prefix]:

@@ -12,7 +12,7 @@ from rawproto.errors import (
 )
 from rawproto.transport import halfopen
 from rawproto.transport.connection import Connection, State
-from rawproto.transport.halfopen import MOST_HALF_OPEN, UNDER_LOAD
+from rawproto.transport.halfopen import MOST_HALF_OPEN, MOST_OF_A_PREFIX, UNDER_LOAD
 from rawproto.transport.tokens import reset_token
 from rawproto.wire.rpt import (
     SHORT,
@@ -103,6 +103,30 @@ def test_half_open_handshakes_are_bounded_even_for_who_proves_many_addresses() -
         pair.server.transmit(pair.now_ns)
     assert len(listener.by_cid) == UNDER_LOAD + 32
     assert len(listener.by_cid) <= MOST_HALF_OPEN
+
+
+def test_many_inits_under_one_token_end_no_handshake_and_are_bounded() -> None:
+    pair = Pair()
+    listener = pair.server._reception.listener
+    assert listener is not None
+    first = parse_rpt(init_from(pair, 0))[0]
+    assert isinstance(first, RPTInit)
+    with patch.object(halfopen, "UNDER_LOAD", 0):
+        pair.server.receive([(first.emit(), CLIENT, 0)], pair.now_ns)
+        retry = parse_rpt(departed(pair.server, pair.now_ns)[0])[0]
+    assert isinstance(retry, RPTRetry)
+    begun = []
+    for _ in range(MOST_OF_A_PREFIX + 10):
+        other = parse_rpt(init_from(pair, 0))[0]
+        assert isinstance(other, RPTInit)
+        proved = replace(other, src_cid=first.src_cid, dst_cid=first.dst_cid, token=retry.token)
+        proved = replace(proved, checksum=None, length=None, padding=b"")
+        proved = replace(proved, padding=bytes(1200 - len(proved.emit())))
+        pair.server.receive([(proved.emit(), CLIENT, 0)], pair.now_ns)
+        pair.server.transmit(pair.now_ns)
+        begun.append(list(listener.by_cid)[-1])
+    assert len(listener.by_cid) == MOST_OF_A_PREFIX
+    assert begun[0] in listener.by_cid
 
 
 def test_token_is_good_for_one_address_and_fifteen_seconds() -> None:
@@ -235,7 +259,7 @@ def test_handshake_of_an_init_that_crossed_its_retry_does_not_stay_half_open() -
     assert connection.state is State.ESTABLISHED
     assert len(pair.accepted) == 1
     assert not listener.by_cid
-    assert not listener._by_client
+    assert not listener._unproved
 
 
 def test_answer_to_an_init_before_its_retry_is_not_taken_for_one_under_another_key() -> None:
