@@ -177,15 +177,21 @@ def write_private(path: Path, text: str, *, replace: bool = True) -> None:
         FileExistsError: it is there, and not to be replaced.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         if replace:
             os.replace(temporary, path)
-        else:
+            return
+        try:
             os.link(temporary, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links, as on vfat: the name is taken, and then filled in one go
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -57,6 +58,27 @@ def test_own_key_is_private_and_never_overwritten(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(UsageError, match="chmod 600"):
         load_identity(path)
+
+
+def test_own_key_is_made_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "as vfat has it")
+
+    monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "identity"
+    made = new_identity(path, "me")
+    with pytest.raises(UsageError, match="exists"):
+        new_identity(path, "another")
+    assert load_identity(path) == made
+    assert os.listdir(tmp_path) == ["identity"]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / f".identity.{os.getpid()}").write_text("half a k")
+    made = new_identity(tmp_path / "identity", "me")
+    assert load_identity(tmp_path / "identity") == made
 
 
 @pytest.mark.parametrize("text", ["rpt-x25519-private c2VjcmV0", "c2VjcmV0", "rpt-x25519 c2VjcmV0"])
