@@ -212,7 +212,11 @@ class _Peer:
         """Sends an event."""
         data = self.machine.send(event)
         if data:
-            await self.channel.send(data)
+            try:
+                await self.channel.send(data)
+            except BaseException:  # also who gives up: half of it may be there
+                self.machine.send_failed()
+                raise
 
     async def switch(self) -> bytes:
         """Says yes to CONNECT: what the client has sent behind it."""

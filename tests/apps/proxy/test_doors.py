@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import suppress
 from http import HTTPStatus
+from typing import cast
 
+import h11
 import pytest
 
 from rawproto.apps.proxy import door as door_module
 from rawproto.apps.proxy import dynamic, http
 from rawproto.apps.proxy.places import Place
+from rawproto.apps.relay.channels import Channel
 from tests.apps.proxy.doors import LOGIN, proxy, run, said_to, target
 
 
@@ -192,6 +196,36 @@ def test_request_that_a_kept_connection_does_not_answer_is_made_again_if_it_can_
             assert answer.count(b"200 OK") == 3
             # The second was heard, and not answered, by the first's connection.
             assert server.heard == [(1, b"GET"), (1, b"GET"), (2, b"GET"), (3, b"POST")]
+
+    run(scene)
+
+
+def test_connection_is_not_kept_behind_a_request_that_was_cut_short() -> None:
+    class Stuck:
+        async def send(self, data: bytes) -> None:
+            if data == b"0\r\n\r\n":
+                await asyncio.Event().wait()
+
+        async def receive(self) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+    async def scene() -> None:
+        server = http._Peer(cast(Channel, Stuck()), h11.CLIENT)
+        headers = [("Host", "a"), ("Transfer-Encoding", "chunked")]
+        await server.send(h11.Request(method="POST", target="/", headers=headers))
+        await server.send(h11.Data(data=b"half of it"))
+        ending = asyncio.create_task(server.send(h11.EndOfMessage()))
+        await asyncio.sleep(0)
+        server.machine.receive_data(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        while not isinstance(await server.next(), h11.EndOfMessage):
+            pass
+        ending.cancel()  # there is no need for it any more: the server has answered
+        with suppress(asyncio.CancelledError):
+            await ending
+        server.listen()
+        assert not server.is_ready()
+        await server.stop()
 
     run(scene)
 
