@@ -137,7 +137,7 @@ class Attempt:
         self._until_ns = now_ns + config.handshake_timeout_ns
         self._retried = self._busy = False
         self._asking_for_key = self._foreign = False
-        self._former: ClientHandshake | None = None  # until a RETRY
+        self._former: ClientHandshake | None = None  # of the INIT before a RETRY
         self._peer_cid = ports.peer_cid
         psk = "psk" if credentials.psk else ""
         if credentials.peer_key is None:

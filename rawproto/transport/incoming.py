@@ -160,6 +160,17 @@ class Incoming:
         start = receiving.next
         return start, min(stream.window.limit - start, self._window.limit - self.received)
 
+    def on_run(self, stream_id: int, parts: list[bytes | memoryview], end: int) -> None:
+        """What was expected has come, in parts, as far as `end`."""
+        stream = self._known[stream_id]
+        receiving = stream.receiving
+        assert receiving is not None
+        self.received += end - receiving.next
+        receiving.extend(parts, end)
+        if not stream.readable_told:
+            stream.readable_told = True
+            self._emit(StreamReadable(stream_id))
+
     def on_alone(self, stream: Stream, data: bytes, end: int) -> None:
         """The same of a single part, of which the caller tells the reader."""
         receiving = stream.receiving
@@ -172,17 +183,6 @@ class Incoming:
         if not stream.readable_told:
             stream.readable_told = True
             self._emit(StreamReadable(stream.stream_id))
-
-    def on_run(self, stream_id: int, parts: list[bytes | memoryview], end: int) -> None:
-        """What was expected has come, in parts, as far as `end`."""
-        stream = self._known[stream_id]
-        receiving = stream.receiving
-        assert receiving is not None
-        self.received += end - receiving.next
-        receiving.extend(parts, end)
-        if not stream.readable_told:
-            stream.readable_told = True
-            self._emit(StreamReadable(stream_id))
 
     @staticmethod
     def _check_final_size(receiving: ReceiveBuffer, final_size: int, end: int) -> None:
