@@ -17,11 +17,12 @@ from pathlib import Path
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.entries import Entry, scan
 from rawproto.apps.files.faults import ERRORS, FileError, VersionError, as_file_errors
-from rawproto.apps.files.partial import Partial, part_path
+from rawproto.apps.files.partial import part_path
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import (
     PACKED_BYTES,
     VERSION,
+    begun,
     cut,
     offer,
     receive_file,
@@ -192,7 +193,7 @@ class FileClient:
             progress.total_files, progress.total_bytes = 1, told.size
             try:
                 with as_file_errors(name):
-                    partial = await asyncio.to_thread(Partial, root, told)
+                    partial = await begun(root, told)
                     try:
                         await receive_file(call, partial, told.size, progress.add)
                     finally:
@@ -251,7 +252,7 @@ class FileClient:
         here, there = _join(name, entry.path), _join(path, entry.path)
         progress.path = here
         with as_file_errors(here):
-            partial = await asyncio.to_thread(Partial, root, replace(entry, path=here), old=sync)
+            partial = await begun(root, replace(entry, path=here), old=sync)
             try:
                 async with self._peer.open("get", {"path": there}, timeout_s=_SECONDS) as call:
                     await offer(call, partial)

@@ -20,6 +20,7 @@ from rawproto.apps.files.quota import Quota
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import (
     VERSION,
+    begun,
     offer,
     receive_file,
     receive_pack,
@@ -235,7 +236,7 @@ class FileService:
         asked_s = 0.0
         while True:
             try:
-                return await asyncio.to_thread(Partial, self._root, entry, old=old)
+                return await begun(self._root, entry, old=old)
             except OSError as error:
                 if error.errno != errno.EBUSY or self._siblings.alone:
                     raise

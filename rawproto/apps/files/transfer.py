@@ -21,7 +21,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, block_count, leaf
@@ -34,6 +34,7 @@ from rawproto.rpc import MOST_DATA_BYTES, BadRequestError, Call
 __all__ = [
     "PACKED_BYTES",
     "VERSION",
+    "begun",
     "cut",
     "offer",
     "receive_file",
@@ -55,6 +56,7 @@ _NAMES_BYTES = 1 << 16
 
 Tell = Callable[[int], None]
 Note = Callable[[Entry, FileError | None], None]
+_T = TypeVar("_T")
 
 
 def _quietly(entry: Entry, fault: FileError | None) -> None:
@@ -109,6 +111,33 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
     await call.send({"root": source.root.hex()})
 
 
+async def _done(running: asyncio.Future[_T]) -> _T:
+    """What comes of a thread, however often that is cancelled: descriptors that were closed under
+    it, its next call would take for those of another file."""
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not running.cancelled():
+            running.exception()  # of which nobody hears any more
+        raise cancelled
+    return running.result()
+
+
+async def begun(root: Root, entry: Entry, *, old: bool = False) -> Partial:
+    """Makes a `Partial` in a thread: its arguments, and what it raises."""
+    making = asyncio.ensure_future(asyncio.to_thread(Partial, root, entry, old=old))
+    try:
+        return await _done(making)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            making.result().close()
+        raise
+
+
 async def offer(call: Call, partial: Partial) -> None:
     """R's first words: which blocks stand. Nothing has to have been said before."""
     leaves = bytes(partial.leaves)
@@ -141,17 +170,18 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
             index += 1
             if len(waiting) >= _AT_ONCE:
                 if writing is not None:
-                    await writing
+                    await _done(writing)
                 writing = asyncio.ensure_future(asyncio.to_thread(partial.write, waiting))
                 waiting = []
     finally:
         if writing is not None:
-            await writing
+            await _done(writing)
         # What has come stands, also where the rest does not come any more.
-        await asyncio.to_thread(partial.write, waiting)
+        await _done(asyncio.ensure_future(asyncio.to_thread(partial.write, waiting)))
     root = _field(item, "root", str)
     try:
-        await asyncio.to_thread(partial.finish, bytes.fromhex(root))
+        finishing = asyncio.to_thread(partial.finish, bytes.fromhex(root))
+        await _done(asyncio.ensure_future(finishing))
     except DamagedError:
         partial.discard()
         raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +18,8 @@ from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, leaf, root_of, z
 from rawproto.apps.files.entries import Entry
 from rawproto.apps.files.partial import DamagedError, Partial, part_path
 from rawproto.apps.files.source import ChangedError, Source
+from rawproto.apps.files.transfer import begun, receive_file
+from rawproto.rpc import Call
 
 SIZE = 3 * BLOCK_BYTES + 1000
 TIME = 1_600_000_000_123_456_789
@@ -227,6 +231,83 @@ def test_file_that_its_maker_discards_meanwhile_is_not_made_on(
         Partial(root, entry("f"))
 
 
+class Said:
+    """A call from which these items come."""
+
+    def __init__(self, *items: Any) -> None:
+        self._items = iter(items)
+
+    def __aiter__(self) -> Said:
+        return self
+
+    async def __anext__(self) -> Any:
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
+
+
+class Stuck:
+    """A call of the kernel's that takes its time, in whatever thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self._real = getattr(os, name)
+        self._in, self._on = threading.Event(), threading.Event()
+        monkeypatch.setattr(os, name, self)
+
+    def __call__(self, *words: Any) -> Any:
+        self._in.set()
+        assert self._on.wait(10)
+        return self._real(*words)
+
+    async def outlast(self, task: asyncio.Task[Any]) -> None:
+        """Has a task be cancelled twice meanwhile: by the stream's end, and the connection's."""
+        try:
+            await asyncio.to_thread(self._in.wait, 10)
+            for _ in range(2):
+                task.cancel()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+            assert not task.done()
+        finally:
+            self._on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(("name", "stands"), [("pwrite", False), ("fsync", True)])
+def test_file_is_not_closed_under_the_thread_that_writes_it(
+    root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stands: bool
+) -> None:
+    data = os.urandom(SIZE)
+    blocks = [its_leaf + block for its_leaf, block in blocks_of(data)]
+    call = cast(Call, Said({"from": 0}, *blocks, {"root": hash_of(data).hex()}))
+    partial = Partial(root, entry())
+    stuck = Stuck(monkeypatch, name)
+
+    async def scene() -> None:
+        receiving = receive_file(call, partial, SIZE, lambda size: None)
+        await stuck.outlast(asyncio.create_task(receiving))
+
+    asyncio.run(scene())
+    partial.close()
+    assert (tmp_path / "root/a/b/file").exists() == stands
+    again = Partial(root, entry())
+    assert len(again.leaves) == (0 if stands else 3 * LEAF_BYTES)
+    again.close()
+
+
+def test_file_that_nobody_waits_for_any_more_is_not_kept_from_the_next(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = Stuck(monkeypatch, "pread")
+
+    async def scene() -> None:
+        await stuck.outlast(asyncio.create_task(begun(root, entry())))
+        (await begun(root, entry())).close()
+
+    asyncio.run(scene())
+
+
 def test_zeros_stay_holes(root: Root, tmp_path: Path) -> None:
     size = 64 * BLOCK_BYTES
     leaves = [zeros_leaf(BLOCK_BYTES)] * 64
@@ -317,7 +398,7 @@ def test_hashes_of_a_large_file_are_known_another_time(
     assert second.common(theirs) == 66
     second.close()
     monkeypatch.undo()
-    (tmp_path / "f").write_bytes(bytes(1) + data[1:])
+    (tmp_path / "f").write_bytes(bytes([data[0] ^ 1]) + data[1:])
     third = opened(tmp_path / "f", tmp_path / "memory")
     assert third.common(theirs) == 0, "it is another file by now"
     third.close()
