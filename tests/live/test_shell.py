@@ -606,8 +606,9 @@ def test_server_of_an_ordinary_user_serves_that_user_alone(home: Path, cable: la
     central = far.root / "central"
     central.write_text(f"bob {identity_of(near).public}\n")
     os.chown(central, UID, UID)
-    if REAL:
+    if REAL:  # who may read, for the interpreter and the checkout may lie where only root may
         far.before = ("setpriv", "--reuid", str(UID), "--regid", str(UID), "--clear-groups")
+        far.before += ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
     words = ("--authorized", str(central))
     with serving(far, *words, carrier="rpt+udp", port=4001) as (ada, _):
         assert near.run("shell", ada, "echo $USER")[1] == b"ada\n"
