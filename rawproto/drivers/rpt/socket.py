@@ -177,7 +177,8 @@ class RPTSocket(Transfer):
             TypeError, OverflowError: it is none.
             socket.gaierror: no such host.
         """
-        if not isinstance(address, tuple) or not 2 <= len(address) <= 2 * self._version - 6 + 4:
+        most = 2 if self._version == 4 else 4
+        if not isinstance(address, tuple) or not 2 <= len(address) <= most:
             raise TypeError(f"an address of {self.family.name} is a tuple (host, port)")
         host, port = address[:2]
         if not isinstance(host, str) or not isinstance(port, int):

@@ -1,0 +1,63 @@
+"""Blocking sockets, as far as they go without a port: what they are given, and what they refuse."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+import rawproto
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        (socket.AF_INET, ("127.0.0.1",)),
+        (socket.AF_INET, ("127.0.0.1", 0, 0)),
+        (socket.AF_INET, ("127.0.0.1", 0, 0, 1)),
+        (socket.AF_INET, ["127.0.0.1", 0]),
+        (socket.AF_INET, "127.0.0.1:0"),
+        (socket.AF_INET, (b"127.0.0.1", 0)),
+        (socket.AF_INET, ("127.0.0.1", "0")),
+        (socket.AF_INET6, ("::1",)),
+        (socket.AF_INET6, ("::1", 0, 0, 0, 0)),
+    ],
+)
+def test_what_is_no_address_is_a_type_error(family: int, address: object) -> None:
+    with rawproto.socket(family) as sock, pytest.raises(TypeError):
+        sock.connect(address)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_port_that_is_none_is_an_overflow(port: int) -> None:
+    with rawproto.socket() as sock, pytest.raises(OverflowError):
+        sock.connect(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 0)),
+        (socket.AF_INET6, ("::1", 0)),
+        (socket.AF_INET6, ("::1", 0, 0)),
+        (socket.AF_INET6, ("::1", 0, 0, 0)),
+    ],
+)
+def test_an_address_has_the_parts_of_its_family(family: int, address: object) -> None:
+    with rawproto.socket(family) as sock:
+        assert sock.connect_ex(address) == errno.ECONNREFUSED  # there is no port 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number"),
+    [
+        ((socket.AF_UNIX,), errno.EAFNOSUPPORT),
+        ((socket.AF_INET, socket.SOCK_RDM), errno.EPROTOTYPE),
+        ((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP), errno.EPROTONOSUPPORT),
+    ],
+)
+def test_socket_that_there_is_not(arguments: tuple[int, ...], number: int) -> None:
+    with pytest.raises(OSError) as wrong:  # noqa: PT011 - by its number
+        rawproto.socket(*arguments)
+    assert wrong.value.errno == number
