@@ -144,6 +144,8 @@ class HTTPDoor:
             except (*BROKEN, h11.RemoteProtocolError) as error:
                 if not exchange.answered:
                     await _answer(client, http_status(error), str(error))
+                if isinstance(error, h11.RemoteProtocolError):
+                    raise RemoteProtocolError(0, str(error)) from None
                 raise
 
         await accounted(channel, str(place), self._tell, carry)
@@ -159,7 +161,7 @@ class HTTPDoor:
             try:
                 goes_on = await exchange.run(server, authority, path)
             except (*BROKEN, h11.RemoteProtocolError):
-                if exchange.answered:
+                if exchange.answered or not exchange.can_be_repeated:
                     raise
         if server is None or goes_on is None:
             server = await servers.opened(place)
@@ -190,6 +192,11 @@ class _Peer:
         await asyncio.wait({coming})
         self._coming = None
         self.machine.receive_data(coming.result() or b"")
+
+    def has_room(self) -> bool:
+        """Whether more may come: it has not ended, and little waits for its turn."""
+        waiting, ended = self.machine.trailing_data
+        return not ended and len(waiting) < _MOST_HEAD_BYTES
 
     def listen(self) -> None:
         """Sees what comes from here on, behind a message that is over on both sides."""
@@ -270,7 +277,7 @@ class _Exchange:
 
     Attributes:
         can_be_repeated: whether it is all the same if a server gets it twice (RFC 9110 section
-            9.2.1); it has no body then.
+            9.2.1), and somebody waits for the answer; it has no body then.
         answered: whether the client has had anything of an answer.
     """
 
@@ -323,16 +330,22 @@ class _Exchange:
                 raise RemoteProtocolError(0, "the client left within its request")
         if reads:
             await _sent(origin, h11.EndOfMessage())
-        await self._client.read()
+        try:
+            while self._client.has_room():
+                await self._client.read()
+        except OSError:
+            self.can_be_repeated = False  # nobody waits for its answer any more
+            raise
 
     async def _await_rest(self, down: asyncio.Task[None]) -> None:
-        """Waits for an answer's end, but not for silence for ever where the client may be gone."""
+        """Waits for an answer's end, but not for silence for ever: who has ended may be gone, and
+        so may be who has said so much ahead that no more is read."""
         while not down.done():
             before = self._session.carried.down_bytes
-            ended = self._client.machine.trailing_data[1]
-            await asyncio.wait({down}, timeout=_IDLE_S if ended else None)
+            await asyncio.wait({down}, timeout=_IDLE_S)
             if not down.done() and self._session.carried.down_bytes == before:
-                raise TimeoutError("no answer in time, and the client has ended")
+                self.can_be_repeated = False
+                raise TimeoutError("no answer in time for a client that may be gone")
         down.result()
 
     async def _receive(self, origin: _Peer) -> None:

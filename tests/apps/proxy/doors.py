@@ -119,9 +119,11 @@ async def said_to(port: int, data: bytes, *, ends: bool = True) -> bytes:
 
 
 def run(scene: Callable[[], Awaitable[Any]]) -> Any:
-    """Runs a scene, behind which no task stays."""
+    """Runs a scene, behind which no task stays, and in which none failed unheard."""
+    failed: list[Any] = []
 
     async def main() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: failed.append(what))
         before = asyncio.all_tasks()
         async with asyncio.timeout(PATIENCE_S):
             found = await scene()
@@ -129,4 +131,6 @@ def run(scene: Callable[[], Awaitable[Any]]) -> Any:
             await asyncio.sleep(0)
         return found
 
-    return asyncio.run(main())
+    found = asyncio.run(main())
+    assert failed == []
+    return found

@@ -14,7 +14,8 @@ import pytest
 from rawproto.apps.proxy import door as door_module
 from rawproto.apps.proxy import dynamic, http
 from rawproto.apps.proxy.places import Place
-from rawproto.apps.relay.channels import Channel
+from rawproto.apps.relay.channels import Channel, SocketChannel
+from rawproto.errors import ProtocolError
 from tests.apps.proxy.doors import LOGIN, proxy, run, said_to, target
 
 
@@ -239,8 +240,54 @@ def test_client_that_has_ended_does_not_wait_for_a_silent_server_for_ever(
         async with target(nothing) as port, proxy() as made:
             request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
             assert status(await said_to(made.http, request)) == 504
+            for rest in (b"", b"\n" * (1 << 18)):  # all that it says ahead is not read
+                _, writer = await asyncio.open_connection("127.0.0.1", made.http)
+                for words in (request, request, rest):
+                    writer.write(words)
+                    await asyncio.sleep(0.05)
+                writer.close()
+            while any(each._sessions for each in made.doors):
+                await asyncio.sleep(0.01)
 
     run(scene)
+
+
+def test_request_is_not_made_again_for_a_client_that_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[str] = []
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                heard.append("GET")
+                if len(heard) == 1:
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def scene(leave: str) -> None:
+        heard.clear()
+        async with target(once) as port, proxy() as made:
+            get = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
+            reader, writer = await asyncio.open_connection("127.0.0.1", made.http)
+            writer.write(get)
+            await reader.readuntil(b"ok")
+            writer.write(get)
+            while len(heard) < 2:
+                await asyncio.sleep(0.01)
+            if leave == "reset":
+                SocketChannel(writer.get_extra_info("socket").dup(), "").abort()
+                writer.transport.abort()
+            else:
+                writer.write_eof()
+                assert status(await reader.read()) == 504
+                writer.close()
+            while any(each._sessions for each in made.doors):
+                await asyncio.sleep(0.01)
+        assert heard == ["GET", "GET"]
+
+    run(lambda: scene("reset"))
+    monkeypatch.setattr(http, "_IDLE_S", 0.3)
+    run(lambda: scene("silence"))
 
 
 @pytest.mark.parametrize(
@@ -257,6 +304,9 @@ def test_server_that_speaks_no_http_is_a_bad_gateway(answer: bytes) -> None:
         async with target(bad) as port, proxy() as made:
             request = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
             assert status(await said_to(made.http, request)) == 502
+            while not made.told:
+                await asyncio.sleep(0)
+            assert isinstance(made.told[0].error, ProtocolError)
 
     run(scene)
 
