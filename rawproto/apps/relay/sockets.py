@@ -38,9 +38,12 @@ class Acceptor:
     def __init__(self, end: End, made: socket.socket | None = None) -> None:
         unix = end.kind == "unix"
         self._end = end
-        self._others = made is not None
+        self._file: os.stat_result | None = None  # at the path, to be taken away
         if made is None:
             made = _bound_unix(end.path) if unix else bound_socket(end, socket.SOCK_STREAM)
+            if unix and not end.path.startswith("@"):
+                with suppress(OSError):  # somebody took it away already
+                    self._file = os.lstat(end.path)
         self._socket = made
         self._socket.listen(_BACKLOG)
         self._socket.setblocking(False)
@@ -71,12 +74,13 @@ class Acceptor:
 
     def close(self) -> None:
         """Gives the port, or the path, back."""
-        self._socket.close()
-        if self._others or self._maker != os.getpid():
-            return  # the path is somebody else's; or this is a worker's, and others go on with it
-        if self._end.kind == "unix" and not self._end.path.startswith("@"):
+        file, self._file = self._file, None
+        if file is not None and self._maker == os.getpid():  # else others go on with it
             with suppress(OSError):
-                os.unlink(self._end.path)
+                # As long as the socket is open nothing else has its number.
+                if os.path.samestat(file, os.lstat(self._end.path)):
+                    os.unlink(self._end.path)
+        self._socket.close()
 
 
 async def connected_host(host: str, port: int, kind: socket.SocketKind) -> socket.socket:

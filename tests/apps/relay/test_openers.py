@@ -1,11 +1,14 @@
-"""How ends are opened when many want it at once."""
+"""How ends are opened when many want it at once, and how they are given back."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from pathlib import Path
 
 from rawproto.apps.relay.ends import parse_end
 from rawproto.apps.relay.openers import Doors, opener
+from rawproto.apps.relay.sockets import Acceptor
 from rawproto.drivers.rpt.connection import RPTConnection
 
 
@@ -30,3 +33,16 @@ def test_crowd_of_rpt_handshakes_takes_turns() -> None:
 
     asyncio.run(asyncio.wait_for(scene(), 20))
     assert 8 <= most <= 32
+
+
+def test_path_of_a_socket_that_somebody_else_has_by_now_is_left_to_them(tmp_path: Path) -> None:
+    end = parse_end(f"unix-listen:{tmp_path}/socket")
+    first = Acceptor(end)
+    Path(end.path).unlink()
+    second = Acceptor(end)
+    first.close()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(end.path)
+    second.close()
+    second.close()
+    assert list(tmp_path.iterdir()) == []
