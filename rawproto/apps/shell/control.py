@@ -30,6 +30,7 @@ from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import (
     ConnectionLostError,
     LinkError,
+    LocalProtocolError,
     ProtocolError,
     RemoteProtocolError,
     UsageError,
@@ -68,11 +69,14 @@ class _Stream:
         self._reader = reader
         self._writer = writer
         self._lost = lost
+        self._ended = False
         self._lingering: asyncio.Task[None] | None = None
 
     async def send_message_of(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
         """Sends without waiting: who did, would let one suspended visitor fill the connection of
         all. What a session's two ends may have on its way bounds what is kept here."""
+        if self._ended:
+            raise LocalProtocolError(_BROKEN, "this side of the call has ended")
         if self._writer.transport.get_write_buffer_size() > _MOST_KEPT_BYTES:
             self._writer.transport.abort()
         if self._writer.is_closing():
@@ -89,6 +93,7 @@ class _Stream:
             raise ConnectionLostError(self._lost) from None
 
     async def send_eof(self) -> None:
+        self._ended = True
         with suppress(OSError):  # the other side may be gone
             self._writer.write_eof()
 

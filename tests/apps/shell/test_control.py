@@ -19,7 +19,13 @@ from rawproto.apps.shell.client import Ended, login
 from rawproto.apps.shell.control import sharing, visiting
 from rawproto.apps.shell.faults import LoginError
 from rawproto.apps.shell.flow import INPUT_BYTES, OUTPUT_BYTES
-from rawproto.errors import ConnectionLostError, LinkError, RawprotoError, UsageError
+from rawproto.errors import (
+    ConnectionLostError,
+    LinkError,
+    LocalProtocolError,
+    RawprotoError,
+    UsageError,
+)
 from rawproto.rpc import BadRequestError, RPCError, RPCPeer, UnknownMethodError
 from tests.apps.shell.sessions import ME, OVER, PRIVATE, met, run
 
@@ -111,6 +117,20 @@ def test_visitor_that_speaks_when_all_is_over_hears_how_it_ended(
             await master.call("check")
             raw.sendall(b'\0\0\0\x0b\1{"took":1}')
             assert raw.recv(1000) == b'\0\0\0\x0d\3{"status":6}'
+
+    shared(address, tmp_path / "master", visit)
+
+
+def test_what_a_visitor_says_behind_its_end_is_refused_as_on_a_stream(
+    address: str, tmp_path: Path
+) -> None:
+    """As a new size is of a terminal, when the session has just ended."""
+
+    async def visit(master: RPCPeer) -> None:
+        async with master.open("check") as call:
+            await call.result()
+        with pytest.raises(LocalProtocolError, match="has ended"):
+            await call.send({"size": [80, 24, 0, 0]})
 
     shared(address, tmp_path / "master", visit)
 
@@ -287,7 +307,8 @@ def test_path_that_cannot_be_is_refused(name: str, address: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\0\0", b"\xff\xff\xff\xff" + bytes(100), b"\0\0\0\x02{}", os.urandom(4096)]
+    "data",
+    [b"", b"\0\0", b"\xff\xff\xff\xff" + bytes(100), b"\0\0\0\x02{}", bytes(range(256)) * 16],
 )
 def test_bytes_that_are_no_call_leave_the_master_as_it_was(
     data: bytes, address: str, tmp_path: Path
