@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +17,7 @@ from rawproto.transport.congestion import CONTROLLERS
 from rawproto.transport.connection import Arrival, Connection, State
 from rawproto.transport.constants import CloseCode
 from rawproto.transport.dialogue import MOST_ALONE
+from rawproto.transport.ecn import Stage
 from rawproto.transport.endpoint import Endpoint
 from rawproto.transport.events import ConnectionClosed
 from rawproto.transport.halfopen import Listener
@@ -354,7 +355,7 @@ def test_what_is_written_before_the_answer_comes_is_sent_behind_it(asked_before:
 
 def test_keys_may_change_again_though_only_lone_packets_were_acknowledged() -> None:
     world = World(short=True)
-    for side in (0, 1):  # who followed has nothing but lone packets to know by
+    for side in (0, 1, 0):  # who followed has nothing but lone packets to know by
         assert world.connections[side].change_keys(world.now_ns)
         talk(world, 5)
         world.now_ns += 5_000 * MS  # more than 3 PTO, in which nobody has a turn
@@ -435,6 +436,53 @@ def test_what_waits_to_be_sent_is_not_overtaken_by_a_dialogue() -> None:
     assert world.ends[0].transmit_one(asking, stream, b"second", world.now_ns) is None
     world.arrive(1, world.say(0, b"second"))
     assert world.read(1) == b"first, second"
+
+
+def test_datagram_that_waits_goes_along_with_what_a_dialogue_would_send() -> None:
+    world = World(short=True)
+    talk(world, 5)
+    asking, answering = world.connections
+    stream = world.stream(0)
+    assert stream is not None
+    assert asking.dialogue is not None
+    asking.send_datagram(b"before")
+    assert world.ends[0].transmit_one(asking, stream, b"behind", world.now_ns) is None
+    packets = world.say(0, b"behind")
+    assert len(packets) == 1
+    world.arrive(1, packets)
+    assert answering.datagrams.receive() == b"before"
+    assert world.read(1) == b"behind"
+
+
+def test_mark_of_a_router_on_what_nobody_asked_about_any_more_is_told_in_a_dialogue_too() -> None:
+    world = World(short=True)
+    talk(world, 5)
+    asking, answering = world.connections
+    assert asking.dialogue is not None
+    told: list[Any] = []
+    with patch.object(Steady, "on_lost", lambda _, lost: told.append(lost), create=True):
+        world.arrive(1, world.say(0, bytes(64)))
+        # An ACK alone, which was thought lost, has come late and marked.
+        asking.sender.recovery.ecn.sent += 1
+        answering.acks.counts[3] += 1
+        packets = world.say(1, bytes(64))
+        world.now_ns += 80 * US
+        world.arrive(0, packets)
+    assert len(told) == 1
+    assert asking.sender.recovery.ecn.stage is Stage.CAPABLE
+    assert world.read(0) == bytes(64)
+
+
+def test_who_traces_is_told_of_lone_packets_too() -> None:
+    world = World(short=True)
+    talk(world, 5)
+    connection = world.connections[1]
+    tracer = Mock()
+    connection.trace(tracer)
+    before = connection.packets_received
+    talk(world, 5)
+    assert connection.packets_received - before == 5
+    assert tracer.packet_received.call_count == tracer.packet_sent.call_count == 5
 
 
 def test_dialogue_is_over_with_the_connection() -> None:
