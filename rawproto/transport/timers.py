@@ -2,14 +2,17 @@
 
 Most turns of a connection put its time-out off. Were that noted each time, the heap would hold
 one entry for each turn of the idle time; so an entry stays as early as it was, and whoever comes
-too early finds nothing to do. Who is woken, and why, is not known here.
+too early finds nothing to do. An earlier time leaves the later one behind, which counts no more:
+once most do not, they are cleared away. Who is woken, and why, is not known here.
 """
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 __all__ = ["Timers"]
+
+_FEW = 64  # of which it does not matter whether they count
 
 
 class Timers:
@@ -31,6 +34,9 @@ class Timers:
         if armed is None or due_ns < armed:
             self.due_ns[who] = due_ns
             heappush(self._heap, (due_ns, who))
+            if len(self._heap) > 2 * len(self.due_ns) + _FEW:
+                self._heap = [(time_ns, each) for each, time_ns in self.due_ns.items()]
+                heapify(self._heap)
 
     def forget(self, who: int) -> None:
         """One need not be woken any more."""

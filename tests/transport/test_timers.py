@@ -28,6 +28,19 @@ def test_an_earlier_time_counts_and_a_later_one_is_let_come() -> None:
     assert timers.next_ns() is None
 
 
+def test_who_is_woken_early_time_and_again_takes_no_more_room() -> None:
+    timers = Timers()
+    for now in range(10_000):  # as one who soon has to acknowledge, and then rests
+        timers.arm(1, now + 20_000)
+        timers.arm(1, now + 1)
+        timers.arm(2, now + 30_000)
+        assert timers.take(now + 1) == [1]
+    assert len(timers._heap) < 100
+    timers.arm(1, 30_000)
+    assert timers.next_ns() == 30_000
+    assert sorted(timers.take(30_000)) == [1, 2]
+
+
 def test_who_is_forgotten_is_not_woken() -> None:
     timers = Timers()
     timers.arm(1, 10)
