@@ -252,6 +252,7 @@ class Sender:
             return None
         start = self._outgoing.write_alone(stream, data)
         if start < 0:
+            self.pacer.on_sent(-size)  # nothing does
             return None
         length = len(data)
         frames = STREAM_HEAD.pack(_STREAM, stream.stream_id, start, length) + data

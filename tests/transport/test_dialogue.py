@@ -485,6 +485,19 @@ def test_who_traces_is_told_of_lone_packets_too() -> None:
     assert tracer.packet_received.call_count == tracer.packet_sent.call_count == 5
 
 
+def test_what_a_stream_cannot_take_uses_up_no_pace_of_others() -> None:
+    world = World(short=True)
+    asking, full = world.connections[0], world.stream(0)
+    assert full is not None
+    assert full.sending is not None
+    full.send_limit = full.sending.next
+    other = asking.streams.known(asking.streams.open())
+    assert other is not None
+    for _ in range(100):
+        assert world.ends[0].transmit_one(asking, full, b"more", world.now_ns) is None
+    assert world.ends[0].transmit_one(asking, other, b"other", world.now_ns) is not None
+
+
 def test_dialogue_is_over_with_the_connection() -> None:
     for end in (Connection.close, lambda asking, now_ns: asking.abort(0, "", now_ns)):
         world = World(short=True)
