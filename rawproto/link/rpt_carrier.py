@@ -42,7 +42,7 @@ from rawproto.link.routes import lookup
 from rawproto.link.rpt_ports import Lease, hold_port
 from rawproto.link.rpt_volley import Volley, pack_target
 from rawproto.link.rpt_way import Way
-from rawproto.link.timestamps import EXTENDED_ERROR, split_error_message
+from rawproto.link.timestamps import EXTENDED_ERROR, ORIGIN_LOCAL, split_error_message
 from rawproto.wire.address import unpack_ipv4
 from rawproto.wire.ipv4 import DF, IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
@@ -73,7 +73,6 @@ ANCILLARY_BYTES = 256
 LOW_BYTE = 0 if sys.byteorder == "little" else 3
 _PKTINFO = struct.Struct("@16sI")
 _MOST_ERRORS = 64
-_ORIGIN_LOCAL = 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -205,7 +204,7 @@ def read_errors(sock: socket.socket, family: Family, skip: int) -> list[CarrierE
         if extended is None:
             continue
         number, origin, _, _, _, info, _ = EXTENDED_ERROR.unpack_from(extended)
-        if origin == _ORIGIN_LOCAL:
+        if origin == ORIGIN_LOCAL:
             continue  # the system call said so itself
         mtu = info - (20 if family == 4 else 40) if number == errno.EMSGSIZE else None
         found.append(CarrierError(data=data[skip:], errno=number, mtu=mtu))
@@ -288,7 +287,6 @@ class RawCarrier:
             raise
         self._data, self._send_to = data.fileno(), data.sendto
         self._volley = Volley(data)
-        self._tells_local = family == 6 and not addr
         self._size = 65_535 if mtu > 9216 else mtu + 64
 
     def _open(self, program: Program) -> socket.socket:

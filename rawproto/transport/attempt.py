@@ -114,7 +114,6 @@ class Attempt:
         state: of the attempt.
         error: why it failed.
         timeout_ns: when something is due.
-        init_cid: `src_cid` of the INIT, by which key logs know the connection.
     """
 
     def __init__(
@@ -133,7 +132,6 @@ class Attempt:
         self._entropy = entropy
         self.state = State.WAITING_2
         self.error: RawprotoError | None = None
-        self.init_cid = ports.cid
         self._until_ns = now_ns + config.handshake_timeout_ns
         self._retried = self._busy = False
         self._asking_for_key = self._foreign = False

@@ -11,7 +11,6 @@ from rawproto.transport.constants import Kind
 
 __all__ = ["Config"]
 
-MS = 1_000_000
 SECOND = 1_000_000_000
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -218,7 +218,6 @@ class NoiseHandshake:
     Attributes:
         finished: all messages were written and read.
         remote_static: the other side's public key, None until it is known.
-        remote_ephemeral: likewise.
     """
 
     def __init__(
@@ -265,10 +264,6 @@ class NoiseHandshake:
     @property
     def remote_static(self) -> bytes | None:
         return self._remote.get("s")
-
-    @property
-    def remote_ephemeral(self) -> bytes | None:
-        return self._remote.get("e")
 
     @property
     def hash(self) -> bytes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rawproto.transport.config import KIB, MIB, MS, Config
+from rawproto.transport.config import KIB, MIB, Config
 from rawproto.transport.window import Growth, Window
 from tests.transport.halves import Side
 
+MS = 1_000_000
 STREAMS = 32
 CONFIG = Config(
     window_bytes=32 * KIB,
