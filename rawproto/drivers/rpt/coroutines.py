@@ -335,8 +335,9 @@ class serve:
         config: other settings.
         capture: where every packet is written to, None for nowhere; it stays open.
         life: what each process that serves has around its clients, None for nothing.
-        opened: called once the sockets are open, before another process is begun: what only
-            they needed may be given up.
+        opened: called once the port's sockets are open, before another process is begun: what
+            only they needed may be given up. On bare IP that is not the right to raw sockets:
+            who refuses ports that nobody holds opens them when his turn comes.
 
     Raises:
         UsageError: the address is none, 1 to 64 workers it cannot be, or a capture was asked of
@@ -403,12 +404,17 @@ class serve:
     async def _serve_by_workers(self, address: RPTAddress, family: int) -> WorkerServer:
         carriers = _open_shares(address, family, self._workers)
         address = address._replace(port=carriers[0].port)
-        self._opened()
 
         async def start(number: int) -> Server:
             return await self._begin(address, carriers[number], Share(number, self._workers))
 
-        server = WorkerServer(address, start, carriers)
+        try:
+            self._opened()
+            server = WorkerServer(address, start, carriers)
+        except BaseException:
+            for carrier in carriers:
+                carrier.close()
+            raise
         await server.begin(family)
         return server
 
