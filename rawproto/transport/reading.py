@@ -1,6 +1,7 @@
 """The frames of a packet that opened, handed to whom they concern (specification section 5).
 
-STREAM and ACK are nearly all there is, and are read in place; the rest is parsed.
+STREAM and ACK are nearly all there is, and are read in place; so is PING, of which more fit into a
+packet than anybody would want to parse. The rest is parsed.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from rawproto.wire.rpt_frames import (
     NewConnectionIDFrame,
     PathChallengeFrame,
     PathResponseFrame,
-    PingFrame,
     ResetStreamFrame,
     RetireConnectionIDFrame,
     StopSendingFrame,
+    end_of_padding,
     parse_frame,
 )
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["read_frames"]
 
 # Numbers, because each packet is compared with them and an enumeration's member costs a call.
-_PADDING = int(FrameType.PADDING)
+_PADDING, _PING = int(FrameType.PADDING), int(FrameType.PING)
 _STREAM_FIN = int(FrameType.STREAM_FIN)
 _STREAMS = int(FrameType.STREAM), _STREAM_FIN
 _ACKS = int(FrameType.ACK), int(FrameType.ACK_ECN)
@@ -76,8 +77,11 @@ def read_frames(connection: Connection, data: bytes, now_ns: int) -> bool | None
             eliciting = True
         elif kind in _ACKS:
             at = connection.sender.on_ack(data, at, now_ns)
+        elif kind == _PING:
+            at += 1
+            eliciting = True
         elif kind == _PADDING:
-            at = end - len(data[at:].lstrip(b"\0"))
+            at = end_of_padding(data, at)
         else:
             frame, at = parse_frame(data, at)
             handler = _HANDLERS.get(type(frame))
@@ -109,5 +113,4 @@ _HANDLERS: dict[type[Frame], Callable[[Connection, Any, int], object]] = {
     StopSendingFrame: lambda to, frame, now_ns: to.outgoing.on_stop(frame),
     # A peer that is blocked knows why; that there is nothing to do for it is in 6.2.2.
     BlockedFrame: lambda to, frame, now_ns: None,
-    PingFrame: lambda to, frame, now_ns: None,
 }

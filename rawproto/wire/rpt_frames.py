@@ -12,6 +12,7 @@ and unpacks STREAM, DATAGRAM and ACK with the same structs, without an object pe
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ __all__ = [
     "StopSendingFrame",
     "StreamFrame",
     "emit_frames",
+    "end_of_padding",
     "parse_frame",
     "parse_frames",
 ]
@@ -141,6 +143,15 @@ def _part(data: bytes, at: int, start: int, length: int) -> bytes:
     return data[start : start + length]
 
 
+_zeros = re.compile(rb"\0*").match
+
+
+def end_of_padding(data: bytes, at: int) -> int:
+    """Where zeros from `at` on come to their end. What follows them is not looked at."""
+    found = _zeros(data, at)
+    return found.end() if found is not None else at
+
+
 @dataclass(slots=True)
 class PaddingFrame(Frame):
     """Zeros, so many in a row."""
@@ -151,8 +162,8 @@ class PaddingFrame(Frame):
 
     @classmethod
     def _parse(cls, data: bytes, at: int) -> tuple[Self, int]:
-        rest = len(data) - len(data[at:].lstrip(b"\0"))
-        return cls(rest - at), rest
+        end = end_of_padding(data, at)
+        return cls(end - at), end
 
     def emit(self) -> bytes:
         return bytes(self.length)
