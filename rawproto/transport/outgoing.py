@@ -141,10 +141,12 @@ class Outgoing:
 
     def on_max_data(self, maximum: int) -> None:
         """MAX_DATA came."""
-        if maximum > self.data_limit:
+        before = self.data_limit
+        if maximum > before:
             self.data_limit = maximum
-            for stream in self._known.values():
-                self._wake(stream)
+            if self.sent >= before:  # or nobody was kept from sending by this
+                for stream in self._known.values():
+                    self._wake(stream)
 
     def on_max_stream_data(self, frame: MaxStreamDataFrame) -> None:
         """MAX_STREAM_DATA came. Raises RemoteProtocolError."""

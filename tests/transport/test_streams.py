@@ -245,6 +245,24 @@ def test_sender_keeps_to_both_limits_and_goes_on_when_they_rise() -> None:
     assert sent[other] == 1500, "smaller limits change nothing"
 
 
+def test_only_who_waits_for_a_limit_of_all_streams_gets_a_turn_when_it_rises() -> None:
+    side = Side()
+    others = [side.streams.open() for _ in range(2)]
+    side.outgoing.on_max_data(WINDOW + 1)
+    assert side.outgoing.ready == [], "or who raises it by ones makes us look at all each time"
+    for stream_id in others:
+        side.outgoing.write(stream_id, bytes(WINDOW), HIGH)
+    while side.outgoing.take(128) is not None:
+        pass
+    assert side.outgoing.sent == WINDOW + 1
+    assert not side.outgoing.has_data()
+    side.outgoing.on_max_data(WINDOW + 2)
+    side.outgoing.on_max_data(WINDOW + 3)
+    while side.outgoing.take(128) is not None:
+        pass
+    assert side.outgoing.sent == WINDOW + 3
+
+
 def test_full_stream_takes_no_more_and_tells_when_it_does() -> None:
     side = Side()
     assert side.outgoing.write(0, bytes(300), 200) == 200
