@@ -92,7 +92,12 @@ soak: $(DEV)  ## every simulated scenario, SEEDS=1000 of each; WRITE=1 puts the 
 
 bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
 	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay iperf3=iperf3 socat=socat rsync=rsync ssh=openssh-client /usr/sbin/sshd=openssh-server
-	@for bench in tests/bench/bench_*.py; do QUICK=$(QUICK) $(PY) $$bench || exit 1; done
+ifeq ($(QUICK),)
+	@for bench in tests/bench/bench_*.py; do $(PY) $$bench || exit 1; done
+else # nobody reads these figures: as many at once as there are cores
+	@printf '%s\n' tests/bench/bench_*.py | QUICK=1 xargs -n 1 -P $(CORES) \
+		sh -c 'told=$$($(PY) "$$0" 2>&1); code=$$?; printf "%s\n\n" "$$told"; exit $$code'
+endif
 
 clean:  ## remove what was built, the virtual environment too
 	@rm -rf $(VENV) build dist *.egg-info .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .coverage demo.pcapng
