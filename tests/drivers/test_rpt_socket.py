@@ -8,6 +8,7 @@ import socket
 import pytest
 
 import rawproto
+from rawproto.drivers.rpt.sockaddr import resolve, sockaddr
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,24 @@ def test_port_that_is_none_is_an_overflow(port: int) -> None:
 def test_an_address_has_the_parts_of_its_family(family: int, address: object) -> None:
     with rawproto.socket(family) as sock:
         assert sock.connect_ex(address) == errno.ECONNREFUSED  # there is no port 0
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "peer", "told"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 7), ("127.0.0.1", 7), ("127.0.0.1", 7)),
+        (socket.AF_INET, ("", 7), ("0.0.0.0", 7), ("0.0.0.0", 7)),
+        (socket.AF_INET6, ("", 7), ("::", 7), ("::", 7, 0, 0)),
+        (socket.AF_INET6, ("::1", 7), ("::1", 7), ("::1", 7, 0, 0)),
+        (socket.AF_INET6, ("fe80::1", 7, 0, 1), ("fe80::1%lo", 7), ("fe80::1%lo", 7, 0, 1)),
+    ],
+)
+def test_an_address_is_told_as_it_was_given(
+    family: socket.AddressFamily, given: object, peer: tuple[str, int], told: object
+) -> None:
+    assert resolve(given, family) == peer
+    assert sockaddr(peer, family) == told
+    assert resolve(told, family) == peer
 
 
 @pytest.mark.parametrize(
