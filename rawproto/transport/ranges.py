@@ -37,6 +37,15 @@ class Ranges:
         starts[first:last] = [start]
         ends[first:last] = [end]
 
+    def remove(self, start: int, end: int) -> None:
+        """Takes out what there is of [start, end), which must not be empty."""
+        starts, ends = self.starts, self.ends
+        first, last = bisect_right(ends, start), bisect_left(starts, end)
+        if first < last:
+            left, right = starts[first], ends[last - 1]
+            starts[first:last] = [left] * (left < start) + [end] * (right > end)
+            ends[first:last] = [start] * (left < start) + [right] * (right > end)
+
     def drop_below(self, limit: int) -> None:
         """Forgets all numbers below `limit`."""
         starts, ends = self.starts, self.ends

@@ -12,8 +12,6 @@ acknowledged like data, and no other state is needed for it.
 
 from __future__ import annotations
 
-from bisect import insort
-
 from rawproto.transport.pieces import Piece, Pieces
 from rawproto.transport.ranges import Ranges
 
@@ -28,7 +26,7 @@ class SendBuffer:
         next: the first byte never sent.
         end: what was written ends here.
         ended: FIN follows.
-        lost: (start, end) parts to be sent again, ascending.
+        lost: the parts to be sent again. A peer decides how many they are, and asks about each.
     """
 
     __slots__ = ("_acked", "base", "data", "end", "ended", "lost", "next")
@@ -40,7 +38,7 @@ class SendBuffer:
         self.next = 0
         self.end = 0
         self.ended = False
-        self.lost: list[tuple[int, int]] = []
+        self.lost = Ranges()
 
     @property
     def unacked(self) -> int:
@@ -74,13 +72,13 @@ class SendBuffer:
     def pending(self, limit: int) -> bool:
         """Whether there is something to send while new data may go up to `limit`."""
         if self.next < self.end:
-            return self.next < limit or bool(self.lost)
-        return bool(self.lost) or (self.ended and self.next == self.end)
+            return self.next < limit or bool(self.lost.starts)
+        return bool(self.lost.starts) or (self.ended and self.next == self.end)
 
     @property
     def all_sent(self) -> bool:
         """Whether there is nothing to send, whatever the limit."""
-        return not self.lost and self.next >= self.end + self.ended
+        return not self.lost.starts and self.next >= self.end + self.ended
 
     def take(self, room: int, limit: int) -> tuple[int, Piece, int]:
         """The next part to send, what was lost first.
@@ -92,14 +90,13 @@ class SendBuffer:
         Returns:
             (where it begins, the bytes, where it ends; that is past the bytes if FIN is in it).
         """
-        if self.lost:
-            start, end = self.lost[0]
+        lost = self.lost
+        if lost.starts:
+            start, end = lost.starts[0], lost.ends[0]
             part_end = min(end, start + room)
             if part_end == end or (part_end == self.end and end > self.end):
                 part_end = end
-                del self.lost[0]
-            else:
-                self.lost[0] = (part_end, end)
+            lost.drop_below(part_end)
         else:
             start = self.next
             part_end = min(self.end, start + room, max(limit, start))
@@ -116,7 +113,7 @@ class SendBuffer:
         start = self.next
         last = min(self.end - self.ended, limit)  # the last byte goes with FIN
         count = min((last - start) // share, count)
-        if self.lost or count <= 0:
+        if self.lost.starts or count <= 0:
             return []
         self.next = start + count * share
         return self.data.cut(start, share, count)
@@ -125,10 +122,8 @@ class SendBuffer:
         """A part arrived: how many bytes became free."""
         if end <= self.base:
             return 0
-        if self.lost:  # another copy of what was to be sent again may have come
-            self._acked.add(max(start, self.base), end)
-            parts = [self._acked.missing(*each) for each in self.lost]
-            self.lost = [part for each in parts for part in each]
+        if self.lost.starts:  # another copy of what was to be sent again may have come
+            self.lost.remove(start, end)
         if start > self.base:
             self._acked.add(start, end)
             return 0
@@ -151,10 +146,10 @@ class SendBuffer:
         """A part has to be sent again, as far as it did not arrive another way."""
         for part in self._acked.missing(max(start, self.base), end):
             if part[0] < part[1]:
-                insort(self.lost, part)
+                self.lost.add(*part)
 
     def clear(self) -> None:
         """Nothing more will be sent."""
         self.data.clear()
-        self.lost.clear()
+        self.lost.drop_below(self.end + 1)
         self.base = self.next = self.end

@@ -68,7 +68,9 @@ class Stream:
             sending is not None
             and sending.base == start
             and sending.next == sending.end == end
-            and not (self.full or sending.lost or sending.ended or self.reset_code is not None)
+            and not (
+                self.full or sending.lost.starts or sending.ended or self.reset_code is not None
+            )
         )
 
     @property

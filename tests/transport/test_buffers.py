@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +16,18 @@ from rawproto.transport.sendbuf import SendBuffer
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=30)
 
 
-@given(SPANS, st.integers(0, 80))
-def test_ranges_are_the_set_that_was_added(spans: list[tuple[int, int]], limit: int) -> None:
+@given(SPANS, SPANS, st.integers(0, 80))
+def test_ranges_are_the_set_that_was_added(
+    spans: list[tuple[int, int]], others: list[tuple[int, int]], limit: int
+) -> None:
     ranges, model = Ranges(), set()
     for start, length in spans:
+        ranges.add(start, start + length)
+        model |= set(range(start, start + length))
+    for start, length in others:
+        ranges.remove(start, start + length)
+        model -= set(range(start, start + length))
+    for start, length in spans[::3]:
         ranges.add(start, start + length)
         model |= set(range(start, start + length))
     assert [number in ranges for number in range(90)] == [n in model for n in range(90)]
@@ -205,3 +214,23 @@ def test_run_of_packets_that_reaches_over_earlier_ones_joins_what_lies_behind_it
         buffer.on_acked(start, end)
     assert buffer.done
     assert buffer.unacked == 0
+
+
+def test_what_is_lost_side_by_side_is_one_part_and_many_parts_cost_little_each() -> None:
+    count, size = 8_000, 1_000
+    buffer = SendBuffer()
+    buffer.write(bytes(count * size))
+    buffer.take_whole(size, count, count * size)
+    parts = [(each * size, (each + 1) * size) for each in range(count)]
+    for part in parts:
+        buffer.on_lost(*part)
+    assert list(buffer.lost) == [(0, count * size)]
+    began_s = time.process_time()
+    for part in parts[1::2]:
+        buffer.on_acked(*part)
+    assert list(buffer.lost) == parts[::2]
+    for part in reversed(parts[::2]):
+        buffer.on_acked(*part)
+    assert time.process_time() - began_s < 5, "or a peer that acknowledges in shreds stops us"
+    assert not buffer.lost
+    assert buffer.base == count * size
