@@ -40,7 +40,7 @@ class LocalCIDs:
             because packets may still be under way.
     """
 
-    __slots__ = ("_control", "_draw", "_forget", "_given", "_next", "_retired")
+    __slots__ = ("_control", "_draw", "_forget", "_given", "_next", "_retired", "_told")
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class LocalCIDs:
         self._given: dict[int, tuple[int, bytes]] = {0: (first, b"")}
         self._retired: list[int] = []  # an empty deque takes 700 bytes
         self._next = 1
+        self._told = 1  # those below were sent, though some may wait to be sent again
 
     @property
     def known(self) -> list[int]:
@@ -69,9 +70,10 @@ class LocalCIDs:
             self._control.put(("cid", sequence), frame)
 
     def frame(self, sequence: int) -> NewConnectionIDFrame | None:
-        """What tells the peer of one, None if it has retired it."""
+        """What tells the peer of one again, None if it has retired it."""
         if sequence not in self._given:
             return None
+        self._told = max(self._told, sequence + 1)
         return NewConnectionIDFrame(sequence, 0, *self._given[sequence])
 
     def on_retired(self, frame: RetireConnectionIDFrame) -> None:
@@ -80,7 +82,8 @@ class LocalCIDs:
         Raises:
             RemoteProtocolError: it never had it.
         """
-        if frame.sequence >= self._next:
+        waits = ("cid", frame.sequence) in self._control.waiting
+        if frame.sequence >= (self._told if waits else self._next):
             raise RemoteProtocolError(CloseCode.PROTOCOL, "a connection ID never given is retired")
         if frame.sequence not in self._given:
             return

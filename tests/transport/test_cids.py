@@ -71,9 +71,11 @@ def test_retired_ones_are_still_known_until_four_others_are() -> None:
     ours = Ours()
     ours.cids.supply()
     for sequence in range(MAX_CIDS):
+        waiting(ours.control)
         ours.cids.on_retired(RetireConnectionIDFrame(sequence))
     assert ours.forgotten == []
     assert sorted(ours.cids.known) == list(range(100, 108))
+    waiting(ours.control)
     ours.cids.on_retired(RetireConnectionIDFrame(4))
     assert ours.forgotten == [100]
 
@@ -81,6 +83,7 @@ def test_retired_ones_are_still_known_until_four_others_are() -> None:
 def test_retirement_that_comes_twice_is_one_and_of_what_was_never_given_is_a_lie() -> None:
     ours = Ours()
     ours.cids.supply()
+    waiting(ours.control)
     ours.cids.on_retired(RetireConnectionIDFrame(2))
     ours.cids.on_retired(RetireConnectionIDFrame(2))
     assert len(ours.cids.known) == 5
@@ -89,18 +92,28 @@ def test_retirement_that_comes_twice_is_one_and_of_what_was_never_given_is_a_lie
     assert caught.value.code == CloseCode.PROTOCOL
 
 
-def test_one_that_was_retired_before_it_was_told_is_not_told() -> None:
+def test_what_the_peer_has_not_been_told_yet_it_cannot_retire() -> None:
     ours = Ours()
     ours.cids.supply()
+    assert len(waiting(ours.control)) == 3
+    ours.cids.on_retired(RetireConnectionIDFrame(0))
+    with pytest.raises(RemoteProtocolError) as caught:  # or it would go on so for ever
+        ours.cids.on_retired(RetireConnectionIDFrame(4))
+    assert caught.value.code == CloseCode.PROTOCOL
+
+
+def test_one_that_seemed_lost_and_was_retired_before_it_was_told_again_is_not_told() -> None:
+    ours = Ours()
+    ours.cids.supply()
+    waiting(ours.control)
+    again = ours.cids.frame(3)
+    assert again is not None
+    ours.control.put(("cid", 3), again)
     ours.cids.on_retired(RetireConnectionIDFrame(3))
-    frames = waiting(ours.control)
-    assert [frame.sequence for frame in frames if isinstance(frame, NewConnectionIDFrame)] == [
-        1,
-        2,
-        4,
-    ]
+    (frame,) = waiting(ours.control)
+    assert frame == NewConnectionIDFrame(4, 0, 104, TOKEN)
     assert ours.cids.frame(3) is None
-    assert ours.cids.frame(4) == frames[-1]
+    assert ours.cids.frame(4) == frame
 
 
 def test_each_of_the_peers_is_used_once_and_in_order() -> None:
