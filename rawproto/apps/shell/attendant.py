@@ -91,8 +91,8 @@ class Attendant:
         self._account = account
         self._peer = peer
         self._sessions: dict[int, int] = {}  # by process
-        self._helpers: dict[int, str] = {}  # by process: at which path it is to listen, if any
-        self._paths: set[str] = set()  # of sockets that were made here, to be taken away
+        self._helpers: set[int] = set()
+        self._paths: dict[str, os.stat_result] = {}  # sockets made here, to be taken away
         self._last = 0
         self._awake, wake = socket.socketpair()
         wake.setblocking(False)
@@ -126,10 +126,10 @@ class Attendant:
             for session in list(self._sessions.values()):
                 self._hang_up(session)
             self._await_sessions()
-            self._reap()
-            for path in self._paths:
+            for path, made in self._paths.items():
                 with suppress(OSError):
-                    if stat.S_ISSOCK(os.lstat(path).st_mode):
+                    found = os.lstat(path)  # whose number may be one that was given back
+                    if os.path.samestat(found, made) and found.st_mtime_ns == made.st_mtime_ns:
                         os.unlink(path)
 
     def _await_sessions(self) -> None:
@@ -148,9 +148,7 @@ class Attendant:
                 return
             if not pid:
                 return
-            path = self._helpers.pop(pid, "")
-            if path and not status:
-                self._paths.add(path)
+            self._helpers.discard(pid)
             session = self._sessions.pop(pid, None)
             if session is None:
                 continue
@@ -170,6 +168,8 @@ class Attendant:
             self._hang_up(message["session"])
         elif what == "start":
             self._start(message)
+        elif what == "listen" and message.get("path"):
+            self._open(message, self._listening_at)  # for which nobody waits
         elif what in ("connect", "listen"):
             self._help(message, _connected if what == "connect" else _listening)
 
@@ -257,27 +257,39 @@ class Attendant:
             return
         pid = os.fork()
         if pid:
-            listens = message["do"] == "listen"
-            self._helpers[pid] = str(message.get("path") or "") if listens else ""
+            self._helpers.add(pid)
             return
-        code = 1
         try:
             _reset_signals()
             signal.alarm(2 * _CONNECT_S)
-            answer: dict[str, Any] = {"id": message["id"]}
-            try:
-                with opened(message) as made:
-                    code = 0
-                    send(self._end, answer, [made.fileno()])
-            except socket.gaierror as error:
-                send(self._end, {**answer, "error": "ENOENT", "words": error.strerror})
-            except TimeoutError:
-                send(self._end, {**answer, "error": "ETIMEDOUT", "words": "no answer"})
-            except OSError as error:
-                name = errno.errorcode.get(error.errno or 0, "EIO")
-                send(self._end, {**answer, "error": name, "words": error.strerror or str(error)})
+            self._open(message, opened)
         finally:
-            os._exit(code)
+            os._exit(0)
+
+    def _open(
+        self, message: dict[str, Any], opened: Callable[[dict[str, Any]], socket.socket]
+    ) -> None:
+        answer: dict[str, Any] = {"id": message["id"]}
+        try:
+            with opened(message) as made:
+                send(self._end, answer, [made.fileno()])
+        except socket.gaierror as error:
+            send(self._end, {**answer, "error": "ENOENT", "words": error.strerror})
+        except TimeoutError:
+            send(self._end, {**answer, "error": "ETIMEDOUT", "words": "no answer"})
+        except UnicodeEncodeError:  # a path that this locale's file names cannot have
+            send(self._end, {**answer, "error": "EINVAL", "words": "no path here"})
+        except OSError as error:
+            name = errno.errorcode.get(error.errno or 0, "EIO")
+            send(self._end, {**answer, "error": name, "words": error.strerror or str(error)})
+
+    def _listening_at(self, message: dict[str, Any]) -> socket.socket:
+        made, path = _listening(message), message["path"]
+        with suppress(OSError):  # an abstract name, or somebody took it away already
+            found = os.lstat(path)
+            if stat.S_ISSOCK(found.st_mode):
+                self._paths[path] = found
+        return made
 
 
 def _name_of(number: int) -> str:

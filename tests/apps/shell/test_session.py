@@ -7,6 +7,7 @@ import os
 import pwd
 import socket
 import sys
+import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from rawproto.apps.shell.messages import MOST_BYTES, GoneError, pair, receive, s
 from rawproto.apps.shell.proof import prove
 from rawproto.apps.shell.service import STDIN
 from rawproto.rpc import BadRequestError, RPCError, RPCPeer
-from tests.apps.shell.sessions import ME, OVER, PRIVATE, met, run
+from tests.apps.shell.sessions import ME, OVER, PATIENCE_S, PRIVATE, met, run
 
 
 def test_sessions_beside_each_other_keep_apart(address: str) -> None:
@@ -69,6 +70,30 @@ def test_background_does_not_hold_a_terminal_open(address: str) -> None:
         await run(peer, f"kill -9 {int(output)}")
 
     met(address, client)
+
+
+def test_path_of_a_forward_that_somebody_else_has_by_now_is_left_to_them(
+    address: str, tmp_path: Path
+) -> None:
+    """As one's own next login has, after one that was lost and is there still."""
+    paths = [tmp_path / name for name in ("taken", "own")]
+
+    async def client(peer: RPCPeer) -> None:
+        await login(peer, PRIVATE, ME)
+        async with AsyncExitStack() as stack:
+            for number, path in enumerate(paths):
+                params = {"path": str(path), "listener": number}
+                await anext(await stack.enter_async_context(peer.open("listen", params)))
+            paths[0].unlink()
+            holder.bind(str(paths[0]))
+
+    with socket.socket(socket.AF_UNIX) as holder:
+        met(address, client)
+        end = time.monotonic() + PATIENCE_S
+        while paths[1].exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert paths[0].exists()
 
 
 # --- who may not --------------------------------------------------------------------------------
