@@ -143,7 +143,8 @@ class HTTPDoor:
                     goes_on = await self._exchanged(exchange, servers, place, authority, path)
             except (*BROKEN, h11.RemoteProtocolError) as error:
                 if not exchange.answered:
-                    await _answer(client, http_status(error), str(error))
+                    its_own = client.machine.their_state is h11.ERROR
+                    await _answer(client, 400 if its_own else http_status(error), str(error))
                 if isinstance(error, h11.RemoteProtocolError):
                     raise RemoteProtocolError(0, str(error)) from None
                 raise

@@ -93,7 +93,7 @@ async def target(talk: Talk) -> AsyncIterator[int]:
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await talk(reader, writer)
-        except OSError:
+        except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
