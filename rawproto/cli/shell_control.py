@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rawproto.apps.shell.control import visiting
+from rawproto.apps.shell.faults import BROKEN
 from rawproto.errors import RemoteProtocolError, UsageError
 from rawproto.rpc import RPCPeer
 from rawproto.wire.words import printable
@@ -19,7 +20,6 @@ __all__ = ["add_control_options", "check_control", "is_address", "visit"]
 
 _ADDRESS = re.compile(r"([^/:]+@)?rpt(\+udp)?://")
 _PATIENCE_S = 10.0
-_BROKEN = 261
 
 
 def add_control_options(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +93,7 @@ async def _visit(
     async with visiting(arguments.control) as master:
         told: Any = await master.call("check", timeout_s=_PATIENCE_S)
         if not isinstance(told, dict) or not isinstance(name := told.get("name"), str):
-            raise RemoteProtocolError(_BROKEN, "what is there is no master")
+            raise RemoteProtocolError(BROKEN, "what is there is no master")
         if wanted not in (None, name):
             raise UsageError(f"-S {arguments.control}: the master there is connected to {name}")
         if arguments.order == "check":

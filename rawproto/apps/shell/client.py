@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rawproto.apps.shell.environment import brought
+from rawproto.apps.shell.faults import BROKEN
 from rawproto.apps.shell.flow import INPUT_BYTES, OUTPUT_BYTES, TERMINAL_BYTES, Credit, together
 from rawproto.apps.shell.proof import prove
 from rawproto.apps.shell.service import STDERR, STDIN, STDOUT, VERSION
@@ -21,9 +22,6 @@ from rawproto.errors import ProtocolError, RemoteProtocolError
 from rawproto.rpc import Call, RPCError, RPCPeer
 
 __all__ = ["Ended", "Session", "login", "session"]
-
-_BROKEN = 261
-"""The code with which a client ends a connection whose server breaks the rules of this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ async def login(peer: RPCPeer, private: bytes, user: str) -> None:
             challenge = bytes.fromhex(asked["challenge"])
             proof = prove(private, challenge, peer.connection.peer_key, user)
         except (KeyError, TypeError, ValueError):
-            raise RemoteProtocolError(_BROKEN, "the server's challenge is none") from None
+            raise RemoteProtocolError(BROKEN, "the server's challenge is none") from None
         await call.send({"proof": proof.hex()})
         await call.result()
 
@@ -128,7 +126,7 @@ class Session:
                     continue
             elif isinstance(item, dict) and self._credit.took(item.get("took")):
                 continue
-            raise RemoteProtocolError(_BROKEN, "the server sent what is none of a session")
+            raise RemoteProtocolError(BROKEN, "the server sent what is none of a session")
         for queue in queues.values():
             queue.put_nowait(b"")
 
@@ -149,7 +147,7 @@ def _ended(told: Any) -> Ended:
         return Ended(status)
     if isinstance(signal, str) and 0 < len(signal) < 32 and signal.isalnum():
         return Ended(None, signal, told.get("core") is True)
-    raise RemoteProtocolError(_BROKEN, "the server told no exit status")
+    raise RemoteProtocolError(BROKEN, "the server told no exit status")
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from typing import Any, cast
 from rawproto.apps.relay.channels import never
 from rawproto.apps.relay.ends import End
 from rawproto.apps.relay.sockets import Acceptor, connected_unix
-from rawproto.apps.shell.faults import ERRORS
+from rawproto.apps.shell.faults import BROKEN, ERRORS
 from rawproto.apps.shell.flow import OUTPUT_BYTES
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import (
@@ -44,7 +44,6 @@ _CREDENTIALS = struct.Struct("3i")
 _MOST_PATH_BYTES = 107
 _MOST_KEPT_BYTES = 8 * OUTPUT_BYTES  # of messages, some of which have but one byte of output
 _AHEAD_BYTES = 1 << 18
-_BROKEN = 261
 
 
 class _Stream:
@@ -76,7 +75,7 @@ class _Stream:
         """Sends without waiting: who did, would let one suspended visitor fill the connection of
         all. What a session's two ends may have on its way bounds what is kept here."""
         if self._ended:
-            raise LocalProtocolError(_BROKEN, "this side of the call has ended")
+            raise LocalProtocolError(BROKEN, "this side of the call has ended")
         if self._writer.transport.get_write_buffer_size() > _MOST_KEPT_BYTES:
             self._writer.transport.abort()
         if self._writer.is_closing():
@@ -87,7 +86,7 @@ class _Stream:
         try:
             (size,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
             if size > most:
-                raise RemoteProtocolError(_BROKEN, "a message longer than allowed")
+                raise RemoteProtocolError(BROKEN, "a message longer than allowed")
             return await self._reader.readexactly(size)
         except (asyncio.IncompleteReadError, OSError):
             raise ConnectionLostError(self._lost) from None

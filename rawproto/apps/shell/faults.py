@@ -7,7 +7,10 @@ from typing import ClassVar
 from rawproto.apps.proxy.faults import ERRORS as TARGET_ERRORS
 from rawproto.rpc import RPCError
 
-__all__ = ["ERRORS", "LoginError", "NoShellError", "VersionError"]
+__all__ = ["BROKEN", "ERRORS", "LoginError", "NoShellError", "VersionError"]
+
+BROKEN = 261
+"""The code of an error where the other side breaks the rules of docs/shell.md."""
 
 
 class LoginError(RPCError):
