@@ -62,13 +62,15 @@ class Partial:
     Args:
         root: beneath which.
         entry: what it is to be; missing directories above it are made.
-        old: go on from the blocks of the file that has the name now, as far as they serve.
+        old: the file that has the name now lends its blocks, wherever they serve.
 
     Raises:
         OSError: it cannot be made; EBUSY: somebody makes it already.
 
     Attributes:
-        leaves: of the blocks that stand, from the first one on.
+        leaves: of the blocks that stand, from the first one on; until `keep` also of those behind
+            them that the old file lends.
+        lent_from: which block is the first of these.
     """
 
     def __init__(self, root: Root, entry: Entry, *, old: bool = False) -> None:
@@ -78,6 +80,8 @@ class Partial:
         self._part = part_path(self._name)
         self._list = self._part.removesuffix(_PART) + _LEAVES
         self._fds = [self._directory]
+        self._old: int | None = None
+        self._lent = b""
         self._unfinished = False
         try:
             self._check_target()
@@ -93,12 +97,13 @@ class Partial:
             self._unfinished = True
             self._journal = self._open(self._list)
             self.leaves = bytearray(self._stood())
-            if old and not self.leaves:
-                self._take_old()
+            self.lent_from = len(self.leaves) // LEAF_BYTES
+            if old:
+                self._ask_old()
         except BaseException:
             self.close()
             raise
-        self._unsynced = len(self.leaves) // LEAF_BYTES * BLOCK_BYTES  # by whoever wrote them
+        self._unsynced = self.lent_from * BLOCK_BYTES  # by whoever wrote them
 
     def _open(self, name: str) -> int:
         fd = os.open(name, _FLAGS, 0o600, dir_fd=self._directory)
@@ -126,41 +131,65 @@ class Partial:
                 return known[: index * LEAF_BYTES]
         return known[: count * LEAF_BYTES]
 
-    def _take_old(self) -> None:
-        """Copies the file that has the name now, and hashes it: what differs is sent."""
+    def _ask_old(self) -> None:
+        """Hashes the file that has the name now, behind what stands: what differs is sent."""
         try:
-            old = os.open(
-                self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._directory
+            self._old = old = os.open(
+                self._name,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                dir_fd=self._directory,
             )
         except OSError:
             return
-        try:
-            status = os.fstat(old)
-            if status.st_mode & 0o170000 != 0o100000:
+        self._fds.append(old)
+        status = os.fstat(old)
+        if status.st_mode & 0o170000 != 0o100000:
+            return
+        for index in range(self.lent_from, min(status.st_size, self._entry.size) // BLOCK_BYTES):
+            block = os.pread(old, BLOCK_BYTES, index * BLOCK_BYTES)
+            if len(block) < BLOCK_BYTES:
                 return
-            for index in range(min(status.st_size, self._entry.size) // BLOCK_BYTES):
-                block = os.pread(old, BLOCK_BYTES, index * BLOCK_BYTES)
-                if len(block) < BLOCK_BYTES:
-                    return
-                self.leaves += leaf(block)
-                if block.count(0) < BLOCK_BYTES:
-                    _write(self._file, block, index * BLOCK_BYTES)
-        finally:
-            os.close(old)
+            self.leaves += leaf(block)
+
+    def _borrowed(self, index: int, its_leaf: bytes) -> bytes:
+        """A block of the old file, b"" if it lends none that is the same.
+
+        Raises: OSError; DamagedError, it is another by now.
+        """
+        at = index * LEAF_BYTES
+        if self._old is None or index < self.lent_from:
+            return b""
+        if self._lent[at : at + LEAF_BYTES] != its_leaf:
+            return b""
+        block = os.pread(self._old, BLOCK_BYTES, index * BLOCK_BYTES)
+        if leaf(block) != its_leaf:
+            raise DamagedError(0, "it became another while it was replaced", self._entry.path)
+        return block
 
     def retarget(self, entry: Entry) -> None:
         """It turns out to become something else, under the same name."""
         self._entry = entry
 
     def keep(self, count: int) -> None:
-        """Only the first `count` blocks serve; the rest comes anew. Raises OSError."""
-        del self.leaves[count * LEAF_BYTES :]
-        os.ftruncate(self._file, count * BLOCK_BYTES)
+        """The first `count` blocks serve where they are; the rest comes, or is lent, one by one.
+
+        Raises: as `write`.
+        """
+        self._lent = bytes(self.leaves)
+        standing = min(count, self.lent_from)
+        del self.leaves[standing * LEAF_BYTES :]
+        os.ftruncate(self._file, standing * BLOCK_BYTES)
         os.ftruncate(self._journal, 0)
         self._note(0)
+        for begun in range(standing, count, _SYNC_BYTES // BLOCK_BYTES):
+            some = range(begun, min(begun + _SYNC_BYTES // BLOCK_BYTES, count))
+            ends = [(index * LEAF_BYTES, (index + 1) * LEAF_BYTES) for index in some]
+            self.write([(self._lent[start:end], b"") for start, end in ends])
 
     def write(self, blocks: list[tuple[bytes, bytes]]) -> None:
-        """Verifies and writes the next blocks, each (leaf, data); data is b"" for zeros.
+        """Verifies and writes the next blocks, each (leaf, data).
+
+        Data is b"" for zeros, and for what the old file lends.
 
         Raises:
             DamagedError: a block is not what its hash says, or there are too many.
@@ -171,6 +200,8 @@ class Partial:
             for its_leaf, data in blocks:
                 index = len(self.leaves) // LEAF_BYTES
                 room = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
+                if not data and its_leaf != zeros_leaf(BLOCK_BYTES):
+                    data = self._borrowed(index, its_leaf)
                 if room <= 0 or (data and len(data) != room):
                     raise DamagedError(0, "a block of another size arrived", self._entry.path)
                 if leaf(data or bytes(room)) != its_leaf:

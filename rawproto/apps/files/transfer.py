@@ -2,9 +2,10 @@
 
 One file, between whoever sends (S) and receives (R) it::
 
-    R  {"have": count}, leaves as DATA      the blocks that stand already
+    R  {"have": count, "lent": index},      the blocks that stand already, and from `lent` on
+       leaves as DATA                       those that the file of that name lends anywhere
     S  {"from": first}                      so many of them are the same
-    S  DATA: leaf (32), block ...           nothing behind the leaf where it is all zeros
+    S  DATA: leaf (32), block ...           nothing behind the leaf where it is all zeros, or lent
     S  {"root": hex}                        R compares, and gives the file its name
 
 Many files::
@@ -79,7 +80,9 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
         source: the file.
         tell: hears of bytes that stand at the other side, as they are sent or were there.
     """
-    count = _field(await anext(call, None), "have", int)
+    said: Any = await anext(call, None)
+    count = _field(said, "have", int)
+    lent = said.get("lent")
     if not 0 <= count <= block_count(source.size):
         raise BadRequestError("more blocks than the file has")
     theirs = b""
@@ -99,6 +102,9 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
                 asyncio.to_thread(source.blocks, index + _AT_ONCE, _AT_ONCE)
             )
             for number, (its_leaf, data) in enumerate(blocks, index):
+                if type(lent) is int and lent <= number < count:
+                    at = number * LEAF_BYTES
+                    data = b"" if theirs[at : at + LEAF_BYTES] == its_leaf else data
                 await call.send(its_leaf + data)
                 tell(min(BLOCK_BYTES, source.size - number * BLOCK_BYTES))
     except BaseException:
@@ -141,7 +147,7 @@ async def begun(root: Root, entry: Entry, *, old: bool = False) -> Partial:
 async def offer(call: Call, partial: Partial) -> None:
     """R's first words: which blocks stand. Nothing has to have been said before."""
     leaves = bytes(partial.leaves)
-    await call.send({"have": len(leaves) // LEAF_BYTES})
+    await call.send({"have": len(leaves) // LEAF_BYTES, "lent": partial.lent_from})
     for at in range(0, len(leaves), MOST_DATA_BYTES // LEAF_BYTES * LEAF_BYTES):
         await call.send(leaves[at : at + MOST_DATA_BYTES // LEAF_BYTES * LEAF_BYTES])
 
@@ -158,7 +164,7 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
     first = _field(await anext(call, None), "from", int)
     if not 0 <= first <= len(partial.leaves) // LEAF_BYTES:
         raise BadRequestError("more blocks than there are")
-    partial.keep(first)
+    await _done(asyncio.ensure_future(asyncio.to_thread(partial.keep, first)))
     tell(min(first * BLOCK_BYTES, size))
     writing: asyncio.Future[None] | None = None
     waiting: list[tuple[bytes, bytes]] = []

@@ -347,6 +347,40 @@ def test_old_file_lends_its_blocks(root: Root, tmp_path: Path) -> None:
     assert (tmp_path / "root/f").read_bytes() == new
 
 
+def test_old_file_lends_blocks_behind_one_that_differs(root: Root, tmp_path: Path) -> None:
+    old = os.urandom(6 * BLOCK_BYTES)
+    (tmp_path / "root/f").write_bytes(old)
+    new = bytearray(old)
+    new[BLOCK_BYTES] ^= 1
+    new[4 * BLOCK_BYTES : 5 * BLOCK_BYTES] = bytes(BLOCK_BYTES)
+    blocks = blocks_of(bytes(new))
+    first = Partial(root, entry("f", len(new)), old=True)
+    assert (len(first.leaves), first.lent_from) == (6 * LEAF_BYTES, 0)
+    first.keep(1)
+    first.write([blocks[1], (blocks[2][0], b"")])
+    first.close()
+    second = Partial(root, entry("f", len(new)), old=True)
+    assert (len(second.leaves), second.lent_from) == (6 * LEAF_BYTES, 3), "what stood, and the rest"
+    second.keep(4)
+    second.write([(its_leaf, b"") for its_leaf, _ in blocks[4:]])
+    second.finish(hash_of(bytes(new)))
+    second.close()
+    assert (tmp_path / "root/f").read_bytes() == new
+    assert (tmp_path / "root/f").stat().st_blocks * 512 < 6 * BLOCK_BYTES, "a hole is one"
+
+
+def test_old_file_that_changes_while_it_lends_is_told(root: Root, tmp_path: Path) -> None:
+    old = os.urandom(4 * BLOCK_BYTES)
+    (tmp_path / "root/f").write_bytes(old)
+    partial = Partial(root, entry("f", len(old)), old=True)
+    with (tmp_path / "root/f").open("r+b") as file:
+        file.write(b"other")
+    with pytest.raises(DamagedError, match="while it was replaced"):
+        partial.keep(4)
+    partial.close()
+    assert os.listdir(tmp_path / "root") == ["f"]
+
+
 def opened(path: Path, memory: Path | None = None) -> Source:
     return Source(os.open(path, os.O_RDONLY), path.name, memory)
 

@@ -70,6 +70,37 @@ def test_sync_brings_what_differs_from_there(place: Place) -> None:
 
 
 @pytest.mark.parametrize("way", ["put", "get"])
+def test_sync_sends_no_block_that_is_the_same_behind_one_that_differs(
+    place: Place, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = bytearray(os.urandom(20 * BLOCK_BYTES + 9))
+    old[7 * BLOCK_BYTES : 8 * BLOCK_BYTES] = bytes(BLOCK_BYTES)
+    new = bytearray(old)
+    new[2 * BLOCK_BYTES + 5] ^= 1
+    new[5 * BLOCK_BYTES : 6 * BLOCK_BYTES] = bytes(BLOCK_BYTES)
+    new[7 * BLOCK_BYTES + 5] = 1
+    source, target = place.here / "f", place.served / "f"
+    if way == "get":
+        source, target = target, source
+    target.write_bytes(old)
+    source.write_bytes(new)
+    sent: list[int] = []
+    move = Call.send
+
+    async def counted(call: Call, item: Any) -> None:
+        if isinstance(item, bytes) and len(item) > 32 and leaf(item[32:]) == item[:32]:
+            sent.append(len(item) - 32)
+        await move(call, item)
+
+    monkeypatch.setattr(Call, "send", counted)
+    progress = (place.put if way == "put" else place.get)("f", "f", sync=True)
+    assert target.read_bytes() == new
+    zeros = [BLOCK_BYTES]  # which stand where no hole does
+    assert sent == [BLOCK_BYTES, *zeros, BLOCK_BYTES, 9]
+    assert progress.done_bytes == len(new)
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
 def test_what_was_broken_off_goes_on_where_it_was(
     place: Place, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,7 @@ async def making(client: FileClient, path: str) -> AsyncIterator[Call]:
     """A call that is to send a file, and never does."""
     entry = [path, "file", SIZE, 0o644, 0, ""]
     async with client._peer.open("put", {"entry": entry, "old": False}) as call:
-        assert await anext(call) == {"have": 0}
+        assert await anext(call) == {"have": 0, "lent": 0}
         yield call
 
 
