@@ -3,13 +3,13 @@
 A packet sent is a plain tuple, because there is one for each::
 
     (burst, size, stream, start, end, rest)
-      |       |     `------+-----'     `- what else was in it, for `connection` to judge; or None
+      |       |     `------+-----'     `- what else was in it, for `feedback` to judge; or None
       |       |            `- data of a stream: which part, of which sending buffer; or None, 0, 0
       |       `- bytes of the packet; 0 if it is not in flight (only ACKs)
       `- Burst: when it left, and how delivery stood then, shared by all packets of one turn
 
 `Recovery` decides which packets are acknowledged and which are lost, and tells the
-congestion controller. What that means for streams is the connection's business. Of one
+congestion controller. What that means for streams is the business of `feedback`. Of one
 path it keeps one state; a change of path begins anew.
 """
 
