@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawproto.drivers.ask import ask, ask_async
     from rawproto.drivers.ping import PingResult, ping, ping_async
     from rawproto.drivers.ping_session import PingOptions
-    from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+    from rawproto.drivers.rpt.connection import RPTConnection
     from rawproto.drivers.rpt.coroutines import Server, connect, serve
     from rawproto.drivers.rpt.create import create_connection, create_server
     from rawproto.drivers.rpt.options import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from rawproto.drivers.rpt.servers import ForkingRPTServer, RPTServer, ThreadingRPTServer
     from rawproto.drivers.rpt.socket import RPTSocket, socket
+    from rawproto.drivers.rpt.stream import RPTStream
     from rawproto.drivers.rpt.transport import RPTTransport
     from rawproto.drivers.rpt.transport_api import (
         TransportServer,
@@ -157,10 +158,7 @@ _HOMES = {
         "connect",
         "serve",
     ),
-    "drivers.rpt.connection": (
-        "RPTConnection",
-        "RPTStream",
-    ),
+    "drivers.rpt.connection": ("RPTConnection",),
     "drivers.rpt.workers": ("WorkerServer",),
     "drivers.rpt.create": (
         "create_connection",
@@ -184,6 +182,7 @@ _HOMES = {
         "RPTSocket",
         "socket",
     ),
+    "drivers.rpt.stream": ("RPTStream",),
     "drivers.rpt.transport": ("RPTTransport",),
     "drivers.rpt.transport_api": (
         "TransportServer",

@@ -30,7 +30,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
 
-from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.stream import RPTStream
 from rawproto.errors import (
     ConnectionLostError,
     LocalProtocolError,

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
+from rawproto.drivers.rpt.stream import RPTStream
 from rawproto.errors import ConnectionLostError, RemoteProtocolError
 from rawproto.rpc import (
     BadRequestError,

@@ -29,7 +29,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.stream import RPTStream
 from rawproto.errors import RemoteProtocolError
 
 __all__ = ["MOST_MESSAGE_BYTES", "MOST_REQUESTS", "MOST_STREAMS", "Interval", "Plan"]

@@ -30,8 +30,9 @@ from rawproto.apps.proxy.service import ExitService
 from rawproto.apps.relay.ends import parse_end
 from rawproto.apps.relay.openers import Doors, Listening, opener
 from rawproto.apps.relay.relay import Relay
-from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
+from rawproto.drivers.rpt.stream import RPTStream
 from rawproto.errors import ConnectionLostError, ProtocolError, RemoteProtocolError
 from rawproto.rpc import Method, RPCPeer
 from rawproto.transport.config import Config

@@ -19,8 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
+from rawproto.drivers.rpt.stream import RPTStream
 from rawproto.drivers.rpt.transport import RPTTransport
 from rawproto.drivers.rpt.transport_api import (
     TransportServer,

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from rawproto.capture import open_writer, read
-from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
+from rawproto.drivers.rpt.stream import RPTStream
 from rawproto.errors import ConnectionLostError, LinkError, RefusedError, RemoteProtocolError
 from rawproto.transport.config import Config
 from rawproto.transport.constants import Kind

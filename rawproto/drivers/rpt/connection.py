@@ -1,27 +1,20 @@
-"""Connections and streams of RPT for coroutines: send, receive, wait, be pushed back.
+"""Connections of RPT for coroutines: what a program does with one, and what the node tells it.
 
-Whoever sends waits while the peer, the path or the reader behind it is slow; memory does
-not grow. A coroutine may be cancelled anywhere: what it had received stays to be read.
+It hands the machine's events out to those who wait: for the connection here, for one of its
+streams in `stream`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from rawproto.errors import (
-    ConnectionLostError,
-    LocalProtocolError,
-    RemoteProtocolError,
-    UsageError,
-)
+from rawproto.drivers.rpt.stream import Bell, RPTStream
+from rawproto.errors import ConnectionLostError, LocalProtocolError, RemoteProtocolError
 from rawproto.transport.connection import Connection
 from rawproto.transport.constants import CloseCode, Kind
-from rawproto.transport.dialogue import MOST_ALONE
 from rawproto.transport.events import (
     ConnectionClosed,
     ConnectionEstablished,
@@ -38,219 +31,9 @@ if TYPE_CHECKING:
     from rawproto.drivers.rpt.node import Node
     from rawproto.transport.stream import Stream
 
-__all__ = ["RPTConnection", "RPTStream"]
+__all__ = ["RPTConnection"]
 
-_LENGTH = struct.Struct("!I")
-_PIECE_BYTES = 1 << 16
-_WORTH_A_PIECE = 1 << 14
 _OF_STREAMS = (StreamReadable, StreamWritable)
-
-
-class _Bell:
-    """Wakes all who wait, and calls the one who watches."""
-
-    __slots__ = ("_waiters", "watcher")
-
-    def __init__(self) -> None:
-        self._waiters: list[asyncio.Future[None]] = []
-        self.watcher: Callable[[], None] | None = None
-
-    def ring(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        if self.watcher is not None:
-            self.watcher()
-
-    async def wait(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
-
-
-class RPTStream:
-    """One stream. Made by `RPTConnection`.
-
-    Attributes:
-        stream_id: its ID.
-        owner: the connection that it belongs to.
-        bell: rings when it may be possible to send or to receive again.
-        reset_by: why nothing more will come: the peer gave up sending. None while it has not.
-        stopped_by: why nothing more can be sent: the peer wants none. None while it does.
-    """
-
-    def __init__(self, owner: RPTConnection, stream_id: int) -> None:
-        self.owner = owner
-        self._connection = owner._connection
-        self.stream_id = stream_id
-        self.bell = _Bell()
-        self.reset_by: RemoteProtocolError | None = None
-        self.stopped_by: RemoteProtocolError | None = None
-        self._partial = bytearray()
-        self._wanted: int | None = None
-
-    async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Sends bytes; returns when the stream has taken them all in.
-
-        Raises:
-            ConnectionLostError, ProtocolError: the connection, or the stream, is over.
-        """
-        if type(data) is bytes and 0 < len(data) <= MOST_ALONE and self.stopped_by is None:
-            self.owner.check()
-            if self.owner.send_one(self.stream_id, data):
-                return
-        view = memoryview(data)
-        while view:
-            self.owner.check()
-            if self.stopped_by is not None:
-                raise self.stopped_by
-            taken = self._connection.write(self.stream_id, view[:_PIECE_BYTES])
-            view = view[taken:]
-            self.owner.wake()
-            if not taken:
-                await self.bell.wait()
-
-    async def send_eof(self) -> None:
-        """Ends the sending side; receiving goes on. Raises as `send` does."""
-        self.owner.check()
-        self._connection.finish(self.stream_id)
-        self.owner.wake()
-
-    async def receive(self, limit: int = _PIECE_BYTES) -> bytes:
-        """At least one byte and at most `limit`; b"" at the end of the stream.
-
-        Raises:
-            ConnectionLostError, ProtocolError: the connection or the stream ended otherwise.
-        """
-        while True:
-            data = self._connection.read(self.stream_id, limit, time.monotonic_ns())
-            if data:
-                if self._connection.sender.waits:  # reading let the peer go further
-                    self.owner.wake()
-                return data
-            if self.reset_by is not None:
-                raise self.reset_by
-            if self._connection.incoming.at_end(self.stream_id):
-                self.owner.wake()
-                return b""
-            self.owner.check()
-            await self.bell.wait()
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The bytes up to the end, as they come."""
-        while data := await self.receive():
-            yield data
-
-    async def send_message(self, data: bytes) -> None:
-        """Sends a message, on a connection of kind SEQPACKET. Raises as `send` does.
-
-        Raises:
-            UsageError: it is longer than 2**32 - 1 bytes.
-        """
-        if len(data) >> 32:
-            raise UsageError(f"a message of {len(data)} bytes")
-        await self.send_message_of(b"", data)
-
-    async def send_message_of(self, head: bytes, data: bytes | bytearray | memoryview) -> None:
-        """Sends both as one message; many bytes are not copied. Args, Raises as above."""
-        head = _LENGTH.pack(len(head) + len(data)) + head
-        if len(data) < _WORTH_A_PIECE:
-            await self.send(head + data)
-        else:
-            await self.send(head)
-            await self.send(data)
-
-    async def receive_message(self, most: int | None = None) -> bytes | None:
-        """The next message; None at the end of the stream.
-
-        Args:
-            most: the longest that is taken, in bytes; None for `Config.max_message_bytes`.
-
-        Raises:
-            ConnectionLostError, ProtocolError: as in `receive`; or it was longer.
-        """
-        partial = self._partial
-        if self._wanted is None and await self.begin_message(most) is None:
-            return None
-        while part := await self.receive_part():
-            if not partial and not self._wanted:
-                self._wanted = None
-                return part
-            partial += part
-        message = bytes(partial)
-        partial.clear()
-        return message
-
-    async def begin_message(self, most: int | None = None) -> int | None:
-        """Begins to receive a message by parts: how long it is. Args, Raises as above."""
-        partial = self._partial
-        while len(partial) < _LENGTH.size:
-            data = await self.receive(_LENGTH.size - len(partial))
-            if not data:
-                if partial:
-                    raise self._break_off("the stream ended within a message")
-                return None
-            partial += data
-        (wanted,) = _LENGTH.unpack(partial)
-        partial.clear()
-        if wanted > (self._connection.config.max_message_bytes if most is None else most):
-            raise self._break_off("a message longer than allowed")
-        self._wanted = wanted
-        return int(wanted)
-
-    async def receive_part(self, limit: int = _PIECE_BYTES) -> bytes:
-        """What has come of the message that was begun, up to `limit` bytes; b"" behind its end.
-
-        Raises:
-            ConnectionLostError, ProtocolError: as in `receive`.
-        """
-        if not self._wanted:
-            self._wanted = None
-            return b""
-        data = await self.receive(min(limit, self._wanted))
-        if not data:
-            raise self._break_off("the stream ended within a message")
-        self._wanted -= len(data)
-        return data
-
-    def _break_off(self, words: str) -> RemoteProtocolError:
-        error = RemoteProtocolError(CloseCode.MESSAGE, words)
-        self._connection.abort(error.code, error.reason, time.monotonic_ns())
-        self.owner.wake()
-        return error
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether the peer has given up the stream in either direction, or all is over."""
-        return self.reset_by is not None or self.stopped_by is not None or self.owner.closed
-
-    async def broken(self) -> None:
-        """Returns once that is so."""
-        while not self.is_broken:
-            await self.bell.wait()
-
-    def watch(self, call: Callable[[], None] | None) -> None:
-        """Has something called whenever the bell rings; None for nothing any more.
-
-        Meanwhile the connection holds the stream, and with it whoever watches.
-        """
-        self.bell.watcher = call
-        if call is None:
-            self.owner.watched.discard(self)
-        else:
-            self.owner.watched.add(self)
-
-    def reset(self, code: int = 0) -> None:
-        """Gives up sending; the peer is told `code`."""
-        self._connection.outgoing.reset(self.stream_id, code)
-        self.owner.wake()
-
-    def stop(self, code: int = 0) -> None:
-        """Wants no more of it, and receives b"" from now on; the peer is told `code`."""
-        self._connection.incoming.stop(self.stream_id, code)
-        self.bell.ring()
-        self.owner.wake()
 
 
 class RPTConnection:
@@ -259,7 +42,7 @@ class RPTConnection:
     def __init__(self, connection: Connection, node: Node) -> None:
         self._connection = connection
         self._node = node
-        self._bell = _Bell()
+        self._bell = Bell()
         # A handle lives as long as somebody holds it: thousands of streams come and go.
         self._streams: WeakValueDictionary[int, RPTStream] = WeakValueDictionary()
         self.watched: set[RPTStream] = set()

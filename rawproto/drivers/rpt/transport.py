@@ -28,7 +28,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from rawproto.drivers.rpt.connection import RPTStream
+from rawproto.drivers.rpt.stream import RPTStream
 from rawproto.errors import ConnectionLostError, LinkError, ProtocolError, UsageError
 
 __all__ = ["RESET_CODE", "RPTTransport"]

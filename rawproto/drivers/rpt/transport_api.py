@@ -17,8 +17,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rawproto.drivers.rpt.address import RPTAddress
-from rawproto.drivers.rpt.connection import RPTConnection, RPTStream
+from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import Server, connect, serve
+from rawproto.drivers.rpt.stream import RPTStream
 from rawproto.drivers.rpt.transport import RPTTransport
 from rawproto.errors import RawprotoError, UsageError
 from rawproto.transport.config import Config
