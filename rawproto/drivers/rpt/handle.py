@@ -19,8 +19,8 @@ from rawproto.drivers.rpt.ends import End, ListeningEnd, StreamEnd, peer_of
 from rawproto.drivers.rpt.opening import careful_authorize, careful_trust
 from rawproto.drivers.rpt.options import RPT_MAXSEG, RPT_PEER_KEY, SOL_RPT, Options
 from rawproto.drivers.rpt.readiness import Readiness
+from rawproto.drivers.rpt.refusals import failure
 from rawproto.drivers.rpt.sockaddr import ANYWHERE, resolve, sockaddr
-from rawproto.drivers.rpt.transfer import failure
 from rawproto.errors import RawprotoError
 from rawproto.identity.keys import Identity
 from rawproto.transport.config import Config
@@ -85,6 +85,12 @@ class Handle:
     # --- what it is ---
 
     def _use(self) -> End | None:
+        """The end, to be used with its lock held.
+
+        Raises:
+            OSError: EBADF, the socket is closed; EDEADLK, a signal handler or a callback uses a
+                socket in the middle of a call on the same port.
+        """
         end = self._end
         if self._gone or (end is not None and end.closed):  # by another thread, or as a copy
             raise failure(errno.EBADF)

@@ -1,8 +1,9 @@
-"""What ends a connection, in the words of a socket: an OSError and its number (errno(3))."""
+"""What goes wrong, in the words of a socket: an OSError and its number (errno(3))."""
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from rawproto.errors import (
     UnknownPeerError,
 )
 
-__all__ = ["most_telling", "os_error"]
+__all__ = ["failure", "most_telling", "os_error"]
 
 _OF_HANDSHAKES = (
     (PeerMismatchError, errno.EKEYREJECTED),
@@ -27,6 +28,11 @@ _OF_HANDSHAKES = (
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 E = TypeVar("E", bound=Exception)
+
+
+def failure(number: int) -> OSError:
+    """An OSError in the kernel's words."""
+    return OSError(number, os.strerror(number))
 
 
 def os_error(error: Exception, *, connected: bool) -> OSError:

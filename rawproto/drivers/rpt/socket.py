@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 from rawproto.drivers.rpt.datagrams import DatagramEnd, Peer
 from rawproto.drivers.rpt.ends import BoundEnd, End, ListeningEnd, StreamEnd, peer_of
-from rawproto.drivers.rpt.handle import Handle
 from rawproto.drivers.rpt.opening import Way, former_pumps, let_in, open_pump
 from rawproto.drivers.rpt.pump import Pump
-from rawproto.drivers.rpt.transfer import Transfer, failure
+from rawproto.drivers.rpt.refusals import failure
+from rawproto.drivers.rpt.transfer import Transfer
 from rawproto.transport.connection import Address, Connection
 from rawproto.transport.constants import Kind
 
@@ -32,7 +32,7 @@ __all__ = ["RPTSocket", "socket"]
 _DATAGRAM_ROOM = 212_992  # Linux' net.core.rmem_default
 
 
-class RPTSocket(Handle, Transfer):  # in this order: the one has what the other asks for
+class RPTSocket(Transfer):
     """A socket.
 
     Args:

@@ -8,7 +8,6 @@ Ancillary data there is none.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -16,13 +15,15 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from rawproto.drivers.rpt.datagrams import DatagramEnd, Peer
 from rawproto.drivers.rpt.ends import End, StreamEnd
+from rawproto.drivers.rpt.handle import Handle
+from rawproto.drivers.rpt.refusals import failure
 from rawproto.transport.constants import Kind
 from rawproto.transport.dialogue import MOST_ALONE
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-__all__ = ["Transfer", "failure"]
+__all__ = ["Transfer"]
 
 _PIECE_BYTES = 1 << 16
 # Plain numbers: a member of an enumeration costs a call each time.
@@ -34,34 +35,11 @@ _STREAM, _SEQPACKET, _DGRAM = Kind.STREAM, Kind.SEQPACKET, Kind.DGRAM
 _NOW = 0.0
 
 
-def failure(number: int) -> OSError:
-    """An OSError in the kernel's words."""
-    return OSError(number, os.strerror(number))
-
-
-class Transfer:
-    """What `RPTSocket` and these calls share."""
-
-    _kind: Kind
-    _end: End | None
-    _timeout: float | None
-
-    def _use(self) -> End | None:
-        """The end, to be used with its lock held.
-
-        Raises:
-            OSError: EBADF, the socket is closed; EDEADLK, a signal handler or a callback uses a
-                socket in the middle of a call on the same port.
-        """
-        raise NotImplementedError
-
-    def _peer(self, address: Any) -> Peer:
-        raise NotImplementedError
-
-    def _address(self, peer: Peer) -> tuple[Any, ...]:
-        raise NotImplementedError
+class Transfer(Handle):
+    """The part of `RPTSocket` that moves data."""
 
     def _datagram_end(self) -> DatagramEnd:
+        """The end of a socket of datagrams, which takes a port now if it has none."""
         raise NotImplementedError
 
     # --- waiting ---
