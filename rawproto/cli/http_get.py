@@ -148,9 +148,7 @@ async def _get(
                 await transfer.run(fetcher)
             return 0
         except TimeoutError:
-            words = (
-                f"{arguments.max_time:g} s are over, and {transfer.progress.done_bytes} bytes came"
-            )
+            words = f"{arguments.max_time:g} s are over, and {transfer.crossed()}"
             return _complain(arguments, FetchError(28, f"{location.address}: {words}"))
         except FetchError as error:
             return _complain(arguments, error)
@@ -190,6 +188,8 @@ class _Transfer:
         self._sink = Sink(output)
         self._offset = self._resumed_at(output)
         self.progress = Progress(path=output)
+        if not arguments.upload:
+            self.progress.done_bytes = self._offset
 
     def _resumed_at(self, name: str) -> int:
         wanted = self._arguments.resume
@@ -203,6 +203,13 @@ class _Transfer:
         if wanted != "-":
             return int(wanted)
         return os.stat(name).st_size if os.path.exists(name) else 0
+
+    def crossed(self) -> str:
+        """How much of the body has, this time."""
+        done = self.progress.done_bytes
+        return (
+            f"{done} bytes went" if self._arguments.upload else f"{done - self._offset} bytes came"
+        )
 
     async def run(self, fetcher: Fetcher) -> None:
         arguments = self._arguments
@@ -232,8 +239,6 @@ class _Transfer:
         length = answer.header("content-length") or ""
         if length.isdigit() and not self.progress.total_bytes:
             self.progress.total_bytes = self._offset + int(length)
-        if not arguments.upload:
-            self.progress.done_bytes = self._offset
         await self._sink.write(b"")
         async for piece in answer.pieces():
             await self._sink.write(piece)

@@ -7,12 +7,15 @@ import asyncio
 import os
 import pty
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
+from httpcore import Response
 
-from rawproto.apps.http.fetch import FetchError, Request, parse_url
+from rawproto.apps.http.fetch import Answer, Fetcher, FetchError, Request, parse_url
 from rawproto.cli import http_get
 from rawproto.cli.http import add_arguments
 from rawproto.cli.http_sink import Sink
@@ -220,6 +223,47 @@ def test_options_may_stand_between_urls_as_curls_do() -> None:
     arguments = parser.parse_args(["get", "-o", "a", URL, "-s", "-O", URL, "-L", "rpt://h:1/"])
     assert arguments.urls == [URL, URL, "rpt://h:1/"]
     assert (arguments.outputs, arguments.silent, arguments.location) == (["a", None], True, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["-C", "-"], "4 bytes came"), (["-T", "there"], "4 bytes went")],
+)
+def test_who_runs_out_of_time_is_told_what_crossed_since_it_began(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"more"
+        await asyncio.Event().wait()
+
+    class Slow:
+        """A server that takes and gives four bytes, and then no more."""
+
+        @asynccontextmanager
+        async def answer(self, request: Request, *_: object) -> AsyncIterator[Answer]:
+            if request.body is not None:
+                async for _piece in request.body():
+                    pass
+                await asyncio.Event().wait()
+            headers = [(b"Content-Range", b"bytes 10-99/100")]
+            yield Answer(request.location, Response(206, headers=headers, content=body()))
+
+    monkeypatch.chdir(tmp_path)
+    Path("there").write_bytes(b"four")
+    Path("got").write_bytes(bytes(10))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args(["get", *words, "-o", "got", "-m", "0.05", URL])
+    fetcher = cast(Fetcher, Slow())
+    code = asyncio.run(http_get._get(arguments, fetcher, {}, URL, "got"))
+    assert (code, capsys.readouterr().err) == (
+        28,
+        f"rawproto http: (28) rpt://10.0.0.2:4000: 0.05 s are over, and {told}\n",
+    )
 
 
 def test_head_that_would_command_a_terminal_is_shown_escaped(
