@@ -131,9 +131,13 @@ class Root:
         above, _, name = path.rstrip("/").rpartition("/")
         if name in ("", ".", ".."):
             raise OSError(errno.EINVAL, "no name", path)
-        if make:
-            self.make_directories(above)
-        fd = _openat2(self._fd, above or ".", os.O_PATH | os.O_DIRECTORY)
+        try:
+            fd = _openat2(self._fd, above or ".", os.O_PATH | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            if not make:
+                raise
+            self.make_directories(above)  # or names the one that is none
+            fd = _openat2(self._fd, above, os.O_PATH | os.O_DIRECTORY)
         try:
             yield fd, name
         finally:

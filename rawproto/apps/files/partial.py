@@ -7,7 +7,8 @@
 
 HASH is of the final name, so that whoever is broken off finds them again. The hashes are
 written behind the blocks that they are of, which are brought to the disk every 8 MiB: who goes
-on looks at so many of the last ones again, and what a crash of the machine lost comes anew. All
+on looks at so many of the last ones again, and what a crash of the machine lost comes anew. A
+file of few blocks, of which nothing was broken off, has none written down. All
 of a file is on the disk before it has its name, so that a crash leaves no half one there either.
 """
 
@@ -17,6 +18,7 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 
 from rawproto.apps.files.beneath import Root
@@ -36,7 +38,7 @@ __all__ = ["DamagedError", "Partial", "is_leaves", "part_path"]
 # And so much is left to be brought to the disk at the end, when somebody waits for it.
 _SYNC_BYTES = 8 << 20
 _PART, _LEAVES = ".part", ".leaves"
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def part_path(path: str) -> str:
@@ -80,6 +82,7 @@ class Partial:
         self._part = part_path(self._name)
         self._list = self._part.removesuffix(_PART) + _LEAVES
         self._fds = [self._directory]
+        self._journal: int | None = None
         self._old: int | None = None
         self._lent = b""
         self._unfinished = False
@@ -95,9 +98,13 @@ class Partial:
             except (BlockingIOError, FileNotFoundError):
                 raise OSError(errno.EBUSY, "somebody is sending it already", entry.path) from None
             self._unfinished = True
-            self._journal = self._open(self._list)
+            with suppress(FileNotFoundError):
+                self._journal = self._open(self._list, make=False)
             self.leaves = bytearray(self._stood())
             self.lent_from = len(self.leaves) // LEAF_BYTES
+            self._noted = len(self.leaves)
+            if not self.leaves:
+                self._empty()
             if old:
                 self._ask_old()
         except BaseException:
@@ -105,8 +112,8 @@ class Partial:
             raise
         self._unsynced = self.lent_from * BLOCK_BYTES  # by whoever wrote them
 
-    def _open(self, name: str) -> int:
-        fd = os.open(name, _FLAGS, 0o600, dir_fd=self._directory)
+    def _open(self, name: str, *, make: bool = True) -> int:
+        fd = os.open(name, _FLAGS | (os.O_CREAT if make else 0), 0o600, dir_fd=self._directory)
         self._fds.append(fd)
         return fd
 
@@ -119,6 +126,8 @@ class Partial:
     def _stood(self) -> bytes:
         """The leaves of blocks that are written: whole ones, and no more than the file has."""
         size = os.fstat(self._file).st_size
+        if self._journal is None:
+            return b""
         known = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
         count = min(len(known) // LEAF_BYTES, size // BLOCK_BYTES, self._entry.size // BLOCK_BYTES)
         leaves = [known[at : at + LEAF_BYTES] for at in range(0, count * LEAF_BYTES, LEAF_BYTES)]
@@ -130,6 +139,12 @@ class Partial:
             if leaf(os.pread(self._file, BLOCK_BYTES, index * BLOCK_BYTES)) != leaves[index]:
                 return known[: index * LEAF_BYTES]
         return known[: count * LEAF_BYTES]
+
+    def _empty(self) -> None:
+        """Forgets what is there and is known by no hash: it would show where a hole is to be."""
+        for fd in (self._file, self._journal):
+            if fd is not None and os.fstat(fd).st_size:
+                os.ftruncate(fd, 0)
 
     def _ask_old(self) -> None:
         """Hashes the file that has the name now, behind what stands: what differs is sent."""
@@ -179,14 +194,16 @@ class Partial:
         standing = min(count, self.lent_from)
         del self.leaves[standing * LEAF_BYTES :]
         os.ftruncate(self._file, standing * BLOCK_BYTES)
-        os.ftruncate(self._journal, 0)
-        self._note(0)
+        if self._journal is not None:
+            os.ftruncate(self._journal, 0)
+        self._noted = 0
+        self._note()
         for begun in range(standing, count, _SYNC_BYTES // BLOCK_BYTES):
             some = range(begun, min(begun + _SYNC_BYTES // BLOCK_BYTES, count))
             ends = [(index * LEAF_BYTES, (index + 1) * LEAF_BYTES) for index in some]
             self.write([(self._lent[start:end], b"") for start, end in ends])
 
-    def write(self, blocks: list[tuple[bytes, bytes]]) -> None:
+    def write(self, blocks: Sequence[tuple[bytes, bytes]]) -> None:
         """Verifies and writes the next blocks, each (leaf, data).
 
         Data is b"" for zeros, and for what the old file lends.
@@ -195,49 +212,66 @@ class Partial:
             DamagedError: a block is not what its hash says, or there are too many.
             OSError: the disk is full, or otherwise.
         """
-        size, begun = self._entry.size, len(self.leaves)
         try:
-            for its_leaf, data in blocks:
-                index = len(self.leaves) // LEAF_BYTES
-                room = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
-                if not data and its_leaf != zeros_leaf(BLOCK_BYTES):
-                    data = self._borrowed(index, its_leaf)
-                if room <= 0 or (data and len(data) != room):
-                    raise DamagedError(0, "a block of another size arrived", self._entry.path)
-                if leaf(data or bytes(room)) != its_leaf:
-                    raise DamagedError(0, "a damaged block arrived", self._entry.path)
-                if data:
-                    _write(self._file, data, index * BLOCK_BYTES)
-                    self._unsynced += room
-                self.leaves += its_leaf
+            self._take(blocks)
         finally:
-            self._note(begun)  # those before one that the disk has no room for, too
+            self._note()  # those before one that the disk has no room for, too
 
-    def _note(self, begun: int) -> None:
-        """Writes the hashes from there on down, and sees to it that few blocks may be lost."""
+    def _take(self, blocks: Sequence[tuple[bytes, bytes]]) -> None:
+        size = self._entry.size
+        for its_leaf, data in blocks:
+            index = len(self.leaves) // LEAF_BYTES
+            room = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
+            if not data and its_leaf != zeros_leaf(BLOCK_BYTES):
+                data = self._borrowed(index, its_leaf)
+            if room <= 0 or (data and len(data) != room):
+                raise DamagedError(0, "a block of another size arrived", self._entry.path)
+            if leaf(data or bytes(room)) != its_leaf:
+                raise DamagedError(0, "a damaged block arrived", self._entry.path)
+            if data:
+                _write(self._file, data, index * BLOCK_BYTES)
+                self._unsynced += room
+            self.leaves += its_leaf
+
+    def _note(self) -> None:
+        """Writes the hashes that are new down, and sees to it that few blocks may be lost."""
         if self._unsynced >= _SYNC_BYTES:
             os.fdatasync(self._file)
             self._unsynced = 0
-        _write(self._journal, bytes(self.leaves[begun:]), begun)
+        if self._noted < len(self.leaves):
+            if self._journal is None:
+                self._journal = self._open(self._list)
+            _write(self._journal, bytes(self.leaves[self._noted :]), self._noted)
+            self._noted = len(self.leaves)
 
-    def finish(self, root_hash: bytes) -> None:
-        """Gives the file its time, its permissions and its name, if it is whole.
+    def finish(self, root_hash: bytes, blocks: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        """Gives the file, with these last blocks, its time, its permissions and its name.
 
         Raises:
             DamagedError: it is not what its sender says.
             OSError: otherwise.
         """
+        try:
+            self._take(blocks)
+            whole = len(self.leaves) // LEAF_BYTES == block_count(self._entry.size)
+            if not whole or root_of(self._entry.size, self.leaves) != root_hash:
+                self.discard()
+                raise DamagedError(0, "what arrived is not what was sent", self._entry.path)
+            self._name_it()
+        finally:
+            if self._unfinished:
+                self._note()
+
+    def _name_it(self) -> None:
         entry = self._entry
-        count = len(self.leaves) // LEAF_BYTES
-        if count != block_count(entry.size) or root_of(entry.size, self.leaves) != root_hash:
-            raise DamagedError(0, "what arrived is not what was sent", entry.path)
         os.ftruncate(self._file, entry.size)
         os.fchmod(self._file, entry.mode)
         os.utime(self._file, ns=(entry.mtime_ns, entry.mtime_ns))
         os.fsync(self._file)
         os.rename(self._part, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
         self._unfinished = False
-        os.unlink(self._list, dir_fd=self._directory)
+        if self._journal is not None:
+            os.unlink(self._list, dir_fd=self._directory)
 
     def _stands(self) -> bool:
         """Whether there is a list of what stands, for somebody to go on from."""
@@ -250,6 +284,7 @@ class Partial:
         for name in (self._part, self._list):
             with suppress(OSError):
                 os.unlink(name, dir_fd=self._directory)
+        self._unfinished = False
 
     def close(self) -> None:
         """Gives the descriptors back; what stands is found again, if anything does."""

@@ -36,6 +36,11 @@ class Quota:
         if limit_bytes is not None:
             self._count()
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is anything to count."""
+        return self._limit is not None
+
     def admit(self, path: str, size: int) -> None:
         """A file comes: one that is there once this returns, or may be.
 
@@ -56,6 +61,9 @@ class Quota:
     @contextmanager
     def coming(self, path: str, size: int) -> Iterator[None]:
         """While a file comes that was admitted, and takes a while, and may never be whole."""
+        if self._limit is None:
+            yield
+            return
         self._coming[path] = size
         try:
             yield

@@ -212,7 +212,8 @@ class FileService:
         maker = (call.peer.connection.peer_key, asyncio.current_task())
         await self._take_over(entry.path, maker[0])
         with self._noted(call, entry.path) as crossing:
-            await asyncio.to_thread(self._quota.admit, entry.path, entry.size)
+            if self._quota.limited:  # it may have to look at all files
+                await asyncio.to_thread(self._quota.admit, entry.path, entry.size)
             with self._quota.coming(entry.path, entry.size):
                 self._makers[entry.path] = maker
                 try:

@@ -28,7 +28,7 @@ from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, block_count, leaf
 from rawproto.apps.files.entries import PREFIX, Entry
 from rawproto.apps.files.faults import FileError, as_file_errors, file_error
-from rawproto.apps.files.partial import DamagedError, Partial
+from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.source import Source
 from rawproto.rpc import MOST_DATA_BYTES, BadRequestError, Call
 
@@ -47,13 +47,16 @@ __all__ += ["send_pack", "set_directories"]
 
 VERSION = 1
 """Of this protocol."""
-PACKED_BYTES = 1 << 16
-"""Files of up to so many bytes travel in packs."""
+PACKED_BYTES = BLOCK_BYTES
+"""Files of up to so many bytes travel in packs: of a single block there is nothing to resume."""
 
 _AT_ONCE = 8
-_PACK_BYTES = MOST_DATA_BYTES // 2
+# As many as one item may have, but for what they grow by before they are read.
+_PACK_BYTES = MOST_DATA_BYTES - (1 << 15)
 _PACK_ENTRIES = 256
 _NAMES_BYTES = 1 << 16
+# A file of more bytes is on the disk before it has its name.
+_UNSYNCED_BYTES = 1 << 16
 
 Tell = Callable[[int], None]
 Note = Callable[[Entry, FileError | None], None]
@@ -91,16 +94,22 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
         if not isinstance(piece, bytes) or not piece:
             raise BadRequestError("leaves were expected")
         theirs += piece
-    first = await asyncio.to_thread(source.common, theirs)
+    first = await asyncio.to_thread(source.common, theirs) if theirs else 0
     await call.send({"from": first})
     tell(min(first * BLOCK_BYTES, source.size))
-    reading = asyncio.ensure_future(asyncio.to_thread(source.blocks, first, _AT_ONCE))
+
+    def read(index: int) -> asyncio.Future[list[tuple[bytes, bytes]]]:
+        if index < block_count(source.size):
+            return asyncio.ensure_future(asyncio.to_thread(source.blocks, index, _AT_ONCE))
+        none: asyncio.Future[list[tuple[bytes, bytes]]] = asyncio.Future()
+        none.set_result([])  # without waiting for a thread, as most files have few blocks
+        return none
+
+    reading = read(first)
     try:
         for index in range(first, block_count(source.size), _AT_ONCE):
             blocks = await reading
-            reading = asyncio.ensure_future(
-                asyncio.to_thread(source.blocks, index + _AT_ONCE, _AT_ONCE)
-            )
+            reading = read(index + _AT_ONCE)
             for number, (its_leaf, data) in enumerate(blocks, index):
                 if type(lent) is int and lent <= number < count:
                     at = number * LEAF_BYTES
@@ -164,11 +173,13 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
     first = _field(await anext(call, None), "from", int)
     if not 0 <= first <= len(partial.leaves) // LEAF_BYTES:
         raise BadRequestError("more blocks than there are")
-    await _done(asyncio.ensure_future(asyncio.to_thread(partial.keep, first)))
+    if partial.leaves:
+        await _done(asyncio.ensure_future(asyncio.to_thread(partial.keep, first)))
     tell(min(first * BLOCK_BYTES, size))
     writing: asyncio.Future[None] | None = None
     waiting: list[tuple[bytes, bytes]] = []
     index = first
+    root: bytes | None = None
     try:
         while isinstance(item := await anext(call, None), bytes):
             waiting.append((item[:LEAF_BYTES], item[LEAF_BYTES:]))
@@ -179,18 +190,19 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
                     await _done(writing)
                 writing = asyncio.ensure_future(asyncio.to_thread(partial.write, waiting))
                 waiting = []
+        root = _hash(_field(item, "root", str))
     finally:
         if writing is not None:
             await _done(writing)
-        # What has come stands, also where the rest does not come any more.
-        await _done(asyncio.ensure_future(asyncio.to_thread(partial.write, waiting)))
-    root = _field(item, "root", str)
+        if root is None:
+            # What has come stands, also where the rest does not come any more.
+            await _done(asyncio.ensure_future(asyncio.to_thread(partial.write, waiting)))
+    await _done(asyncio.ensure_future(asyncio.to_thread(partial.finish, root, waiting)))
+
+
+def _hash(text: str) -> bytes:
     try:
-        finishing = asyncio.to_thread(partial.finish, bytes.fromhex(root))
-        await _done(asyncio.ensure_future(finishing))
-    except DamagedError:
-        partial.discard()
-        raise
+        return bytes.fromhex(text)
     except ValueError:
         raise BadRequestError("a hash was expected") from None
 
@@ -275,6 +287,7 @@ def _read_batch(
     root: Root, above: str, batch: list[Entry]
 ) -> tuple[list[Entry], bytes, list[FileError]]:
     entries, pieces, faults = [], [], []
+    room = MOST_DATA_BYTES
     for entry in batch:
         if entry.kind == "file":
             path = f"{above}/{entry.path}".strip("/")
@@ -284,12 +297,13 @@ def _read_batch(
                     piece = os.read(fd, PACKED_BYTES + 1)
                 finally:
                     os.close(fd)
-                if len(piece) > PACKED_BYTES:
+                if len(piece) > min(PACKED_BYTES, room):
                     raise OSError(0, "it grew while it was sent", path)
             except OSError as error:
                 faults.append(file_error(error, path))
                 continue
             entry = replace(entry, size=len(piece))
+            room -= len(piece)
             pieces.append(piece)
         entries.append(entry)
     return entries, b"".join(pieces), faults
@@ -413,10 +427,14 @@ def _make(directory: int, name: str, entry: Entry, content: bytes) -> None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(inner, flags, 0o600, dir_fd=directory)
             try:
-                if os.write(fd, content) != len(content):
+                if not content.strip(b"\0"):
+                    os.ftruncate(fd, len(content))  # a hole
+                elif os.write(fd, content) != len(content):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
                 os.fchmod(fd, entry.mode)
                 os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+                if len(content) > _UNSYNCED_BYTES:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
         os.rename(inner, name, src_dir_fd=directory, dst_dir_fd=directory)

@@ -92,7 +92,7 @@ def planted(top: Path) -> None:
     (top / "a" / "deep" / "er").mkdir(parents=True)
     (top / "empty directory").mkdir()
     (top / "empty").touch()
-    for size in (1, PACKED_BYTES, PACKED_BYTES + 1, BLOCK_BYTES, 3 * BLOCK_BYTES + 5):
+    for size in (1, 100_000, PACKED_BYTES, PACKED_BYTES + 1, 3 * BLOCK_BYTES + 5):
         (top / "a" / f"of {size}").write_bytes(os.urandom(size))
     for number in range(300):
         (top / "a" / "deep" / f"{number}").write_text(f"{number}" * 50)

@@ -274,31 +274,38 @@ class Stuck:
             await task
 
 
-@pytest.mark.parametrize(("name", "stands"), [("pwrite", False), ("fsync", True)])
+@pytest.mark.parametrize(
+    ("name", "size", "stands"),
+    [("pwrite", 9 * BLOCK_BYTES, False), ("pwrite", SIZE, True), ("fsync", SIZE, True)],
+)
 def test_file_is_not_closed_under_the_thread_that_writes_it(
-    root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stands: bool
+    root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, size: int, stands: bool
 ) -> None:
-    data = os.urandom(SIZE)
+    """The last blocks are written by the thread that gives the file its name."""
+    data = os.urandom(size)
     blocks = [its_leaf + block for its_leaf, block in blocks_of(data)]
     call = cast(Call, Said({"from": 0}, *blocks, {"root": hash_of(data).hex()}))
-    partial = Partial(root, entry())
+    partial = Partial(root, entry(size=size))
     stuck = Stuck(monkeypatch, name)
 
     async def scene() -> None:
-        receiving = receive_file(call, partial, SIZE, lambda size: None)
+        receiving = receive_file(call, partial, size, lambda size: None)
         await stuck.outlast(asyncio.create_task(receiving))
 
     asyncio.run(scene())
     partial.close()
     assert (tmp_path / "root/a/b/file").exists() == stands
-    again = Partial(root, entry())
-    assert len(again.leaves) == (0 if stands else 3 * LEAF_BYTES)
+    again = Partial(root, entry(size=size))
+    assert len(again.leaves) == (0 if stands else 8 * LEAF_BYTES)
     again.close()
 
 
 def test_file_that_nobody_waits_for_any_more_is_not_kept_from_the_next(
     root: Root, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    first = Partial(root, entry())
+    first.write(blocks_of(os.urandom(SIZE))[:2])
+    first.close()
     stuck = Stuck(monkeypatch, "pread")
 
     async def scene() -> None:
@@ -379,6 +386,38 @@ def test_old_file_that_changes_while_it_lends_is_told(root: Root, tmp_path: Path
         partial.keep(4)
     partial.close()
     assert os.listdir(tmp_path / "root") == ["f"]
+
+
+def test_nothing_unknown_shows_where_a_hole_is_to_be(root: Root, tmp_path: Path) -> None:
+    """A process was killed before it wrote down what it had written."""
+    data = os.urandom(BLOCK_BYTES) + bytes(BLOCK_BYTES) + os.urandom(BLOCK_BYTES)
+    (tmp_path / "root" / part_path("f")).write_bytes(b"x" * len(data))
+    partial = Partial(root, entry("f", len(data)))
+    blocks = blocks_of(data)
+    partial.finish(hash_of(data), [blocks[0], (blocks[1][0], b""), blocks[2]])
+    partial.close()
+    assert (tmp_path / "root/f").read_bytes() == data
+
+
+def test_file_of_few_blocks_has_no_list_of_them(root: Root, tmp_path: Path) -> None:
+    data = os.urandom(SIZE)
+    partial = Partial(root, entry("f"))
+    partial.finish(hash_of(data), blocks_of(data))
+    assert os.listdir(tmp_path / "root") == ["f"]
+    partial.close()
+
+
+def test_last_blocks_stand_where_the_file_cannot_get_its_name(root: Root, tmp_path: Path) -> None:
+    data = os.urandom(SIZE)
+    partial = Partial(root, entry("f"))
+    (tmp_path / "root/f").mkdir()
+    with pytest.raises(IsADirectoryError):
+        partial.finish(hash_of(data), blocks_of(data))
+    partial.close()
+    (tmp_path / "root/f").rmdir()
+    again = Partial(root, entry("f"))
+    assert len(again.leaves) == SIZE // BLOCK_BYTES * LEAF_BYTES
+    again.close()
 
 
 def opened(path: Path, memory: Path | None = None) -> Source:
