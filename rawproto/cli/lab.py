@@ -313,9 +313,9 @@ def _list(args: argparse.Namespace) -> int:
         if entry.topology is not None:
             hosts, links = len(entry.topology.hosts), len(entry.topology.links)
             size = f"{hosts} hosts, {links} link{'s' if links != 1 else ''}"
-        state = (
-            f"up, kept by process {entry.pid}" if entry.alive else "dead; `down --all` cleans up"
-        )
+        state = f"up, kept by process {entry.pid}"
+        if not entry.alive:
+            state = f"dead; `rawproto lab down {entry.name}` forgets it"
         print(f"{entry.name:16}  {size:22}  {state}")
     return 0
 

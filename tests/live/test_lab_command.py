@@ -202,6 +202,8 @@ def test_dead_lab_is_recognised_and_cleaned(rawproto: CommandLine) -> None:
     assert select.select([pidfd], [], [], BOUND_S)[0]
     os.close(pidfd)
     assert [entry["alive"] for entry in rawproto.labs()] == [True, False]
+    listed = rawproto("list")[1].splitlines()
+    assert listed[1].endswith("dead; `rawproto lab down pair` forgets it")  # `--all` ends the other
     assert rawproto("exec", "h1", "hostname") == (0, "h1\n", "")  # of the one that is alive
     assert rawproto("exec", "--name", "pair", "h1", "true") == (
         2,
