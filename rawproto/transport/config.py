@@ -28,7 +28,7 @@ class Config:
         dead_path_ns: silence after which it is lost although something is in flight.
         keep_alive_ns: after so much silence a PING is sent, 0 for never.
         linger_ns: after so much silence `close` waits no longer for what was sent to be
-            acknowledged.
+            acknowledged; of kind DGRAM after 3 s at most.
         linger_most_ns: it waits so long at most, whatever the peer says.
         window_bytes: flow control's first window, of a stream and of a connection.
         max_window_bytes: what it grows to.

@@ -18,6 +18,8 @@ __all__ = ["Farewell", "error_of"]
 
 _MAX_REASON = 255
 _CLOSING_PTOS, _DRAINING_PTOS = 6, 3
+# A process that got no CPU for a second measures a PTO of 4 s, and its exit waits for this.
+_MOST_PTO_NS = 500_000_000
 
 
 class Farewell:
@@ -27,7 +29,7 @@ class Farewell:
         code: of the CLOSE to be sent.
         reason: in words, cut to 255 bytes.
         now_ns: by now.
-        pto_ns: of the path.
+        pto_ns: of the path; counts as half a second at most.
         answer: it answers the peer's CLOSE, and is said once.
 
     Attributes:
@@ -41,7 +43,7 @@ class Farewell:
         reason = reason.encode()[:_MAX_REASON].decode(errors="ignore")
         self.frame = CloseFrame(code, reason).emit()
         self.due = True
-        self._pto_ns = pto_ns
+        self._pto_ns = pto_ns = min(pto_ns, _MOST_PTO_NS)
         self._until_ns = now_ns + (_DRAINING_PTOS if answer else _CLOSING_PTOS) * pto_ns
         self._again_ns = self._until_ns if answer else now_ns + pto_ns
         self._came = 0

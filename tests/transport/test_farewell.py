@@ -58,6 +58,20 @@ def test_who_answers_a_close_says_it_once_and_is_done_after_3_pto() -> None:
     assert farewell.handle_timeout(300 * MS)
 
 
+@pytest.mark.parametrize(("answer", "times", "seconds"), [(False, 6, 3.0), (True, 1, 1.5)])
+def test_pto_of_seconds_counts_as_half_of_one(answer: bool, times: int, seconds: float) -> None:
+    """A process that got no CPU for a second measures a PTO of 4: its exit would take 24."""
+    farewell = Farewell(0, "", 0, 4000 * MS, answer=answer)
+    said, now_ns = 0, 0
+    while True:
+        said += farewell.due
+        farewell.due = False
+        now_ns = farewell.timeout_ns
+        if farewell.handle_timeout(now_ns):
+            break
+    assert (said, now_ns) == (times, seconds * 1000 * MS)
+
+
 def test_packets_that_still_come_are_answered_ever_more_seldom() -> None:
     farewell = Farewell(0, "", 0, 100 * MS, answer=False)
     answered = []

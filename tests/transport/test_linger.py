@@ -5,6 +5,7 @@ from __future__ import annotations
 from rawproto.errors import ConnectionLostError
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
+from rawproto.transport.constants import Kind
 from tests.transport.pair import Pair
 
 SIZE = 3 << 20  # three windows
@@ -64,3 +65,35 @@ def test_peer_that_falls_silent_is_waited_for_ten_seconds() -> None:
     assert connection.state is State.ESTABLISHED
     pair.run(10.5)
     assert isinstance(pair.error_of(connection), ConnectionLostError)
+
+
+def closing_datagrams() -> tuple[Pair, Connection, Connection]:
+    """A client that has closed while more datagrams wait than the window takes; and its peer."""
+    pair = Pair(config=Config(kind=Kind.DGRAM))
+    connection = pair.connect()
+    pair.run(0.1)
+    (accepted,) = pair.accepted
+    for _ in range(64):
+        assert connection.send_datagram(bytes(1000))
+    connection.close(pair.now_ns)
+    pair.client.touch(connection)
+    return pair, connection, accepted
+
+
+def test_datagrams_that_wait_still_leave() -> None:
+    pair, connection, accepted = closing_datagrams()
+    pair.run(1)
+    assert pair.error_of(connection) is None
+    assert len(list(iter(accepted.datagrams.receive, None))) == 64
+
+
+def test_silent_peer_is_waited_for_three_seconds_by_who_has_datagrams_only() -> None:
+    pair, connection, _ = closing_datagrams()
+    pair.change = lambda from_client, data: data if from_client else None
+    pair.run(2.9)
+    assert connection.state is State.ESTABLISHED
+    pair.run(0.2)
+    assert connection.state is State.CLOSING
+    assert isinstance(pair.error_of(connection), ConnectionLostError)
+    pair.run(3)
+    assert connection.state is State.CLOSED
