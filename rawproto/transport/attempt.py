@@ -172,6 +172,10 @@ class Attempt:
             return None
         return self._until_ns if self._due_ns is None else min(self._due_ns, self._until_ns)
 
+    def hurry(self, until_ns: int) -> None:
+        """Nobody waits for longer than that any more."""
+        self._until_ns = min(self._until_ns, until_ns)
+
     def handle_timeout(self, now_ns: int) -> None:
         """Time has passed."""
         opened = self.state is State.UNCONFIRMED

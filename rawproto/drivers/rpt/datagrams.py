@@ -18,6 +18,7 @@ from rawproto.drivers.rpt.ends import RESET_BY_USER, End, peer_of
 from rawproto.drivers.rpt.refusals import os_error
 from rawproto.transport.constants import BASE_PACKET_BYTES
 from rawproto.transport.events import ConnectionClosed, ConnectionEstablished
+from rawproto.transport.linger import DATAGRAMS_NS
 from rawproto.transport.sender import OVERHEAD_BYTES
 from rawproto.wire.rpt_frames import DATAGRAM_HEAD
 
@@ -73,6 +74,7 @@ class DatagramEnd(End):
     def _accepted(self, connection: Connection) -> None:
         if self.closed or len(self._connections) >= MOST_PEERS:
             connection.abort(RESET_BY_USER, "", time.monotonic_ns())
+            self.pump.touch_soon(connection)
             return
         self._add(connection)
         self._receive(connection)
@@ -174,13 +176,19 @@ class DatagramEnd(End):
     # --- the end ---
 
     def close(self) -> None:
-        """What waits for a handshake is still sent if that comes to something."""
+        """What waits for a handshake is still sent if that comes to something soon."""
         if self.closed:
             return
         super().close()
+        endpoint, now_ns = self.pump.port.endpoint, time.monotonic_ns()
+        # The port outlives the socket for as long as peers are told. Whoever asked once more in
+        # the meantime got a connection, and waited for its end when we were gone.
+        endpoint.refuse()
         for connection in self._connections.values():
-            if not self._early.get(connection.cid):
+            if connection.attempt is not None and self._early.get(connection.cid):
+                connection.attempt.hurry(now_ns + DATAGRAMS_NS)
+            else:
                 self.pump.assign(connection, None)
-                connection.close(time.monotonic_ns())
-                self.pump.port.endpoint.touch(connection)
+                connection.close(now_ns)
+            endpoint.touch(connection)
         self._waiting.clear()
