@@ -58,12 +58,28 @@ class Incoming:
         stream = self._known.get(stream_id)
         if stream is None or stream.receiving is None or stream.stop_code is not None:
             return
+        self._want_no_more(stream, stream.receiving, code)
+        if not stream.receiving.whole:
+            self._ask_to_stop(stream)
+
+    def abandon(self, stream_id: int) -> None:
+        """Nobody will read on. Mostly the end alone is missing then, and a peer that has sent it
+        is not to hear that it should stop: it is asked to if more than the end comes."""
+        stream = self._known.get(stream_id)
+        if stream is not None and stream.receiving is not None and stream.stop_code is None:
+            stream.stop_due = True
+            self._want_no_more(stream, stream.receiving, 0)
+
+    def _want_no_more(self, stream: Stream, receiving: ReceiveBuffer, code: int) -> None:
         stream.stop_code = code
-        self._discard(stream.receiving.skip())
-        if stream.receiving.whole:
+        self._discard(receiving.skip())
+        if receiving.whole:
             self._streams.forget_if_done(stream)
-        else:
-            self._control.put(("stop", stream_id), StopSendingFrame(stream_id, code))
+
+    def _ask_to_stop(self, stream: Stream) -> None:
+        stream.stop_due = False
+        frame = StopSendingFrame(stream.stream_id, stream.stop_code or 0)
+        self._control.put(("stop", stream.stream_id), frame)
 
     def _discard(self, size: int) -> None:
         """Bytes that nobody will read: on other streams there is room for as many."""
@@ -139,9 +155,13 @@ class Incoming:
         if stream.stop_code is not None:
             self._discard(receiving.skip())
             self._streams.forget_if_done(stream)
+            if stream.stop_due and final_size is None and not fin:
+                self._ask_to_stop(stream)
         elif not stream.readable_told and (receiving.next > receiving.read or receiving.whole):
             stream.readable_told = True
             self._emit(StreamReadable(stream_id))
+            if receiving.finished:  # by its end alone, which nobody may come to read
+                self._streams.forget_if_done(stream)
         return True
 
     def expects(self, stream_id: int) -> tuple[int, int]:

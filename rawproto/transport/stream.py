@@ -20,7 +20,8 @@ class Stream:
         window: what this side takes.
         reset_code: with which this side gave up sending, None if it did not.
         reset_acked: and the peer knows.
-        stop_code: with which this side asked the peer to stop, None if it did not.
+        stop_code: with which this side wants the peer to stop, None if it does not.
+        stop_due: the peer is asked to only if it sends more than the end.
         peer_reset: the peer gave up sending.
     """
 
@@ -35,6 +36,7 @@ class Stream:
         "send_limit",
         "sending",
         "stop_code",
+        "stop_due",
         "stream_id",
         "window",
     )
@@ -55,6 +57,7 @@ class Stream:
         self.reset_code: int | None = None
         self.reset_acked = False
         self.stop_code: int | None = None
+        self.stop_due = False
         self.peer_reset = False
         self.readable_told = False
         self.full = False
@@ -71,6 +74,15 @@ class Stream:
             and not (
                 self.full or sending.lost.starts or sending.ended or self.reset_code is not None
             )
+        )
+
+    @property
+    def given_up(self) -> bool:
+        """Whether this side has ended its part, and reads no more of the peer's."""
+        sending, receiving = self.sending, self.receiving
+        sent = sending is None or sending.ended or self.reset_code is not None
+        return sent and (
+            receiving is None or receiving.finished or self.peer_reset or self.stop_code is not None
         )
 
     @property

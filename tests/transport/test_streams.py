@@ -217,6 +217,38 @@ def test_stop_throws_away_what_comes() -> None:
     assert side.read(0) == b""
 
 
+def test_stream_of_which_all_but_its_end_was_read_is_forgotten_when_that_comes() -> None:
+    side = Side()
+    side.incoming.on_data(3, 0, b"there", False)
+    assert side.read(3) == b"there"
+    side.events.clear()
+    side.incoming.on_data(3, 5, b"", True)
+    assert side.events == [StreamReadable(3)]
+    assert side.streams.known(3) is None
+    assert side.incoming.at_end(3)
+
+
+@pytest.mark.parametrize("first", [b"", b"there"])
+def test_stream_that_nobody_reads_on_ends_without_a_word_if_only_its_end_was_missing(
+    first: bytes,
+) -> None:
+    side = Side()
+    side.incoming.on_data(3, 0, first, False)
+    side.incoming.abandon(3)
+    side.incoming.on_data(3, len(first), b"", True)
+    assert StopSendingFrame(3, 0) not in side.asked()
+    assert side.streams.known(3) is None
+
+
+def test_peer_that_sends_on_what_nobody_reads_is_asked_to_stop_once() -> None:
+    side = Side()
+    side.incoming.abandon(0)
+    for offset in (0, 4):
+        side.incoming.on_data(0, offset, b"more", False)
+        assert side.read(0) == b""
+        assert side.asked() == ([] if offset else [StopSendingFrame(0, 0)])
+
+
 def test_sender_keeps_to_both_limits_and_goes_on_when_they_rise() -> None:
     side = Side()
     other = side.streams.open()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -95,6 +97,21 @@ class RPTConnection:
         if handle is None:
             handle = self._streams[stream_id] = RPTStream(self, stream_id)
         return handle
+
+    def let_go(self, stream_id: int) -> None:
+        """A handle goes: perhaps in another thread, or in the middle of anything."""
+        stream = self._connection.streams.known(stream_id)
+        if stream is not None and not stream.given_up and not self._over:
+            self._node.soon(partial(self._give_up, stream_id))
+
+    def _give_up(self, stream_id: int) -> None:
+        """Nobody holds a stream any more, unless there is a new handle by now."""
+        if self._over or stream_id in self._streams:
+            return
+        with suppress(LocalProtocolError):  # it has ended, or goes the other way
+            self._connection.finish(stream_id)
+        self._connection.incoming.abandon(stream_id)
+        self.wake()
 
     def check(self) -> None:
         """Raises what ended the connection, if it is over."""

@@ -101,6 +101,11 @@ class Node:
         self.endpoint.touch(connection)
         self._schedule()
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Has something called from the event loop, if that runs still; from any thread."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call)
+
     def _schedule(self) -> None:
         if not self._scheduled and not self._closed:
             self._scheduled = True

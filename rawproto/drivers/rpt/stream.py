@@ -52,6 +52,9 @@ class Bell:
 class RPTStream:
     """One stream. Made by `RPTConnection`.
 
+    As with a socket, what is no longer held by anybody is closed: its end is sent, if it was not,
+    and nothing more of it is received.
+
     Attributes:
         stream_id: its ID.
         owner: the connection that it belongs to.
@@ -69,6 +72,9 @@ class RPTStream:
         self.stopped_by: RemoteProtocolError | None = None
         self._partial = bytearray()
         self._wanted: int | None = None
+
+    def __del__(self) -> None:
+        self.owner.let_go(self.stream_id)
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Sends bytes; returns when the stream has taken them all in.
