@@ -8,7 +8,7 @@ from rawproto.transport.connection import State
 from rawproto.transport.events import ConnectionClosed
 from rawproto.transport.farewell import Farewell
 from rawproto.wire.rpt_frames import CloseFrame, PingFrame
-from tests.transport.pair import Pair
+from tests.transport.pair import SERVER, Pair
 
 MS = 1_000_000
 
@@ -70,6 +70,35 @@ def test_pto_of_seconds_counts_as_half_of_one(answer: bool, times: int, seconds:
         if farewell.handle_timeout(now_ns):
             break
     assert (said, now_ns) == (times, seconds * 1000 * MS)
+
+
+def test_end_that_is_read_seconds_late_holds_nobody_up() -> None:
+    """As in a process that got no CPU: what the peer has said meanwhile, CLOSE too, is read at
+    once, and the first RTT takes all that time."""
+    pair = Pair()
+    connection = pair.connect()
+    unread: list[tuple[bytes, tuple[str, int], int]] = []
+
+    def keep(from_client: bool, data: bytes) -> bytes | None:
+        if from_client or data[0] & 0x80:
+            return data
+        unread.append((data, SERVER, 0))
+        return None
+
+    pair.change = keep
+    pair.run(0.1)
+    (accepted,) = pair.accepted
+    connection.write(0, b"question")
+    pair.client.touch(connection)
+    pair.run(0.1)
+    accepted.close(pair.now_ns)
+    pair.server.touch(accepted)
+    pair.run(2.9)
+    pair.client.receive(unread, pair.now_ns)
+    assert connection.state is State.DRAINING
+    assert connection.sender.recovery.rtt.pto > 5000 * MS
+    pair.run(1.6)
+    assert not pair.client.connections
 
 
 def test_packets_that_still_come_are_answered_ever_more_seldom() -> None:
