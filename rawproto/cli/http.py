@@ -182,4 +182,10 @@ def _gateway(arguments: argparse.Namespace) -> int:
     for end in ends:
         if not (end.host and end.port):
             raise UsageError(f"{end.kind}://{end.place}: connecting takes a host and a port")
-    return asyncio.run(run_relay(arguments, source, tuple(ends), "http gateway"))
+    return asyncio.run(run_relay(arguments, source, tuple(ends), "http gateway", _url))
+
+
+def _url(name: str) -> str:
+    """What a browser takes for a listener."""
+    place = name.removeprefix("tcp-listen:")
+    return f"http://[::]{place}" if place.startswith(":") else f"http://{place}"

@@ -105,7 +105,11 @@ def _check_sharing(arguments: argparse.Namespace, source: End, targets: tuple[En
 
 
 async def run_relay(
-    arguments: argparse.Namespace, source: End, targets: tuple[End, ...], verb: str = "relay"
+    arguments: argparse.Namespace,
+    source: End,
+    targets: tuple[End, ...],
+    verb: str = "relay",
+    shown: Callable[[str], str] = str,
 ) -> int:
     """Relays until it is over: the exit code.
 
@@ -113,6 +117,7 @@ async def run_relay(
         arguments: with those of `add_relaying_options`, and linger, idle, authorized, tls_*.
         source, targets: where from, and where to.
         verb: for what is said on stderr.
+        shown: what is said of the source once it listens, made of its name.
     """
     datagrams = source.datagrams or targets[0].datagrams
 
@@ -121,14 +126,14 @@ async def run_relay(
 
     if arguments.workers > 1:
         _check_sharing(arguments, source, targets)
-        await _run_workers(arguments, source, over, datagrams=datagrams)
+        await _run_workers(arguments, source, over, shown, datagrams=datagrams)
         return 0
     async with AsyncExitStack() as stack:
         doors = _doors(arguments, stack)
         near = await opener(source, doors, datagrams=datagrams)
         relay = await over(near, doors)
         if near.listens:
-            ready(near.name)
+            ready(shown(near.name))
         ended: list[Session | None] = []
 
         async def serve_all() -> None:
@@ -172,7 +177,7 @@ async def _relay_over(
     return Relay(
         near,
         far,
-        lambda session: _tell(log, session, single=near.once),
+        lambda session: _tell(log, session, far.name, single=near.once),
         most=-(-arguments.most // arguments.workers),
         linger_s=arguments.linger,
     )
@@ -208,6 +213,7 @@ async def _run_workers(
     arguments: argparse.Namespace,
     source: End,
     over: Callable[[Opener, Doors, int], Awaitable[Relay]],
+    shown: Callable[[str], str],
     *,
     datagrams: bool,
 ) -> None:
@@ -235,7 +241,7 @@ async def _run_workers(
             server = WorkerServer(address, start, [ExitStack() for _ in range(arguments.workers)])
             await server.begin(4)
             name = shared.name
-        ready(name)
+        ready(shown(name))
         await until_terminated(server.wait_closed(), server.close, arguments.grace)
 
 
@@ -253,20 +259,22 @@ def _words(error: BaseException) -> str:
     return printable(str(error)) or type(error).__name__
 
 
-def _tell(log: Log, session: Session, *, single: bool) -> None:
+def _tell(log: Log, session: Session, target: str, *, single: bool) -> None:
     if single:
         return  # whoever runs one session sees how it ends
     carried, error = session.carried, session.error
     words = f"{session.near} -> {session.far or 'nowhere'}"
     words += f" up {carried.up_bytes} down {carried.down_bytes} bytes {session.duration_s:.3f} s"
     if error is not None:
-        words += f": {_words(error)}"
+        # The names of all that were tried, where none of them could be had.
+        words += f": {_words(error)}" if session.far else f": {target}: {_words(error)}"
     log.write(
         "session",
         words,
         {
             "near": session.near,
             "far": session.far or None,
+            "target": target,
             "up_bytes": carried.up_bytes,
             "down_bytes": carried.down_bytes,
             "duration_s": round(session.duration_s, 6),

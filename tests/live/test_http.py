@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import websockets
 
-from tests.live.peers import Peer, address_of, serving
+from tests.live.peers import Peer, address_of, await_ready, serving
 
 pytestmark = pytest.mark.live
 
@@ -347,13 +347,22 @@ def test_get_where_nobody_listens_is_curls_seven(peers: tuple[Peer, Peer]) -> No
     assert "(7) rpt://127.0.0.1:1: nobody listens" in said.splitlines()[-1]
 
 
-def test_gateway_whose_server_is_down_ends_each_connection_and_says_why(
-    peers: tuple[Peer, Peer],
+@pytest.mark.parametrize(
+    ("where", "shown", "workers"),
+    [("127.0.0.1:0", "http://127.0.0.1:", "1"), ("0", "http://[::]:", "2")],
+)
+def test_gateway_says_what_to_open_and_whom_it_could_not_reach(
+    where: str, shown: str, workers: str, peers: tuple[Peer, Peer]
 ) -> None:
     left, right = peers
-    with serving(left, "http", "gateway", f"rpt://{right.host.ipv4}:4009") as gateway:
-        assert curl(left, f"{WEB}/") == (56, b"")
-        gateway.send_signal(signal.SIGTERM)
+    words = ("--listen", where, "--workers", workers, f"rpt://{right.host.ipv4}:4009")
+    gateway = left.start("http", "gateway", *words)
+    try:
+        url = await_ready(gateway).decode().split()[1]
+        assert url.startswith(shown)
+        assert curl(left, "--globoff", url) == (56, b"")
+    finally:
+        gateway.terminate()
         _, said = gateway.communicate(timeout=10)
-        assert gateway.returncode == 0
-    assert b"nobody listens there" in said
+    assert gateway.returncode == 0
+    assert f": rpt:{right.host.ipv4}:4009: nobody listens there" in said.decode()
