@@ -171,7 +171,7 @@ async def _join(arguments: argparse.Namespace, trust: Trust) -> None:
             async def use(connection: RPTConnection) -> None:
                 nonlocal typing, failures, entered
                 if typing is None:
-                    typing = asyncio.create_task(_type(member, lines, arguments, note))
+                    typing = asyncio.create_task(_type(member, lines, arguments, hear, note))
                 being = asyncio.create_task(member.run(connection))
                 try:
                     await asyncio.wait({being, typing}, return_when=asyncio.FIRST_COMPLETED)
@@ -207,6 +207,7 @@ async def _type(
     member: ChatMember,
     lines: AsyncIterator[str],
     arguments: argparse.Namespace,
+    hear: Callable[[dict[str, Any]], None],
     note: Callable[[str], None],
 ) -> None:
     """Does what is typed, until the user leaves."""
@@ -216,7 +217,7 @@ async def _type(
             break
         if command == "/who":
             try:
-                note("here: " + ", ".join(await member.who()))
+                hear({"sequence": 0, "kind": "here", "names": await member.who()})
             except (*FAILURES, RPCError) as error:
                 note(str(error))
         elif command == "/msg":

@@ -115,10 +115,15 @@ def test_lines_of_a_pipe_are_messages_in_any_script(
     with ExitStack() as stack:
         stack.enter_context(serving(right, "chat", "serve", "--listen", address))
         (bob,) = stack.enter_context(guests(left.host, tmp_path, address, "bob"))
-        lines = "ünïcode ✓ 漢字 שלום\n//slash\n" + "x" * 65_536 + "\n\x1b[31mred\n"
+        lines = "/who\nünïcode ✓ 漢字 שלום\n//slash\n" + "x" * 65_536 + "\n\x1b[31mred\n"
         words = ("chat", "join", "--accept-new", address, "lobby", "--nick", "ada")
         code, output, said = left.run(*words, data=lines.encode())
         assert code == 0, said
+        left_at = time.monotonic()
+        bob.until("leave")
+        assert time.monotonic() - left_at < 5, "who ends is not waited for"
+        assert output.count(b"--- here: ada, bob\n") == 2
+        assert "here:" not in said
         bob.until(4)
         assert bob.texts == ["ünïcode ✓ 漢字 שלום", "/slash", "x" * 65_536, "\x1b[31mred"]
         assert b"\x1b[31m" not in output, "what commands a terminal is shown escaped"

@@ -2,7 +2,7 @@
 
 A member that reads slower than others write is dropped with a word, and only it; it comes
 back when it likes, and misses nothing. Who is cut off is away only after a while: who is back by
-then never left.
+then never left. Who goes has left at once.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class Hub:
         self._siblings.hear(worker, lambda message: self.look())
         self._members: dict[str, set[Member]] = {}
         self._later: set[asyncio.TimerHandle] = set()
+        self._ending = False
         self._seen = store.last
         for row in store.members_of(worker):
             self._cut_off(*row)
@@ -154,23 +155,33 @@ class Hub:
         member.sequence = events[-1].sequence
         return [event_item(event) for event in events]
 
-    def leave(self, member: Member) -> None:
-        """A member's call is over. One that never was there is none."""
+    def leave(self, member: Member, *, for_good: bool = False) -> None:
+        """A member's call is over. One that never was there is none.
+
+        Args:
+            member: whose.
+            for_good: whether it wanted that, and will not come back.
+        """
         here = self._members.get(member.room, set())
         here.discard(member)
         if not here:
             self._members.pop(member.room, None)
         if member.number:
-            self._cut_off(member.number, member.room, member.nick, member.key)
+            at_once = for_good and not self._ending
+            self._cut_off(member.number, member.room, member.nick, member.key, at_once=at_once)
 
-    def _cut_off(self, number: int, room: str, nick: str, key: bytes) -> None:
+    def _cut_off(
+        self, number: int, room: str, nick: str, key: bytes, *, at_once: bool = False
+    ) -> None:
         try:
             with self._store.together():
                 away = self._store.cut_off(number, room, key)
         except HistoryError:
             self._after_a_while(self._cut_off, number, room, nick, key)
         else:
-            if away:
+            if away and at_once:
+                self._left(number, room, nick, key)
+            elif away:
                 self._after_a_while(self._left, number, room, nick, key)
 
     def _left(self, number: int, room: str, nick: str, key: bytes) -> None:
@@ -241,6 +252,10 @@ class Hub:
                 for member in concerned:
                     member.tell(event, item)
 
+    def ending(self) -> None:
+        """From here on calls end because this process does: nobody leaves by that."""
+        self._ending = True
+
     def close(self) -> None:
         """Forgets who may still come back, and hears of nothing more."""
         for timer in self._later:
@@ -277,6 +292,7 @@ class Rooms:
 
     def ending(self) -> None:
         """Members end by themselves."""
+        self.hub.ending()
 
     async def end(self) -> None:
         """Nobody is left."""

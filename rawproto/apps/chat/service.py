@@ -100,6 +100,7 @@ class ChatService:
             since = self._store.before(room, history) if history else self._store.last
         member = Member(room, nick, self._key, since)
         self._nicks[room] = nick
+        for_good = False
         try:
             self._hub.enter(member)
             while items := self._hub.catch_up(member):
@@ -108,9 +109,15 @@ class ChatService:
             await call.send({"sequence": 0, "kind": "here", "names": self._hub.names(room)})
             while True:
                 await call.send_encoded(await member.next())
+        except RPCError:
+            raise
+        except BaseException:
+            # It was given up, or its connection closed well; else it was lost.
+            for_good = call.peer.connection.error is None
+            raise
         finally:
             del self._nicks[room]
-            self._hub.leave(member)
+            self._hub.leave(member, for_good=for_good)
 
     def _nick_in(self, params: Any) -> tuple[str, str]:
         room = _name(params, "room", _MOST_ROOM)

@@ -89,8 +89,8 @@ class Person:
 
     async def come(self) -> Person:
         async def be() -> None:
-            async with self.rooms.peer_of(self.nick) as connection:
-                await self.member.run(connection)
+            async with self.rooms.peer_of(self.nick) as self._connection:
+                await self.member.run(self._connection)
 
         before = self.count("here")
         self.task = asyncio.create_task(be())
@@ -101,6 +101,10 @@ class Person:
         assert self.task is not None
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
+
+    async def be_cut_off(self) -> None:
+        self._connection.abort(300, "as it was asked")
+        await self.go()
 
     def count(self, kind: str) -> int:
         return sum(event["kind"] == kind for event in self.heard)
@@ -242,7 +246,7 @@ def test_private_messages_reach_their_two_and_nobody_else() -> None:
 def test_being_cut_off_for_a_moment_is_not_leaving() -> None:
     async def scene(rooms: Rooms) -> None:
         ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob").come()
-        await bob.go()
+        await bob.be_cut_off()
         await bob.come()
         await ada.member.say("now")
         await ada.until(lambda: ada.count("message") == 1)
@@ -256,12 +260,40 @@ def test_being_cut_off_for_a_moment_is_not_leaving() -> None:
 def test_who_stays_away_has_left() -> None:
     async def scene(rooms: Rooms) -> None:
         ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob").come()
-        await bob.go()
+        await bob.be_cut_off()
         await ada.until(lambda: ada.count("leave") == 1)
         assert ada.texts("leave") == [("bob", "")]
         await ada.go()
 
     run(scene, away_s=0.05)
+
+
+def test_who_goes_has_left_at_once_unless_it_is_there_twice() -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob").come()
+        again = await Person(rooms, "bob").come()
+        await again.go()
+        await bob.member.say("still here")
+        await ada.until(lambda: ada.count("message") == 1)
+        assert ada.count("leave") == 0
+        await bob.go()
+        await ada.until(lambda: ada.count("leave") == 1)
+        await bob.come()
+        await ada.until(lambda: ada.count("join") == 3)
+        await ada.go()
+
+    run(scene)
+
+
+def test_nobody_has_left_whom_a_server_that_ends_sends_away() -> None:
+    async def scene(rooms: Rooms) -> None:
+        ada = await Person(rooms, "ada").come()
+        rooms.hub.ending()
+        await rooms.server.close()
+        await ada.go()
+        assert rooms.store.last == 1, "she came"
+
+    run(scene)
 
 
 def test_name_is_its_keys(tmp_path: Path) -> None:
