@@ -22,7 +22,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, block_count, leaf
@@ -30,6 +30,7 @@ from rawproto.apps.files.entries import PREFIX, Entry
 from rawproto.apps.files.faults import FileError, as_file_errors, file_error
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.source import Source
+from rawproto.apps.files.threads import done, in_thread, started
 from rawproto.rpc import MOST_DATA_BYTES, BadRequestError, Call
 
 __all__ = [
@@ -60,7 +61,6 @@ _UNSYNCED_BYTES = 1 << 16
 
 Tell = Callable[[int], None]
 Note = Callable[[Entry, FileError | None], None]
-_T = TypeVar("_T")
 
 
 def _quietly(entry: Entry, fault: FileError | None) -> None:
@@ -94,13 +94,13 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
         if not isinstance(piece, bytes) or not piece:
             raise BadRequestError("leaves were expected")
         theirs += piece
-    first = await asyncio.to_thread(source.common, theirs) if theirs else 0
+    first = await in_thread(source.common, theirs) if theirs else 0
     await call.send({"from": first})
     tell(min(first * BLOCK_BYTES, source.size))
 
     def read(index: int) -> asyncio.Future[list[tuple[bytes, bytes]]]:
         if index < block_count(source.size):
-            return asyncio.ensure_future(asyncio.to_thread(source.blocks, index, _AT_ONCE))
+            return started(source.blocks, index, _AT_ONCE)
         none: asyncio.Future[list[tuple[bytes, bytes]]] = asyncio.Future()
         none.set_result([])  # without waiting for a thread, as most files have few blocks
         return none
@@ -108,7 +108,7 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
     reading = read(first)
     try:
         for index in range(first, block_count(source.size), _AT_ONCE):
-            blocks = await reading
+            blocks = await done(reading)
             reading = read(index + _AT_ONCE)
             for number, (its_leaf, data) in enumerate(blocks, index):
                 if type(lent) is int and lent <= number < count:
@@ -121,32 +121,16 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
         raise
     finally:
         with suppress(OSError):
-            await reading
+            await done(reading)
     source.check()
     await call.send({"root": source.root.hex()})
 
 
-async def _done(running: asyncio.Future[_T]) -> _T:
-    """What comes of a thread, however often that is cancelled: descriptors that were closed under
-    it, its next call would take for those of another file."""
-    cancelled: asyncio.CancelledError | None = None
-    while not running.done():
-        try:
-            await asyncio.wait({running})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not running.cancelled():
-            running.exception()  # of which nobody hears any more
-        raise cancelled
-    return running.result()
-
-
 async def begun(root: Root, entry: Entry, *, old: bool = False) -> Partial:
     """Makes a `Partial` in a thread: its arguments, and what it raises."""
-    making = asyncio.ensure_future(asyncio.to_thread(Partial, root, entry, old=old))
+    making = started(Partial, root, entry, old=old)
     try:
-        return await _done(making)
+        return await done(making)
     except asyncio.CancelledError:
         with suppress(OSError):
             making.result().close()
@@ -174,7 +158,7 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
     if not 0 <= first <= len(partial.leaves) // LEAF_BYTES:
         raise BadRequestError("more blocks than there are")
     if partial.leaves:
-        await _done(asyncio.ensure_future(asyncio.to_thread(partial.keep, first)))
+        await in_thread(partial.keep, first)
     tell(min(first * BLOCK_BYTES, size))
     writing: asyncio.Future[None] | None = None
     waiting: list[tuple[bytes, bytes]] = []
@@ -187,17 +171,17 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
             index += 1
             if len(waiting) >= _AT_ONCE:
                 if writing is not None:
-                    await _done(writing)
-                writing = asyncio.ensure_future(asyncio.to_thread(partial.write, waiting))
+                    await done(writing)
+                writing = started(partial.write, waiting)
                 waiting = []
         root = _hash(_field(item, "root", str))
     finally:
         if writing is not None:
-            await _done(writing)
+            await done(writing)
         if root is None:
             # What has come stands, also where the rest does not come any more.
-            await _done(asyncio.ensure_future(asyncio.to_thread(partial.write, waiting)))
-    await _done(asyncio.ensure_future(asyncio.to_thread(partial.finish, root, waiting)))
+            await in_thread(partial.write, waiting)
+    await in_thread(partial.finish, root, waiting)
 
 
 def _hash(text: str) -> bytes:
@@ -235,10 +219,10 @@ async def send_pack(
         batch = next(batches, None)
         return None if batch is None else _read_batch(root, above, batch)
 
-    reading = asyncio.ensure_future(asyncio.to_thread(read))
+    reading = started(read)
     try:
-        while (found := await reading) is not None:
-            reading = asyncio.ensure_future(asyncio.to_thread(read))
+        while (found := await done(reading)) is not None:
+            reading = started(read)
             some, data, failed = found
             faults += failed
             await call.send(
@@ -249,7 +233,7 @@ async def send_pack(
             for each in some:
                 note(each, None)
     finally:
-        await asyncio.wait({reading})
+        await done(reading)
     return faults
 
 
@@ -334,7 +318,7 @@ async def receive_pack(
         outcomes: list[tuple[Entry, FileError | None]] = []
         batch = _write_batch(root, above, entries, data, admit)
         try:
-            await asyncio.to_thread(outcomes.extend, batch)
+            await in_thread(outcomes.extend, batch)
         finally:
             for entry, fault in outcomes:
                 note(entry, fault)
@@ -345,9 +329,9 @@ async def receive_pack(
         async for item in call:
             if isinstance(item, dict) and "directories" in item:
                 if writing is not None:
-                    await writing
+                    await done(writing)
                 entries = _entries(_field(item, "directories", list))
-                await asyncio.to_thread(set_directories, root, above, entries)
+                await in_thread(set_directories, root, above, entries)
                 continue
             entries = _entries(_field(item, "entries", list))
             expected = _field(item, "leaf", str)
@@ -359,14 +343,12 @@ async def receive_pack(
             if leaf(data).hex() != expected:
                 raise FileError("a damaged pack arrived")
             if writing is not None:
-                await writing
+                await done(writing)
             writing = asyncio.ensure_future(write(entries, data))
             tell(len(data))
     finally:
         if writing is not None:
-            await asyncio.wait({writing})
-    if writing is not None:
-        writing.result()
+            await done(writing)
     return faults
 
 

@@ -18,7 +18,7 @@ from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, leaf, root_of, z
 from rawproto.apps.files.entries import Entry
 from rawproto.apps.files.partial import DamagedError, Partial, part_path
 from rawproto.apps.files.source import ChangedError, Source
-from rawproto.apps.files.transfer import begun, receive_file
+from rawproto.apps.files.transfer import begun, receive_file, send_file
 from rawproto.rpc import Call
 
 SIZE = 3 * BLOCK_BYTES + 1000
@@ -232,7 +232,7 @@ def test_file_that_its_maker_discards_meanwhile_is_not_made_on(
 
 
 class Said:
-    """A call from which these items come."""
+    """A call from which these items come, and to which anything may be said."""
 
     def __init__(self, *items: Any) -> None:
         self._items = iter(items)
@@ -245,31 +245,37 @@ class Said:
             return item
         raise StopAsyncIteration
 
+    async def send(self, item: Any) -> None:
+        pass
+
 
 class Stuck:
     """A call of the kernel's that takes its time, in whatever thread."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         self._real = getattr(os, name)
-        self._in, self._on = threading.Event(), threading.Event()
+        self.entered, self.on, self.left = (threading.Event() for _ in range(3))
         monkeypatch.setattr(os, name, self)
 
     def __call__(self, *words: Any) -> Any:
-        self._in.set()
-        assert self._on.wait(10)
-        return self._real(*words)
+        self.entered.set()
+        assert self.on.wait(10)
+        try:
+            return self._real(*words)
+        finally:
+            self.left.set()
 
     async def outlast(self, task: asyncio.Task[Any]) -> None:
         """Has a task be cancelled twice meanwhile: by the stream's end, and the connection's."""
         try:
-            await asyncio.to_thread(self._in.wait, 10)
+            await asyncio.to_thread(self.entered.wait, 10)
             for _ in range(2):
                 task.cancel()
                 for _ in range(5):
                     await asyncio.sleep(0)
             assert not task.done()
         finally:
-            self._on.set()
+            self.on.set()
         with pytest.raises(asyncio.CancelledError):
             await task
 
@@ -298,6 +304,49 @@ def test_file_is_not_closed_under_the_thread_that_writes_it(
     again = Partial(root, entry(size=size))
     assert len(again.leaves) == (0 if stands else 8 * LEAF_BYTES)
     again.close()
+
+
+def test_file_is_not_closed_under_the_thread_that_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(3 * BLOCK_BYTES))
+    source = Source(os.open(path, os.O_RDONLY), "file")
+    stuck = Stuck(monkeypatch, "pread")
+
+    async def scene() -> None:
+        sending = send_file(cast(Call, Said({"have": 0})), source, lambda size: None)
+        await stuck.outlast(asyncio.create_task(sending))
+
+    asyncio.run(scene())
+    source.close()
+
+
+def test_event_loop_that_ends_waits_for_the_thread_that_writes(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(SIZE)
+    blocks = [its_leaf + block for its_leaf, block in blocks_of(data)]
+    call = cast(Call, Said({"from": 0}, *blocks, {"root": hash_of(data).hex()}))
+    partial = Partial(root, entry())
+    stuck = Stuck(monkeypatch, "fsync")
+    closed_after: list[bool] = []
+
+    async def receive() -> None:
+        try:
+            await receive_file(call, partial, SIZE, lambda size: None)
+        finally:
+            closed_after.append(stuck.left.is_set())
+            partial.close()
+
+    async def scene() -> None:
+        receiving = asyncio.create_task(receive())
+        await asyncio.to_thread(stuck.entered.wait, 10)
+        assert not receiving.done()
+        asyncio.get_running_loop().call_later(0.05, stuck.on.set)
+
+    asyncio.run(scene())
+    assert closed_after == [True]
 
 
 def test_file_that_nobody_waits_for_any_more_is_not_kept_from_the_next(

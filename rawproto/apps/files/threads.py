@@ -1,0 +1,42 @@
+"""Work on files in threads, which nobody can cancel: so it is waited for, whatever is cancelled.
+
+Descriptors that were closed under a thread, its next call would take for those of another file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+__all__ = ["done", "in_thread", "started"]
+
+_T = TypeVar("_T")
+
+
+def started(work: Callable[..., _T], *arguments: Any, **options: Any) -> asyncio.Future[_T]:
+    """Has a thread do something: its future, which belongs to no task, so that an event loop that
+    ends does not cancel it. It is waited for by `done`."""
+    loop = asyncio.get_running_loop()
+    return loop.run_in_executor(None, partial(work, *arguments, **options))
+
+
+async def done(running: asyncio.Future[_T]) -> _T:
+    """What comes of a thread, or of a task that waits for one, however often this is cancelled."""
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not running.cancelled():
+            running.exception()  # of which nobody hears any more
+        raise cancelled
+    return running.result()
+
+
+async def in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
+    """Both."""
+    return await done(started(work, *arguments))
