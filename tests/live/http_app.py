@@ -13,6 +13,11 @@ fetch("asked?a=b", {method: "POST", body: "x".repeat(100000)})
   .then(told => document.getElementById("fetched").textContent = told.method + told.size);
 const socket = new WebSocket("ws://" + location.host + "/echo");
 socket.onopen = () => socket.send("words");
+// A browser that only dumps its page waits for requests, and for no socket.
+async function wait() {
+  while (document.getElementById("said").textContent == "no") await fetch("empty");
+}
+wait();
 socket.onmessage = event => document.getElementById("said").textContent = event.data + "!";
 </script>
 """
