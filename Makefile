@@ -61,6 +61,8 @@ test: tools unit live  ## everything that there is to trust this checkout by: un
 
 PYTEST := $(PY) -m pytest
 CORES := $(shell nproc)
+# Live tests wait a third of their time.
+AT_ONCE := $(shell expr $(CORES) \* 3 / 2 '|' 1)
 
 # First of all, so that nobody waits a minute to hear that a package is missing.
 tools: $(DEV)
@@ -71,7 +73,7 @@ unit: $(DEV)  ## the tests that need no network
 
 live: $(DEV)  ## the tests between real namespaces: as root, or in user namespaces
 	@RAWPROTO_PYTHON=$(abspath $(PY)) .ci/setup live $(PYTEST) -m live --dist loadfile \
-		--tx "$(CORES)*popen//python=$(CURDIR)/.ci/apart"
+		--tx "$(AT_ONCE)*popen//python=$(CURDIR)/.ci/apart"
 
 check: $(DEV)  ## formatting, lint, strict types, who imports whom
 	@$(VENV)/bin/ruff format --check --quiet . || { echo "run: $(VENV)/bin/ruff format ." >&2; exit 1; }
