@@ -34,6 +34,8 @@ __all__ = ["HTTPDoor"]
 _PATIENCE_S = 10.0
 _IDLE_S = 60.0
 _LEAVE_S = 1.0
+_LEAVE_PIECES = 16
+_MOST_LEAVING = 2
 _MOST_HEAD_BYTES = 1 << 16
 _ABSOLUTE = re.compile(r"(?i:http)://([^/?#@\\]+)([/?][^#]*)?")
 _ONE_HOP = {
@@ -47,6 +49,7 @@ _ONE_HOP = {
     b"upgrade",
 }
 _VIA = (b"Via", b"1.1 rawproto")
+_OVER = (h11.IDLE, h11.DONE, h11.MUST_CLOSE, h11.CLOSED)
 _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 
 Headers = list[tuple[bytes, bytes]]
@@ -88,9 +91,10 @@ class HTTPDoor:
         try:
             with suppress(OSError):  # it left, or took too long
                 await self._answer_all(visit, client, servers)
-            await servers.leave(well=True)
-        finally:
             await servers.leave()
+            await servers.left()
+        finally:
+            await servers.stop()
             await client.stop()
 
     async def _answer_all(self, visit: Visit, client: _Peer, servers: _Servers) -> None:
@@ -210,6 +214,20 @@ class _Peer:
         silent = self._coming is None or not self._coming.done()
         return self.machine.our_state is h11.IDLE and silent and not self.machine.trailing_data[0]
 
+    def is_over(self) -> bool:
+        """Whether all that was asked has been answered, and neither side is in the middle."""
+        machine = self.machine
+        return machine.our_state in _OVER and machine.their_state in _OVER
+
+    async def leave(self) -> None:
+        """Ends this side, and closes once the other has ended; what it says until then is lost."""
+        await self.channel.send_eof()
+        for _ in range(_LEAVE_PIECES):
+            if self.machine.trailing_data[1]:
+                await self.channel.close()
+                return
+            await self.read()
+
     async def stop(self) -> None:
         """Reads no more."""
         if self._coming is not None:
@@ -236,6 +254,8 @@ class _Peer:
 class _Servers:
     """Where a client's requests go: one connection, for as long as they go to the same place.
 
+    One that is over is ended well beside the next: no request waits for that.
+
     Args:
         way: to there.
     """
@@ -245,6 +265,7 @@ class _Servers:
         self._place: Place | None = None
         self._server: _Peer | None = None
         self._stack = AsyncExitStack()
+        self._leaving: dict[asyncio.Task[None], AsyncExitStack] = {}
 
     def kept(self, place: Place) -> _Peer | None:
         """The last connection, if it led there, its server keeps it, and has said nothing since."""
@@ -258,19 +279,46 @@ class _Servers:
         self._place, self._server = place, _Peer(channel, h11.CLIENT)
         return self._server
 
-    async def leave(self, *, well: bool = False) -> None:
-        """Breaks the connection, or ends it and waits a little until its server has done so."""
+    async def leave(self) -> None:
+        """Begins to end the connection, or breaks it where something is under way."""
         server, self._server = self._server, None
-        if server is not None:
-            well = well and server.is_ready()
-            await server.stop()
-            if well:
-                with suppress(*BROKEN):
-                    async with asyncio.timeout(_LEAVE_S):
-                        await server.channel.send_eof()
-                        if await server.channel.receive() is None:
-                            await server.channel.close()
+        if server is None or not server.is_over():
+            if server is not None:
+                await server.stop()
+            await self._stack.aclose()
+            return
+        stack, self._stack = self._stack, AsyncExitStack()
+        if len(self._leaving) >= _MOST_LEAVING:
+            await self._break(min(self._leaving, key=lambda each: not each.done()))
+        self._leaving[asyncio.create_task(_end(server, stack))] = stack
+
+    async def left(self) -> None:
+        """Returns once what was begun to end has ended, which takes a little at most."""
+        await asyncio.gather(*self._leaving)
+
+    async def _break(self, leaving: asyncio.Task[None]) -> None:
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        await self._leaving.pop(leaving).aclose()  # which it never did if it had not begun
+
+    async def stop(self) -> None:
+        """Breaks what has not ended."""
+        for leaving in list(self._leaving):
+            await self._break(leaving)
+        if self._server is not None:
+            await self._server.stop()
         await self._stack.aclose()
+
+
+async def _end(server: _Peer, stack: AsyncExitStack) -> None:
+    """Ends a connection, and waits a little until its server has done so."""
+    try:
+        with suppress(*BROKEN):
+            async with asyncio.timeout(_LEAVE_S):
+                await server.leave()
+    finally:
+        await server.stop()
+        await stack.aclose()
 
 
 class _Exchange:

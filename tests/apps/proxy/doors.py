@@ -10,7 +10,7 @@ from typing import Any
 from rawproto.apps.proxy.allow import AllowList, parse_rule
 from rawproto.apps.proxy.dynamic import DynamicForward
 from rawproto.apps.proxy.faults import ERRORS
-from rawproto.apps.proxy.forwards import PeerWay
+from rawproto.apps.proxy.forwards import PeerWay, Tell
 from rawproto.apps.proxy.http import HTTPDoor
 from rawproto.apps.proxy.places import Place
 from rawproto.apps.proxy.resolve import Resolve
@@ -33,6 +33,7 @@ class Proxy:
     def __init__(self, way: PeerWay, most: int, login: tuple[bytes, bytes] | None) -> None:
         self.way = way
         self.told: list[Session] = []
+        self.exit_told: list[Session] = []
         anywhere = Place("127.0.0.1", 0)
         self.doors = [
             kind(anywhere, way, self.told.append, login=login, most=most).door
@@ -43,13 +44,15 @@ class Proxy:
 
 @asynccontextmanager
 async def exit_peer(
-    rules: Sequence[str] = LOCAL, resolve: Resolve | None = None
+    rules: Sequence[str] = LOCAL,
+    resolve: Resolve | None = None,
+    tell: Tell = lambda session: None,
 ) -> AsyncIterator[RPCPeer]:
     """A client's side of a connection to an exit."""
     allow = AllowList(map(parse_rule, rules))
 
     async def handle(connection: RPTConnection) -> None:
-        service = ExitService(allow, resolve=resolve)
+        service = ExitService(allow, resolve=resolve, tell=tell)
         peer = RPCPeer(connection, service.methods, errors=ERRORS)
         await connection.wait_closed()
         await service.close()
@@ -75,9 +78,11 @@ async def proxy(
     most: int = 50,
     login: tuple[bytes, bytes] | None = None,
 ) -> AsyncIterator[Proxy]:
-    async with exit_peer(rules, resolve) as peer:
+    told: list[Session] = []
+    async with exit_peer(rules, resolve, told.append) as peer:
         way = PeerWay(peer)
         made = Proxy(way, most, login)
+        made.exit_told = told
         try:
             yield made
         finally:

@@ -167,7 +167,8 @@ class Counted:
                 return
             self.heard.append((number, head.partition(b" ")[0]))
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        self.heard.append((number, (await reader.read(4)).partition(b" ")[0]))
+        if rest := await reader.read(4):
+            self.heard.append((number, rest.partition(b" ")[0]))
 
 
 def test_connection_to_a_server_is_kept_and_ended_well_when_its_client_leaves() -> None:
@@ -184,6 +185,62 @@ def test_connection_to_a_server_is_kept_and_ended_well_when_its_client_leaves() 
             assert numbers == [1, 1, 1, 2, 2, 3]
             while server.ended < 1:
                 await asyncio.sleep(0.01)
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.0 200 OK\r\n\r\nok", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+     b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"],
+)  # fmt: skip
+def test_connection_whose_answer_is_whole_is_ended_well(answer: bytes) -> None:
+    """Whether its server ends it, a request that cannot be made twice, or one to another."""
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        if b"Connection" not in answer and b"1.1" in answer:
+            assert await reader.read() == b"", "it is kept until there is another to take its place"
+
+    async def scene() -> None:
+        async with target(once) as port, target(once) as other, proxy() as made:
+            head = b" http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n"
+            get, elsewhere = b"GET" + head % port + b"\r\n", b"GET" + head % other + b"\r\n"
+            post = b"POST" + head % port + b"Content-Length: 0\r\n\r\n"
+            answered = await said_to(made.http, get + post + elsewhere)
+            assert answered.count(b"200 OK") == 3
+            while len(made.exit_told) < 3:
+                await asyncio.sleep(0.01)
+            assert [session.error for session in made.exit_told] == [None] * 3
+
+    run(scene)
+
+
+def test_server_that_does_not_end_holds_up_no_request_and_is_not_waited_for_long() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+
+    async def scene() -> None:
+        over = asyncio.Event()
+
+        async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await over.wait()
+
+        async with target(deaf) as port, proxy() as made:
+            get = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: a\r\n\r\n" % port
+            reader, writer = await asyncio.open_connection("127.0.0.1", made.http)
+            async with asyncio.timeout(http._LEAVE_S / 2):
+                for _ in range(8):
+                    writer.write(get)
+                    await reader.readuntil(b"\r\n\r\nok")
+                while len(made.exit_told) < 8 - http._MOST_LEAVING:
+                    await asyncio.sleep(0.01)
+            while len(made.exit_told) < 8:
+                await asyncio.sleep(0.01)
+            over.set()
+            writer.close()
 
     run(scene)
 
