@@ -107,21 +107,22 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
 
     reading = read(first)
     try:
-        for index in range(first, block_count(source.size), _AT_ONCE):
-            blocks = await done(reading)
-            reading = read(index + _AT_ONCE)
-            for number, (its_leaf, data) in enumerate(blocks, index):
-                if type(lent) is int and lent <= number < count:
-                    at = number * LEAF_BYTES
-                    data = b"" if theirs[at : at + LEAF_BYTES] == its_leaf else data
-                await call.send(its_leaf + data)
-                tell(min(BLOCK_BYTES, source.size - number * BLOCK_BYTES))
+        try:
+            for index in range(first, block_count(source.size), _AT_ONCE):
+                blocks = await done(reading)
+                reading = read(index + _AT_ONCE)
+                for number, (its_leaf, data) in enumerate(blocks, index):
+                    if type(lent) is int and lent <= number < count:
+                        at = number * LEAF_BYTES
+                        data = b"" if theirs[at : at + LEAF_BYTES] == its_leaf else data
+                    await call.send(its_leaf + data)
+                    tell(min(BLOCK_BYTES, source.size - number * BLOCK_BYTES))
+        finally:
+            with suppress(OSError):
+                await done(reading)
     except BaseException:
-        source.keep()
+        source.keep()  # now that no thread adds to them any more
         raise
-    finally:
-        with suppress(OSError):
-            await done(reading)
     source.check()
     await call.send({"root": source.root.hex()})
 
