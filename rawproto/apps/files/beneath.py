@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from rawproto.errors import UsageError
 
-__all__ = ["Root"]
+__all__ = ["Parents", "Root"]
 
 _OPENAT2 = 437
 _HOW = struct.Struct("QQQ")  # flags, mode, resolve
@@ -96,13 +96,14 @@ class Root:
         root._fd = _openat2(self._fd, path or ".", os.O_PATH | os.O_DIRECTORY)
         return root
 
-    def _open_path(self, path: str, *, follow: bool) -> int:
+    def open_path(self, path: str, *, follow: bool = True) -> int:
+        """Whatever is there, only to look at it."""
         flags = os.O_PATH if follow else os.O_PATH | os.O_NOFOLLOW
         return _openat2(self._fd, path or ".", flags)
 
     def open_file(self, path: str) -> int:
         """A regular file, for reading; a device or a pipe is not even opened."""
-        fd = self._open_path(path, follow=True)
+        fd = self.open_path(path, follow=True)
         try:
             mode = os.fstat(fd).st_mode
             if not stat.S_ISREG(mode):
@@ -127,25 +128,25 @@ class Root:
             path: of something, there or not.
             make: make missing directories above it.
         """
-        _encoded(path)
-        above, _, name = path.rstrip("/").rpartition("/")
-        if name in ("", ".", ".."):
-            raise OSError(errno.EINVAL, "no name", path)
+        parents = Parents(self, make=make)
         try:
-            fd = _openat2(self._fd, above or ".", os.O_PATH | os.O_DIRECTORY)
+            yield parents.of(path)
+        finally:
+            parents.close()
+
+    def open_above(self, path: str, *, make: bool = False) -> int:
+        """A directory, for the calls with `dir_fd`."""
+        try:
+            return _openat2(self._fd, path or ".", os.O_PATH | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             if not make:
                 raise
-            self.make_directories(above)  # or names the one that is none
-            fd = _openat2(self._fd, above, os.O_PATH | os.O_DIRECTORY)
-        try:
-            yield fd, name
-        finally:
-            os.close(fd)
+            self.make_directories(path)  # or names the one that is none
+            return _openat2(self._fd, path, os.O_PATH | os.O_DIRECTORY)
 
     def stat(self, path: str, *, follow: bool = False) -> os.stat_result:
         """What a path is; of a symbolic link, by default, what the link is."""
-        fd = self._open_path(path, follow=follow)
+        fd = self.open_path(path, follow=follow)
         try:
             return os.fstat(fd)
         finally:
@@ -170,6 +171,44 @@ class Root:
         """Removes what a path names, links themselves: how many things."""
         with self.parent(path) as (fd, name):
             return _remove(fd, name, path, recursive, 0)
+
+
+class Parents:
+    """The directories that things are in, each opened once for those of it in a row.
+
+    Args:
+        root: beneath which.
+        make: make missing ones.
+    """
+
+    def __init__(self, root: Root, *, make: bool = False) -> None:
+        self._root = root
+        self._make = make
+        self._path: str | None = None
+        self._fd = -1
+
+    def close(self) -> None:
+        """Gives the descriptor back."""
+        if self._path is not None:
+            self._path = None
+            os.close(self._fd)
+
+    def of(self, path: str) -> tuple[int, str]:
+        """As `Root.parent`; the descriptor is good until this is called again."""
+        _encoded(path)
+        above, _, name = path.rstrip("/").rpartition("/")
+        if name in ("", ".", ".."):
+            raise OSError(errno.EINVAL, "no name", path)
+        if above != self._path:
+            self.close()
+            self._fd = self._root.open_above(above, make=self._make)
+            self._path = above
+        return self._fd, name
+
+    def open_path(self, path: str) -> int:
+        """As `Root.open_path`; a link itself."""
+        directory, name = self.of(path)
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
 
 
 def _remove(directory: int, name: str, path: str, recursive: bool, depth: int) -> int:

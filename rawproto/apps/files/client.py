@@ -17,10 +17,10 @@ from pathlib import Path
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.entries import Entry, scan
 from rawproto.apps.files.faults import ERRORS, FileError, VersionError, as_file_errors
+from rawproto.apps.files.packs import PACKED_BYTES, set_directories
 from rawproto.apps.files.partial import part_path
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import (
-    PACKED_BYTES,
     VERSION,
     begun,
     cut,
@@ -30,7 +30,6 @@ from rawproto.apps.files.transfer import (
     send_directories,
     send_file,
     send_pack,
-    set_directories,
 )
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.rpc import Call, RPCError, RPCPeer
@@ -273,9 +272,9 @@ class FileClient:
         params = {"path": path, "names": [entry.path for entry in entries]}
         allowed = {_join(name, entry.path) for entry in entries}
 
-        def admit(entry: Entry) -> None:
-            if entry.path not in allowed:
-                raise FileError(f"{entry.path}: the server sent what was not asked for")
+        def admit(here: str, entry: Entry) -> None:
+            if here not in allowed:
+                raise FileError(f"{here}: the server sent what was not asked for")
 
         async with self._peer.open("get_pack", params, timeout_s=_SECONDS) as call:
             await call.end()
@@ -345,7 +344,8 @@ class FileClient:
     ) -> None:
         params = {"path": path}
         async with self._peer.open("put_pack", params, timeout_s=_SECONDS) as call:
-            faults = await send_pack(call, root, name, entries, progress.add)
+            paths = [entry.path for entry in entries]
+            faults = await send_pack(call, root, name, paths, progress.add)
             await call.end()
             progress.on_pack(entries, [*map(str, faults), *await _told_faults(call)])
 

@@ -20,6 +20,7 @@ PREFIX = ".rpt-"
 """What names begin with that are none of the user's: files in the making."""
 
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
+_TYPES = [str, str, int, int, int, str]
 _AT_ONCE = 500
 _MOST_NS = 1 << 63
 
@@ -52,13 +53,9 @@ class Entry:
     @classmethod
     def from_json(cls, told: Any) -> Entry:
         """Raises ValueError: it is none."""
-        if not (isinstance(told, list) and len(told) == 6):
+        if not (isinstance(told, list) and [type(each) for each in told] == _TYPES):
             raise ValueError("no entry")
         path, kind, size, mode, mtime_ns, target = told
-        if not all(isinstance(each, str) for each in (path, kind, target)):
-            raise ValueError("no entry")
-        if not all(type(each) is int for each in (size, mode, mtime_ns)):
-            raise ValueError("no entry")
         if not (0 <= size < _MOST_NS and -_MOST_NS < mtime_ns < _MOST_NS):
             raise ValueError("no entry")
         if "\0" in path + target:
@@ -76,10 +73,11 @@ class Entry:
         return self.kind != "file" or ours == theirs
 
 
-def entry_of(path: str, status: os.stat_result, target: str = "") -> Entry:
-    """The entry of what was looked at."""
+def entry_of(path: str, status: os.stat_result, target: str = "", size: int | None = None) -> Entry:
+    """The entry of what was looked at; the size of what was read, where it was."""
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-    size = status.st_size if kind == "file" else 0
+    if size is None:
+        size = status.st_size if kind == "file" else 0
     return Entry(path, kind, size, status.st_mode & 0o777, status.st_mtime_ns, target)
 
 

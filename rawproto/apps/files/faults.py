@@ -11,7 +11,8 @@ from rawproto.apps.files.entries import is_inner
 from rawproto.errors import RawprotoError
 from rawproto.rpc import RPCError
 
-__all__ = ["ERRORS", "FileError", "QuotaError", "ReadOnlyError", "VersionError", "as_file_errors"]
+__all__ = ["ERRORS", "FileError", "QuotaError", "ReadOnlyError", "VersionError"]
+__all__ += ["as_file_errors", "fault_of", "file_error"]
 
 _WORDS = {
     errno.EXDEV: "it leads out of what is served",
@@ -59,16 +60,21 @@ def file_error(error: OSError, path: str) -> FileError:
     return FileError(f"{path or '.'}: {words}", {"errno": errno.errorcode.get(number)})
 
 
+def fault_of(error: OSError, path: str) -> FileError:
+    """Likewise, about `path` unless the error names another."""
+    named = error.filename if isinstance(error.filename, str | bytes) else None
+    where = os.fsdecode(named) if named and not os.path.isabs(named) else path
+    if is_inner(os.path.basename(where)):
+        where = path  # nobody but us knows what it is called while it is made
+    return file_error(error, where or path)
+
+
 @contextmanager
 def as_file_errors(path: str) -> Iterator[None]:
-    """Turns OSErrors within into `FileError`, about `path` unless they name another."""
+    """Turns OSErrors within into `FileError`, as `fault_of`."""
     try:
         yield
     except RawprotoError:
         raise  # a lost connection is an OSError too
     except OSError as error:
-        named = error.filename if isinstance(error.filename, str | bytes) else None
-        where = os.fsdecode(named) if named and not os.path.isabs(named) else path
-        if is_inner(os.path.basename(where)):
-            where = path  # nobody but us knows what it is called while it is made
-        raise file_error(error, where or path) from None
+        raise fault_of(error, path) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.entries import Entry, entry_of, is_inner, scan
+from rawproto.apps.files.entries import Entry, is_inner, scan
 from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.quota import Quota
@@ -179,21 +178,8 @@ class FileService:
         names = params.get("names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise BadRequestError("names were expected")
-        faults: list[FileError] = []
-
-        def entries() -> Any:
-            for name in names:
-                where = f"{path}/{name}".strip("/")
-                try:
-                    with as_file_errors(where):
-                        status = self._root.stat(where)
-                        link = stat.S_ISLNK(status.st_mode)
-                        yield entry_of(name, status, self._root.read_link(where) if link else "")
-                except FileError as fault:
-                    faults.append(fault)
-
         note = self._noting(call, path)
-        faults += await send_pack(call, self._root, path, entries(), lambda size: None, note)
+        faults = await send_pack(call, self._root, path, names, lambda size: None, note)
         return [str(fault) for fault in faults]
 
     def _check_writable(self) -> None:
@@ -208,7 +194,7 @@ class FileService:
             raise BadRequestError("an entry was expected") from None
         if entry.kind != "file":
             raise BadRequestError("put is for files")
-        _check_name(entry)
+        _check_name(entry.path)
         maker = (call.peer.connection.peer_key, asyncio.current_task())
         await self._take_over(entry.path, maker[0])
         with self._noted(call, entry.path) as crossing:
@@ -264,10 +250,10 @@ class FileService:
         self._check_writable()
         path = _path(params)
 
-        def admit(entry: Entry) -> None:
-            _check_name(entry)
+        def admit(where: str, entry: Entry) -> None:
+            _check_name(where)
             if entry.kind == "file":
-                self._quota.admit(entry.path, entry.size)
+                self._quota.admit(where, entry.size)
 
         try:
             note = self._noting(call, path)
@@ -287,9 +273,9 @@ class FileService:
         return count
 
 
-def _check_name(entry: Entry) -> None:
-    if is_inner(entry.path.rpartition("/")[2]):
-        raise FileError(f"{entry.path}: such names are not for clients")
+def _check_name(path: str) -> None:
+    if is_inner(path.rpartition("/")[2]):
+        raise FileError(f"{path}: such names are not for clients")
 
 
 def _path(params: Any) -> str:

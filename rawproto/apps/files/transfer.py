@@ -17,24 +17,30 @@ Many files::
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import replace
+from contextlib import suppress
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, LEAF_BYTES, block_count, leaf
-from rawproto.apps.files.entries import PREFIX, Entry
-from rawproto.apps.files.faults import FileError, as_file_errors, file_error
+from rawproto.apps.files.entries import Entry
+from rawproto.apps.files.faults import FileError
+from rawproto.apps.files.packs import (
+    NAMES_BYTES,
+    PACK_ENTRIES,
+    Admit,
+    name_bytes,
+    read_pack,
+    set_directories,
+    write_pack,
+)
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.threads import done, in_thread, started
 from rawproto.rpc import MOST_DATA_BYTES, BadRequestError, Call
 
 __all__ = [
-    "PACKED_BYTES",
     "VERSION",
     "begun",
     "cut",
@@ -44,20 +50,12 @@ __all__ = [
     "send_directories",
     "send_file",
 ]
-__all__ += ["send_pack", "set_directories"]
+__all__ += ["send_pack"]
 
 VERSION = 1
 """Of this protocol."""
-PACKED_BYTES = BLOCK_BYTES
-"""Files of up to so many bytes travel in packs: of a single block there is nothing to resume."""
 
 _AT_ONCE = 8
-# As many as one item may have, but for what they grow by before they are read.
-_PACK_BYTES = MOST_DATA_BYTES - (1 << 15)
-_PACK_ENTRIES = 256
-_NAMES_BYTES = 1 << 16
-# A file of more bytes is on the disk before it has its name.
-_UNSYNCED_BYTES = 1 << 16
 
 Tell = Callable[[int], None]
 Note = Callable[[Entry, FileError | None], None]
@@ -196,7 +194,7 @@ async def send_pack(
     call: Call,
     root: Root,
     above: str,
-    entries: Iterable[Entry],
+    paths: Iterable[str],
     tell: Tell,
     note: Note = _quietly,
 ) -> list[FileError]:
@@ -206,7 +204,7 @@ async def send_pack(
         call: the call that carries them.
         root: beneath which they are read.
         above: what stands before their paths there.
-        entries: parents first; directories get their times by `send_directories`, afterwards.
+        paths: parents first; directories get their times by `send_directories`, afterwards.
         tell: hears of bytes sent.
         note: hears of each entry that was sent.
 
@@ -214,11 +212,10 @@ async def send_pack(
         What could not be read, and was left out.
     """
     faults: list[FileError] = []
-    batches = cut(entries, _PACK_ENTRIES, _NAMES_BYTES, _PACK_BYTES)
+    waiting = deque(paths)
 
     def read() -> tuple[list[Entry], bytes, list[FileError]] | None:
-        batch = next(batches, None)
-        return None if batch is None else _read_batch(root, above, batch)
+        return read_pack(root, above, waiting) if waiting else None
 
     reading = started(read)
     try:
@@ -238,67 +235,38 @@ async def send_pack(
     return faults
 
 
-def cut(
-    entries: Iterable[Entry], most: int, name_bytes: int, size: int = 1 << 62
-) -> Iterator[list[Entry]]:
-    """Cuts a row of entries where it gets too many, their names too long or their files too large.
+def cut(entries: Iterable[Entry], most: int, most_bytes: int) -> Iterator[list[Entry]]:
+    """Cuts a row of entries where they get too many, or their names too long.
 
     Args:
         entries: in order.
         most: so many in one part.
-        name_bytes: what their names take in JSON.
-        size: what is in the files.
+        most_bytes: what their names take in JSON.
     """
     part: list[Entry] = []
-    names = held = 0
+    names = 0
     for entry in entries:
-        name = 100 + 6 * (len(entry.path) + len(entry.target))  # as escaped as can be
-        if part and (len(part) >= most or names + name > name_bytes or held + entry.size > size):
+        name = name_bytes(entry)
+        if part and (len(part) >= most or names + name > most_bytes):
             yield part
-            part, names, held = [], 0, 0
+            part, names = [], 0
         part.append(entry)
-        names, held = names + name, held + entry.size
+        names += name
     if part:
         yield part
 
 
 async def send_directories(call: Call, directories: Iterable[Entry]) -> None:
     """Their permissions and times, once all that is in them stands; those within first."""
-    for some in cut(directories, _PACK_ENTRIES, _NAMES_BYTES):
+    for some in cut(directories, PACK_ENTRIES, NAMES_BYTES):
         await call.send({"directories": [each.to_json() for each in some]})
-
-
-def _read_batch(
-    root: Root, above: str, batch: list[Entry]
-) -> tuple[list[Entry], bytes, list[FileError]]:
-    entries, pieces, faults = [], [], []
-    room = MOST_DATA_BYTES
-    for entry in batch:
-        if entry.kind == "file":
-            path = f"{above}/{entry.path}".strip("/")
-            try:
-                fd = root.open_file(path)
-                try:
-                    piece = os.read(fd, PACKED_BYTES + 1)
-                finally:
-                    os.close(fd)
-                if len(piece) > min(PACKED_BYTES, room):
-                    raise OSError(0, "it grew while it was sent", path)
-            except OSError as error:
-                faults.append(file_error(error, path))
-                continue
-            entry = replace(entry, size=len(piece))
-            room -= len(piece)
-            pieces.append(piece)
-        entries.append(entry)
-    return entries, b"".join(pieces), faults
 
 
 async def receive_pack(
     call: Call,
     root: Root,
     above: str,
-    admit: Callable[[Entry], None],
+    admit: Admit,
     tell: Tell,
     note: Note = _quietly,
 ) -> list[FileError]:
@@ -308,7 +276,7 @@ async def receive_pack(
         call: the call that carries them.
         root: beneath which they are made.
         above: what is put before their paths there.
-        admit: raises a FileError, or another RPCError, about one that is not wanted.
+        admit: as in `write_pack`.
         tell: hears of bytes received.
         note: hears of each entry that was made, or could not be.
     """
@@ -317,7 +285,7 @@ async def receive_pack(
 
     async def write(entries: list[Entry], data: bytes) -> None:
         outcomes: list[tuple[Entry, FileError | None]] = []
-        batch = _write_batch(root, above, entries, data, admit)
+        batch = write_pack(root, above, entries, data, admit)
         try:
             await in_thread(outcomes.extend, batch)
         finally:
@@ -358,85 +326,3 @@ def _entries(told: list[Any]) -> list[Entry]:
         return [Entry.from_json(each) for each in told]
     except ValueError:
         raise BadRequestError("entries were expected") from None
-
-
-def _write_batch(
-    root: Root, above: str, entries: list[Entry], data: bytes, admit: Callable[[Entry], None]
-) -> Iterator[tuple[Entry, FileError | None]]:
-    """Each of the entries, and why it could not be made."""
-    at = 0
-    with ExitStack() as stack:
-        directory, opened = -1, None  # many in a row are in the same one
-        for entry in entries:
-            content = b""
-            if entry.kind == "file":
-                content, at = data[at : at + entry.size], at + entry.size
-            path = f"{above}/{entry.path}".strip("/")
-            where, _, name = path.rpartition("/")
-            try:
-                admit(replace(entry, path=path))
-                with as_file_errors(path):
-                    if entry.kind == "directory":
-                        root.make_directories(path)
-                    else:
-                        if where != opened:
-                            opened = None
-                            stack.close()
-                            directory, _ = stack.enter_context(root.parent(path, make=True))
-                            opened = where
-                        _make(directory, name, entry, content)
-            except FileError as fault:
-                yield entry, fault
-            else:
-                yield entry, None
-
-
-def _make(directory: int, name: str, entry: Entry, content: bytes) -> None:
-    if entry.kind not in ("file", "link"):
-        raise OSError(0, "neither file nor directory nor link", name)
-    if name in ("", ".", ".."):
-        raise OSError(errno.EINVAL, "no name", name)
-    inner = PREFIX + os.urandom(12).hex()
-    try:
-        if entry.kind == "link":
-            try:
-                os.symlink(entry.target, inner, dir_fd=directory)
-            except OSError as error:
-                error.filename = inner  # and not where it points to
-                raise
-            times = (entry.mtime_ns, entry.mtime_ns)
-            os.utime(inner, ns=times, dir_fd=directory, follow_symlinks=False)
-        else:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(inner, flags, 0o600, dir_fd=directory)
-            try:
-                if not content.strip(b"\0"):
-                    os.ftruncate(fd, len(content))  # a hole
-                elif os.write(fd, content) != len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
-                os.fchmod(fd, entry.mode)
-                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-                if len(content) > _UNSYNCED_BYTES:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-        os.rename(inner, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(inner, dir_fd=directory)
-        raise
-
-
-def set_directories(root: Root, above: str, entries: Iterable[Entry]) -> None:
-    """Gives directories their permissions and times, those within first."""
-    for entry in entries:
-        path = f"{above}/{entry.path}".strip("/")
-        with suppress(OSError):  # what could not be made was told
-            if not path or entry.kind != "directory":
-                continue
-            fd = root.open_directory(path)
-            try:
-                os.fchmod(fd, entry.mode)
-                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-            finally:
-                os.close(fd)

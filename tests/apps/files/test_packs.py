@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rawproto.apps.files.transfer import PACKED_BYTES
-from rawproto.rpc import RPCPeer
-from tests.apps.files.place import Place, place
+from rawproto.apps.files.packs import PACKED_BYTES
+from rawproto.rpc import Call, RPCPeer
+from tests.apps.files.place import Place, place, seen
 
 __all__ = ["place"]
 
@@ -42,7 +44,7 @@ def test_file_of_more_than_64_kib_is_on_the_disk_before_it_has_its_name(
     (place.here / "tree").mkdir()
     (place.here / "tree" / "f").write_bytes(os.urandom(size))
     done: list[str] = []
-    for name in ("write", "fsync", "rename"):
+    for name in ("write", "fsync", "link"):
         real = getattr(os, name)
 
         def noted(*words: Any, name: str = name, real: Any = real, **options: Any) -> Any:
@@ -51,7 +53,106 @@ def test_file_of_more_than_64_kib_is_on_the_disk_before_it_has_its_name(
 
         monkeypatch.setattr(os, name, noted)
     place.put("tree", "copy")
-    assert done[-2 - synced :] == ["write", *["fsync"] * synced, "rename"]
+    assert done[-2 - synced :] == ["write", *["fsync"] * synced, "link"]
+
+
+def without_nameless_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS."""
+    opening = os.open
+
+    def refusing(path: Any, flags: int, *words: Any, **options: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
+        return opening(path, flags, *words, **options)
+
+    monkeypatch.setattr(os, "open", refusing)
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+@pytest.mark.parametrize("way", ["put", "get"])
+def test_what_had_the_name_is_replaced(
+    place: Place, monkeypatch: pytest.MonkeyPatch, way: str, nameless: bool
+) -> None:
+    source, target = (place.here, place.served)[:: 1 if way == "put" else -1]
+    for top in (source / "tree", target / "copy"):
+        top.mkdir()
+        (top / "file").write_text(str(top))
+        (top / "file").chmod(0o604)
+    (target / "copy" / "link").symlink_to("file")
+    (source / "tree" / "link").write_text("no link any more")
+    (source / "tree" / "new").write_text("new")
+    (target / "copy" / "taken").mkdir()
+    (source / "tree" / "taken").write_text("by a directory")
+    if not nameless:
+        without_nameless_files(monkeypatch)
+    with (target / "copy" / "file").open() as before:
+        progress = getattr(place, way)("tree", "copy")
+        assert before.read() == str(target / "copy")  # and was not written into
+    assert [fault.removeprefix("copy/") for fault in progress.faults] == ["taken: is a directory"]
+    (source / "tree" / "taken").unlink()
+    (target / "copy" / "taken").rmdir()
+    assert seen(target / "copy") == seen(source / "tree")
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_nothing_is_left_of_what_has_no_room(
+    place: Place, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    (place.here / "tree").mkdir()
+    for name in ("a", "b"):
+        (place.here / "tree" / name).write_text(name)
+    writing = os.write
+
+    def full(fd: int, data: Any) -> int:
+        return 0 if bytes(data) == b"a" else writing(fd, data)
+
+    monkeypatch.setattr(os, "write", full)
+    if not nameless:
+        without_nameless_files(monkeypatch)
+    progress = place.put("tree", "copy")
+    assert progress.faults == ["copy/a: no space left on device"]
+    assert os.listdir(place.served / "copy") == ["b"]
+
+
+def test_directory_that_a_link_names_is_fetched(place: Place) -> None:
+    """The link is followed where it is asked for; in what is fetched it is a link."""
+    (place.served / "tree").mkdir()
+    (place.served / "tree" / "f").write_text("f")
+    (place.served / "tree" / "link").symlink_to("f")
+    (place.served / "name").symlink_to("tree")
+    progress = place.get("name", "got")
+    assert progress.faults == []
+    assert seen(place.here / "got") == seen(place.served / "tree")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "file"])
+def test_what_was_swapped_after_it_was_listed_is_told_as_it_is(
+    place: Place, tmp_path: Path, kind: str
+) -> None:
+    """And neither followed nor waited for."""
+    (tmp_path / "secret").write_text("secret")
+    (place.served / "tree").mkdir()
+    if kind == "link":
+        (place.served / "tree" / "f").symlink_to(tmp_path / "secret")
+    elif kind == "pipe":
+        os.mkfifo(place.served / "tree" / "f")
+    else:
+        (place.served / "tree" / "f").write_bytes(bytes(PACKED_BYTES + 1))
+
+    async def list_it(params: Any, call: Call) -> None:
+        await call.send([["", "directory", 0, 0o755, 0, ""], ["f", "file", 1, 0o644, 0, ""]])
+
+    place.methods = {"list": list_it}
+    progress = place.get("tree", "got")
+    made = place.here / "got" / "f"
+    if kind == "link":
+        assert os.readlink(made) == str(tmp_path / "secret")
+    else:
+        why = (
+            "neither file nor directory nor link" if kind == "pipe" else "it grew while it was sent"
+        )
+        assert [fault.partition(": ")[2] for fault in progress.faults] == [why]
+        assert not made.exists()
 
 
 def test_zeros_in_a_pack_stay_a_hole(place: Place) -> None:

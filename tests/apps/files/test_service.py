@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.beneath import Parents, Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, leaf
 from rawproto.apps.files.client import FileClient
 from rawproto.apps.files.faults import (
@@ -141,14 +141,18 @@ def test_file_that_cannot_be_read_stops_no_other(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(place.here / "tree")
-    opened = Root.open_file
 
-    def refusing(root: Root, path: str) -> int:
-        if path.endswith(("deep/7", "sparse")):
-            raise OSError(errno.EACCES, "Permission denied", path)
-        return opened(root, path)
+    def refuse(opening: Any) -> Any:
+        def refusing(of: Any, path: str, **options: Any) -> int:
+            if path.endswith(("deep/7", "sparse")):
+                raise OSError(errno.EACCES, "Permission denied", path)
+            fd: int = opening(of, path, **options)
+            return fd
 
-    monkeypatch.setattr(Root, "open_file", refusing)
+        return refusing
+
+    monkeypatch.setattr(Root, "open_file", refuse(Root.open_file))
+    monkeypatch.setattr(Parents, "open_path", refuse(Parents.open_path))
     progress = place.put("tree", "copy")
     assert sorted(progress.faults) == [
         "tree/a/deep/7: permission denied",
