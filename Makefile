@@ -61,7 +61,7 @@ test: tools unit live  ## everything that there is to trust this checkout by: un
 
 PYTEST := $(PY) -m pytest
 CORES := $(shell nproc)
-# Live tests wait a third of their time.
+# Of what waits a third of its time: live tests, smoke benches.
 AT_ONCE := $(shell expr $(CORES) \* 3 / 2 '|' 1)
 
 # First of all, so that nobody waits a minute to hear that a package is missing.
@@ -96,8 +96,8 @@ bench: $(DEV)  ## rawproto beside its peers; QUICK=1 for a smoke test
 	@.ci/setup tools ip=iproute2 ping=iputils-ping tcpdump=tcpdump traceroute=traceroute mtr=mtr-tiny nmap=nmap tcpreplay=tcpreplay iperf3=iperf3 socat=socat rsync=rsync ssh=openssh-client /usr/sbin/sshd=openssh-server
 ifeq ($(QUICK),)
 	@for bench in tests/bench/bench_*.py; do $(PY) $$bench || exit 1; done
-else # nobody reads these figures: as many at once as there are cores
-	@printf '%s\n' tests/bench/bench_*.py | QUICK=1 xargs -n 1 -P $(CORES) \
+else # nobody reads these figures
+	@printf '%s\n' tests/bench/bench_*.py | QUICK=1 xargs -n 1 -P $(AT_ONCE) \
 		sh -c 'told=$$($(PY) "$$0" 2>&1); code=$$?; printf "%s\n\n" "$$told"; exit $$code'
 endif
 

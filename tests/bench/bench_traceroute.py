@@ -115,6 +115,7 @@ def compare(arguments: argparse.Namespace) -> int:
         Scene(f"{DELAY} a link, all answer", delay=DELAY),
         Scene(f"{DELAY} a link, three silent", delay=DELAY, silent=SILENT),
     ]
+    scenes = scenes[-1:] if arguments.quick else scenes
     tools = [tool for tool in TOOLS if not (arguments.quick and tool == PATIENT)]
     once = f", {PATIENT} once" if PATIENT in tools else ""
     print(f"{HOPS} hops, whole processes, rounds by each tool in turn: {rounds}{once}")
