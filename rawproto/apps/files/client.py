@@ -97,6 +97,7 @@ class FileClient:
         self._peer = RPCPeer(connection, errors=ERRORS)
         self._memory = memory
         self._at_once = at_once
+        self._turn = asyncio.Lock()
 
     async def __aenter__(self) -> FileClient:
         # What is wanted first is asked for beside it, and takes no round trip more.
@@ -278,7 +279,7 @@ class FileClient:
 
         async with self._peer.open("get_pack", params, timeout_s=_SECONDS) as call:
             await call.end()
-            faults = await receive_pack(call, root, name, admit, progress.add)
+            faults = await receive_pack(call, root, name, admit, self._turn, progress.add)
             progress.on_pack(entries, [*map(str, faults), *await _told_faults(call)])
 
     # --- to there ---
@@ -345,7 +346,7 @@ class FileClient:
         params = {"path": path}
         async with self._peer.open("put_pack", params, timeout_s=_SECONDS) as call:
             paths = [entry.path for entry in entries]
-            faults = await send_pack(call, root, name, paths, progress.add)
+            faults = await send_pack(call, root, name, paths, self._turn, progress.add)
             await call.end()
             progress.on_pack(entries, [*map(str, faults), *await _told_faults(call)])
 

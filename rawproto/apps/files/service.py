@@ -90,6 +90,7 @@ class FileService:
         self._makers: dict[str, tuple[bytes, asyncio.Task[Any] | None]] = {}
         self._siblings = siblings or Siblings(1)
         self._number = 0
+        self._turn = asyncio.Lock()
         self._note = note
 
     async def begin(self, number: int) -> None:
@@ -179,7 +180,7 @@ class FileService:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise BadRequestError("names were expected")
         note = self._noting(call, path)
-        faults = await send_pack(call, self._root, path, names, lambda size: None, note)
+        faults = await send_pack(call, self._root, path, names, self._turn, lambda size: None, note)
         return [str(fault) for fault in faults]
 
     def _check_writable(self) -> None:
@@ -257,7 +258,9 @@ class FileService:
 
         try:
             note = self._noting(call, path)
-            faults = await receive_pack(call, self._root, path, admit, lambda size: None, note)
+            faults = await receive_pack(
+                call, self._root, path, admit, self._turn, lambda size: None, note
+            )
         finally:
             self._quota.gone()  # what was replaced, and what was admitted and could not be made
         return [str(fault) for fault in faults]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-__all__ = ["done", "in_thread", "started"]
+__all__ = ["done", "in_thread", "in_turn", "started"]
 
 _T = TypeVar("_T")
 
@@ -40,3 +40,13 @@ async def done(running: asyncio.Future[_T]) -> _T:
 async def in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
     """Both."""
     return await done(started(work, *arguments))
+
+
+async def in_turn(turn: asyncio.Lock, work: Callable[..., _T], *arguments: Any) -> _T:
+    """Both, and nothing else of this turn meanwhile.
+
+    For what calls the kernel often: several threads at it wait for the interpreter behind each
+    call, and wake each other for it, which takes longer than the work.
+    """
+    async with turn:
+        return await in_thread(work, *arguments)

@@ -37,7 +37,7 @@ from rawproto.apps.files.packs import (
 )
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.source import Source
-from rawproto.apps.files.threads import done, in_thread, started
+from rawproto.apps.files.threads import done, in_thread, in_turn, started
 from rawproto.rpc import MOST_DATA_BYTES, BadRequestError, Call
 
 __all__ = [
@@ -195,6 +195,7 @@ async def send_pack(
     root: Root,
     above: str,
     paths: Iterable[str],
+    turn: asyncio.Lock,
     tell: Tell,
     note: Note = _quietly,
 ) -> list[FileError]:
@@ -205,6 +206,7 @@ async def send_pack(
         root: beneath which they are read.
         above: what stands before their paths there.
         paths: parents first; directories get their times by `send_directories`, afterwards.
+        turn: of reading; packs are read one after the other.
         tell: hears of bytes sent.
         note: hears of each entry that was sent.
 
@@ -217,10 +219,10 @@ async def send_pack(
     def read() -> tuple[list[Entry], bytes, list[FileError]] | None:
         return read_pack(root, above, waiting) if waiting else None
 
-    reading = started(read)
+    reading = asyncio.ensure_future(in_turn(turn, read))
     try:
         while (found := await done(reading)) is not None:
-            reading = started(read)
+            reading = asyncio.ensure_future(in_turn(turn, read))
             some, data, failed = found
             faults += failed
             await call.send(
@@ -267,6 +269,7 @@ async def receive_pack(
     root: Root,
     above: str,
     admit: Admit,
+    turn: asyncio.Lock,
     tell: Tell,
     note: Note = _quietly,
 ) -> list[FileError]:
@@ -277,6 +280,7 @@ async def receive_pack(
         root: beneath which they are made.
         above: what is put before their paths there.
         admit: as in `write_pack`.
+        turn: of writing; packs are written one after the other.
         tell: hears of bytes received.
         note: hears of each entry that was made, or could not be.
     """
@@ -287,7 +291,7 @@ async def receive_pack(
         outcomes: list[tuple[Entry, FileError | None]] = []
         batch = write_pack(root, above, entries, data, admit)
         try:
-            await in_thread(outcomes.extend, batch)
+            await in_turn(turn, outcomes.extend, batch)
         finally:
             for entry, fault in outcomes:
                 note(entry, fault)
