@@ -172,11 +172,13 @@ def test_swapping_a_directory_for_a_link_shows_nothing_outside(root: Root, place
     swapping.start()
     seen = set()
     try:
-        for _ in range(3000):
+        for number in range(300_000):
             try:
                 seen.add(content(root, "swap/secret"))
             except OSError as error:
                 seen.add(error.errno)
+            if number >= 3000 and "harmless" in seen:  # which a busy machine may be late with
+                break
     finally:
         stop.set()
         swapping.join()
