@@ -30,7 +30,6 @@ from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.client import FileClient, Progress, local
 from rawproto.apps.files.faults import ERRORS, FileError
 from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, summary_json
-from rawproto.cli.perf import size_of
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
 from rawproto.cli.serving import (
@@ -40,6 +39,7 @@ from rawproto.cli.serving import (
     answer_calls,
     serve_sessions,
 )
+from rawproto.cli.sizes import size_of
 from rawproto.drivers.rpt.address import host_and_port
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, RefusedError, UsageError

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
 import sys
 from typing import Any
 
@@ -28,6 +27,7 @@ from rawproto.cli.render import json_line
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
 from rawproto.cli.rpt_serve import listening
+from rawproto.cli.sizes import size_of
 from rawproto.drivers.rpt.address import host_and_port
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, ProtocolError, UsageError
@@ -37,16 +37,6 @@ from rawproto.wire.words import printable
 __all__ = ["add_arguments", "run"]
 
 _SECONDS = 10.0
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
-
-def size_of(text: str) -> int:
-    """A number of bytes: `1500`, `100k`, `1M`, `2.5G`, in powers of ten."""
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmgt]?)", text.lower(), re.ASCII)
-    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"{text}: no size, such as 1500, 100k, 1M or 2.5G")
-    return size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from rawproto.apps.perf import Interval, Plan
 from rawproto.cli.main import main
-from rawproto.cli.perf import size_of
 from rawproto.cli.perf_text import interval_line, served_line, summary_lines
+from rawproto.cli.sizes import size_of
 
 SUMMARY = {
     "goodput_bps": 838_860_800,

@@ -36,16 +36,19 @@ def test_close_that_is_lost_is_said_again_and_ends_both_sides_well(lost: int) ->
         assert end.error is None
 
 
-def test_who_closes_says_so_six_times_by_time_alone() -> None:
-    farewell = Farewell(0, "", 0, 100 * MS, answer=False)
+def spoken(farewell: Farewell) -> tuple[int, int]:
+    """How often it is said by time alone, and when that is over."""
     said, now_ns = 0, 0
     while True:
         said += farewell.due
         farewell.due = False
         now_ns = farewell.timeout_ns
         if farewell.handle_timeout(now_ns):
-            break
-    assert (said, now_ns) == (6, 600 * MS)
+            return said, now_ns
+
+
+def test_who_closes_says_so_six_times_by_time_alone() -> None:
+    assert spoken(Farewell(0, "", 0, 100 * MS, answer=False)) == (6, 600 * MS)
 
 
 def test_who_answers_a_close_says_it_once_and_is_done_after_3_pto() -> None:
@@ -61,15 +64,8 @@ def test_who_answers_a_close_says_it_once_and_is_done_after_3_pto() -> None:
 @pytest.mark.parametrize(("answer", "times", "seconds"), [(False, 6, 3.0), (True, 1, 1.5)])
 def test_pto_of_seconds_counts_as_half_of_one(answer: bool, times: int, seconds: float) -> None:
     """A process that got no CPU for a second measures a PTO of 4: its exit would take 24."""
-    farewell = Farewell(0, "", 0, 4000 * MS, answer=answer)
-    said, now_ns = 0, 0
-    while True:
-        said += farewell.due
-        farewell.due = False
-        now_ns = farewell.timeout_ns
-        if farewell.handle_timeout(now_ns):
-            break
-    assert (said, now_ns) == (times, seconds * 1000 * MS)
+    ended = spoken(Farewell(0, "", 0, 4000 * MS, answer=answer))
+    assert ended == (times, seconds * 1000 * MS)
 
 
 def test_end_that_is_read_seconds_late_holds_nobody_up() -> None:
