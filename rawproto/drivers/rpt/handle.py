@@ -94,7 +94,7 @@ class Handle:
         end = self._end
         if self._gone or (end is not None and end.closed):  # by another thread, or as a copy
             raise failure(errno.EBADF)
-        if end is not None and end.pump.lock._is_owned():  # type: ignore[attr-defined]
+        if end is not None and end.pump.is_held():
             raise failure(errno.EDEADLK)
         return end
 
@@ -252,7 +252,7 @@ class Handle:
         readiness, self._readiness = self._readiness, None
         try:
             if end is not None and not end.closed:
-                if end.pump.lock._is_owned():  # type: ignore[attr-defined]
+                if end.pump.is_held():
                     end.pump.orphan(end)  # a signal handler, in the middle of a call
                 else:
                     self._close_end(end)

@@ -227,13 +227,17 @@ class Pump:
             return self._epoll.poll(seconds)
         finally:
             interrupted: BaseException | None = None
-            while not lock._is_owned():  # type: ignore[attr-defined]
+            while not self.is_held():
                 try:
                     lock.acquire()
                 except BaseException as error:
                     interrupted = error
             if interrupted is not None:
                 raise interrupted
+
+    def is_held(self) -> bool:
+        """Whether this very thread has the lock: it is in the middle of a call on the port."""
+        return self.lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
     # --- pumping ---
 
