@@ -122,7 +122,8 @@ class HTTPService:
         """Closes idle connections; others close once they have answered."""
         self._over_at = time.monotonic() + self._grace_s
         for protocol in list(self._server.server_state.connections):
-            protocol.shutdown()
+            if not protocol.transport.is_closing():  # some of uvicorn's would fail at it
+                protocol.shutdown()
 
     async def end(self) -> None:
         """Waits for background tasks, and shuts the application down."""

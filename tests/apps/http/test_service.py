@@ -39,6 +39,11 @@ class App:
                     return
         self.scopes.append(scope)
         self.heard.append(scope["path"])
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.accept"})
+            self.heard.append((await receive())["type"])
+            return
         if scope["path"] == "/slow":
             await self.go.wait()
         if scope["path"] == "/broken":
@@ -146,6 +151,30 @@ def test_end_closes_idle_connections_at_once_and_lets_others_answer() -> None:
             writer.close()
 
     assert scene(play).heard[-1] == "lifespan.shutdown"
+
+
+def test_end_leaves_a_websocket_alone_that_is_closing_and_closes_all_others() -> None:
+    # uvicorn 0.54 sends such a one a second close, and websockets refuses.
+    async def play(app: App, server: Server, service: HTTPService) -> None:
+        idle, idle_writer = await asked(server.address, "/")
+        await answered(idle)
+        reader, writer = await open_rpt_connection(str(server.address))
+        writer.write(
+            b"GET /socket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + b"A" * 22 + b"==\r\n\r\n"
+        )
+        assert await answered(reader) == b"HTTP/1.1 101 Switching Protocols"
+        writer.write(b"\x88\x80" + bytes(4))  # close, by RFC 6455, section 5.5.1
+        while "websocket.disconnect" not in app.heard:  # told together with the answer
+            await asyncio.sleep(0)
+        assert len(service._server.server_state.connections) == 2  # the peer does not know yet
+        service.ending()
+        assert await reader.read() == b"\x88\x00"
+        assert await idle.read() == b"4\r\ndone\r\n0\r\n\r\n"
+        for each in (idle_writer, writer):
+            each.close()
+
+    scene(play)
 
 
 def test_background_tasks_end_before_the_application_does() -> None:
