@@ -353,3 +353,60 @@ def test_handler_that_would_wait_for_the_call_it_came_in_is_told() -> None:
         finally:
             signal.signal(signal.SIGALRM, before)
         assert len(told) == 1
+
+
+# --- another thread, between two steps of a call -------------------------------------------------
+
+STREAM, SEQ, DGRAM = socket.SOCK_STREAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM
+
+
+def closed_within_a_call(
+    sock: rawproto.RPTSocket, call: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call finds the socket open, and another thread closes it before the call goes on."""
+    found = rawproto.RPTSocket._use
+
+    def use(this: rawproto.RPTSocket) -> Any:
+        end = found(this)
+        if this is sock and end is not None:
+            closing = threading.Thread(target=sock.close)
+            closing.start()
+            closing.join()
+        return end
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rawproto.RPTSocket, "_use", use)
+        raises(errno.EBADF, call)
+
+
+@pytest.mark.parametrize("kind", [STREAM, SEQ])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sock: sock.recv(1),
+        lambda sock: sock.recv(1, socket.MSG_PEEK),
+        lambda sock: sock.recv(1, socket.MSG_DONTWAIT),
+        lambda sock: sock.recv_into(bytearray(1)),
+        lambda sock: sock.send(b"x"),
+        lambda sock: sock.sendall(bytes(100_000)),
+        lambda sock: sock.sendmsg([b"x", b"y"]),
+    ],
+)
+def test_connected_socket_closed_within_a_call_is_a_bad_descriptor(
+    kind: int, call: Callable[[rawproto.RPTSocket], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with joined(type=kind) as (client, _):
+        closed_within_a_call(client, lambda: call(client), monkeypatch)
+
+
+def test_other_sockets_closed_within_a_call_are_bad_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with listening() as listener:
+        closed_within_a_call(listener, listener.accept, monkeypatch)
+    with rawproto.socket(socket.AF_INET, DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        closed_within_a_call(sock, lambda: sock.recv(1), monkeypatch)
+    with rawproto.socket(socket.AF_INET, DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        closed_within_a_call(sock, lambda: sock.sendto(b"x", ("127.0.0.1", 9)), monkeypatch)

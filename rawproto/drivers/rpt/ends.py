@@ -20,7 +20,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from rawproto.drivers.rpt.refusals import os_error
+from rawproto.drivers.rpt.refusals import failure, os_error
 from rawproto.transport.constants import CloseCode, Kind
 from rawproto.transport.events import (
     ConnectionClosed,
@@ -83,7 +83,9 @@ class End:
         return True
 
     def take_error(self) -> OSError | None:
-        """What went wrong since this was asked last."""
+        """What went wrong since this was asked last; another thread may have closed the socket."""
+        if self.closed:
+            return failure(errno.EBADF)
         error, self.error = self.error, None
         return error
 

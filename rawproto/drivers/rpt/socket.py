@@ -206,8 +206,8 @@ class RPTSocket(Transfer):
         with end.pump.lock:
             if not (end.connected or end.over):
                 self._wait(end, lambda: end.connected or end.over or end.closed, until)
-            error = end.take_error()
-            if end.over:
+            if end.over or end.closed:
+                error = end.take_error()
                 self._end = None  # as it was before; the port goes with the attempt
                 end.close()
                 end.pump.turn()
