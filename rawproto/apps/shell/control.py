@@ -13,11 +13,13 @@ these are, only the later process knows, and the server sees a session like any 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +46,7 @@ _CREDENTIALS = struct.Struct("3i")
 _MOST_PATH_BYTES = 107
 _MOST_KEPT_BYTES = 8 * OUTPUT_BYTES  # of messages, some of which have but one byte of output
 _AHEAD_BYTES = 1 << 18
+_ALONE_S = 2.0
 
 
 class _Stream:
@@ -137,11 +140,12 @@ class _Door:
             raise UsageError(f"-S {path}: others may write to {path.parent}")
         if len(os.fsencode(path)) > _MOST_PATH_BYTES:
             raise UsageError(f"-S {path}: longer than {_MOST_PATH_BYTES} bytes")
-        before = os.umask(0o177)  # so that there is no moment at which others could connect
-        try:
-            self._acceptor = Acceptor(End(kind="unix", listens=True, path=str(path)))
-        finally:
-            os.umask(before)
+        with _alone_in(path.parent):
+            before = os.umask(0o177)  # so that there is no moment at which others could connect
+            try:
+                self._acceptor = Acceptor(End(kind="unix", listens=True, path=str(path)))
+            finally:
+                os.umask(before)
         self._uid = uid
         self._visits: set[asyncio.Task[None]] = set()
 
@@ -166,6 +170,27 @@ class _Door:
 
     def close(self) -> None:
         self._acceptor.close()
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Of several masters that find a left-over path in one instant, one at a time looks whether
+    somebody is there yet, and replaces it: or one would take away another's that lives.
+
+    Who cannot be alone soon, goes on all the same: whoever may read a directory may lock it, and
+    some file systems have no locks.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            lock = os.open(directory, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            end = time.monotonic() + _ALONE_S
+            while time.monotonic() < end:
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.01)
+        yield
 
 
 async def _closed(writer: asyncio.StreamWriter) -> None:

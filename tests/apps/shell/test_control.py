@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import stat
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rawproto.apps.relay import sockets
 from rawproto.apps.shell import control
 from rawproto.apps.shell.client import Ended, login
 from rawproto.apps.shell.control import sharing, visiting
@@ -281,6 +283,56 @@ def test_what_lives_at_the_path_stays_and_what_is_left_over_goes(
 
     met(address, client)
     assert file.read_text() == "mine\n"
+
+
+def test_of_two_masters_that_find_one_left_over_path_the_second_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes when the first has seen that nobody is there, and has not replaced it."""
+    path = tmp_path / "master"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    doors: list[control._Door] = []
+    refused: list[LinkError] = []
+
+    def come() -> None:
+        try:
+            doors.append(control._Door(path, os.geteuid()))
+        except LinkError as error:
+            refused.append(error)
+
+    second = threading.Thread(target=come)
+    look = sockets._is_left_over
+
+    def is_left_over(at: str) -> bool:
+        left_over = look(at)
+        if second.ident is None:
+            second.start()
+            second.join(0.3)  # unless it waits for the first
+        return left_over
+
+    monkeypatch.setattr(sockets, "_is_left_over", is_left_over)
+    come()
+    second.join()
+    assert (len(doors), [str(each) for each in refused]) == (
+        1,
+        [f"listen on unix:{path}: Address already in use"],
+    )
+    with socket.socket(socket.AF_UNIX) as trial:
+        trial.connect(str(path))
+    doors[0].close()
+
+
+def test_master_need_not_be_alone_where_somebody_else_says_that_he_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read a directory may lock it."""
+    monkeypatch.setattr(control, "_ALONE_S", 0.05)
+    directory = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    control._Door(tmp_path / "master", os.geteuid()).close()
+    os.close(directory)
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770])
