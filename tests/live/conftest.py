@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from rawproto import lab
 from tests.live.peers import Peer
+from tests.live.shells import ShellHost, hosts_of, serving
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +97,26 @@ def cable() -> Iterator[lab.Network]:
 def peers(cable: lab.Network, tmp_path: Path) -> tuple[Peer, Peer]:
     left, right = cable.host("h1"), cable.host("h2")
     return Peer(left, tmp_path / "left"), Peer(right, tmp_path / "right")
+
+
+# --- of tests of the shell, for each module of them ----------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """Where ada can be at home: she may not look into pytest's own directories."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def hosts(cable: lab.Network, home: Path) -> tuple[Peer, ShellHost]:
+    return hosts_of(cable, home)
+
+
+@pytest.fixture(scope="module")
+def ada(hosts: tuple[Peer, ShellHost]) -> Iterator[str]:
+    """Her address at a server that serves all tests which need none of their own."""
+    with serving(hosts[1]) as (address, _):
+        yield address

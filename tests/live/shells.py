@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import itertools
 import os
@@ -27,6 +28,13 @@ REAL = Path("/proc/self/uid_map").read_text().split()[2] != "1"
 UID = 4711 if REAL else 0
 _MOUNT = 'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && '
 _MOUNT += 'mount --bind "$0/nologin" /etc/nologin 2> /dev/null; exec "$@"'
+
+
+def brings(peer: Peer) -> Peer:
+    """The same, with an environment of its own."""
+    other = copy.copy(peer)
+    other.environment = dict(peer.environment)
+    return other
 
 
 def directory_of(peer: Peer) -> Path:

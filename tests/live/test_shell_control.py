@@ -15,18 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from rawproto import lab
 from tests.live.peers import Peer
-from tests.live.shells import PATIENCE_S, REAL, UID, ShellHost, Terminal, hosts_of, serving, until
+from tests.live.shells import PATIENCE_S, REAL, UID, ShellHost, Terminal, serving, until
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture(scope="module")
-def hosts(cable: lab.Network) -> Iterator[tuple[Peer, ShellHost]]:
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        yield hosts_of(cable, Path(name))
 
 
 @pytest.fixture
