@@ -1,7 +1,8 @@
 """What every server's command line has: a ready line, a line a session, a graceful end.
 
 SIGTERM stops taking anybody in, lets sessions end by themselves for `--grace` seconds, and
-exits with 0, as systemd wants it; Ctrl-C ends at once.
+exits with 0, as systemd wants it; so does SIGHUP, which comes when the terminal goes, but not
+under nohup. Ctrl-C ends at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rawproto.cli.render import json_line
@@ -56,7 +58,7 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=5.0,
         metavar="SECONDS",
-        help="on SIGTERM, how long sessions may go on (default: %(default)g)",
+        help="on SIGTERM or SIGHUP, how long sessions may go on (default: %(default)g)",
     )
     group.add_argument(
         "--log",
@@ -87,10 +89,13 @@ class Log:
         now = time.time()
         if self._form == "text":
             stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-            sys.stderr.write(f"{stamp} {printable(words)}\n")
-        elif self._form == "json":
-            sys.stderr.write(json_line(kind, {"time": round(now, 6), **fields}))
-        sys.stderr.flush()
+            line = f"{stamp} {printable(words)}\n"
+        else:
+            line = json_line(kind, {"time": round(now, 6), **fields})
+        if self._form != "none":
+            with suppress(OSError):  # a terminal that has gone is no reason to end a session
+                sys.stderr.write(line)
+                sys.stderr.flush()
 
 
 async def answer_calls(
@@ -126,7 +131,7 @@ async def serve_sessions(
     use: Callable[[RPTConnection, str], Awaitable[None]],
     life: Life | None = None,
 ) -> None:
-    """Serves `--listen` until SIGTERM, with a line in the log for each session that ended.
+    """Serves `--listen` until it is told to end, with a line in the log for each session.
 
     Args:
         arguments: with those of `add_listen_option`, `add_serving_options`, `add_server_options`.
@@ -159,7 +164,7 @@ async def serve_sessions(
 async def until_terminated(
     run: Awaitable[Any], close: Callable[[float], Awaitable[None]], grace_s: float
 ) -> None:
-    """Runs a server until it ends by itself, or SIGTERM says so; then closes it.
+    """Runs a server until it ends by itself, or SIGTERM or SIGHUP says so; then closes it.
 
     Args:
         run: serves.
@@ -175,7 +180,11 @@ async def until_terminated(
         terminated = True
         serving.cancel()
 
-    loop.add_signal_handler(signal.SIGTERM, terminate)
+    heard = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else nohup
+        heard.append(signal.SIGHUP)
+    for number in heard:
+        loop.add_signal_handler(number, terminate)
     grace = 0.0
     try:
         await serving
@@ -185,4 +194,5 @@ async def until_terminated(
         grace = grace_s
     finally:
         await close(grace)
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in heard:
+            loop.remove_signal_handler(number)

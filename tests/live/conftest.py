@@ -118,5 +118,5 @@ def hosts(cable: lab.Network, home: Path) -> tuple[Peer, ShellHost]:
 @pytest.fixture(scope="module")
 def ada(hosts: tuple[Peer, ShellHost]) -> Iterator[str]:
     """Her address at a server that serves all tests which need none of their own."""
-    with serving(hosts[1]) as (address, _):
+    with serving(hosts[1], "--grace", "0") as (address, _):  # tests leave clients that were killed
         yield address

@@ -82,12 +82,16 @@ class ShellHost(Peer):
         for path in (self.home, self.home / ".config", file.parent, file):
             os.chown(path, UID, UID)
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
+    def command(self, *words: str) -> list[str]:
+        """What starts rawproto where ada has her account."""
         if words[:2] == ("shell", "serve") and not REAL:
             words = (*words, "--allow-root")
         inner = [*self.before, sys.executable, "-m", "rawproto.cli.main", *words]
+        return ["unshare", "-m", "sh", "-c", _MOUNT, str(self.root), *inner]
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
         return self.host.popen(
-            ["unshare", "-m", "sh", "-c", _MOUNT, str(self.root), *inner],
+            self.command(*words),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -199,9 +203,15 @@ class Terminal:
         """Whether it is as it was."""
         return termios.tcgetattr(self._theirs) == self.before
 
+    def hang_up(self) -> None:
+        """It is gone, as when its window is closed."""
+        os.close(self._theirs)
+        os.close(self._fd)
+        self._fd = self._theirs = -1
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(10)
-        os.close(self._fd)
-        os.close(self._theirs)
+        if self._fd >= 0:
+            self.hang_up()

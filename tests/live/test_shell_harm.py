@@ -15,7 +15,7 @@ from rawproto import lab
 from rawproto.apps.shell import client
 from rawproto.apps.shell.faults import ERRORS
 from rawproto.rpc import RPCPeer
-from tests.live.peers import HARM, Peer
+from tests.live.peers import HARM, Peer, address_of
 from tests.live.shells import (
     PATIENCE_S,
     REAL,
@@ -87,6 +87,31 @@ def test_killed_client_leaves_no_process_behind(hosts: tuple[Peer, ShellHost]) -
         assert near.run("shell", ada, "echo still there")[1] == b"still there\n"
     left = [line for line in (far.root / "log").read_text().splitlines() if "has left" in line]
     assert [line.endswith(" s") for line in left] == [False, True], "why is not told"
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_server_whose_terminal_goes_gives_sessions_their_time(
+    ignored: bool, hosts: tuple[Peer, ShellHost]
+) -> None:
+    """Or goes on, where it was told to as by nohup, with nobody to read its log."""
+    near, far = hosts
+    address = address_of(far, port=4001)
+    ada = f"ada@{address}"
+    words = far.command("shell", "serve", "--listen", address, "--grace", "20")
+    nohup = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh") if ignored else ()
+    with closing(Terminal(far, argv=("setsid", "-c", *nohup, *words))) as terminal:
+        terminal.until("listening")
+        with near.start("shell", ada, "echo on; read x; exit 3") as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"on\n"
+            terminal.hang_up()
+            if ignored:
+                assert near.run("shell", ada, "echo in")[1] == b"in\n"
+                terminal.process.terminate()
+            until(lambda: "nobody listens" in near.run("shell", ada, "id")[2])
+            process.communicate(b"go\n", timeout=PATIENCE_S)
+            assert process.returncode == 3
+        terminal.process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
