@@ -80,7 +80,7 @@ def take_run(
         except InvalidTag:
             break
         size = len(frames) - _HEAD
-        if frames[0] == _STREAM and size > 0:
+        if size > 0 and frames[0] == _STREAM:
             _, its_id, start, length = unpack(frames)
             if not parts:
                 stream_id = its_id
@@ -91,7 +91,8 @@ def take_run(
                 room -= size
                 number += 1
                 continue
-        opened = number, frames
+        if frames:  # or the packet is too short to be one (2.1.6)
+            opened = number, frames
         break
     if parts:
         acks.on_run(len(parts), every, ecn, now_ns)

@@ -149,3 +149,23 @@ def test_run_ends_where_the_peer_would_go_past_its_window() -> None:
     ends = [event.error for event in iter(sending.poll_event, None) if hasattr(event, "error")]
     assert [error.code for error in ends] == [CloseCode.FLOW]
     assert [each.state for each in twins.receiving] == [State.CLOSED, State.CLOSED]
+
+
+def test_packet_without_a_frame_amid_a_run_is_dropped_as_one_that_comes_alone() -> None:
+    twins = Twins()
+    for _ in range(3):
+        twins.client.touch(twins.sending)
+        twins.turn(plain(departed(twins.client, twins.now_ns)))
+    twins.sending.write(0, bytes(8000))
+    twins.client.touch(twins.sending)
+    packets = departed(twins.client, twins.now_ns)
+    sender = twins.sending.sender
+    assert sender.protection is not None
+    sealer, number = sender.protection.sealer, sender.number
+    sender.number += 1
+    header = packets[-1][:14] + number.to_bytes(4, "big")
+    nonce = (sealer.iv ^ number).to_bytes(12, "big")
+    packets.append(header + sealer.aead.encrypt(nonce, b"", header))
+    twins.turn(plain(packets))
+    assert [each.state for each in twins.receiving] == [State.ESTABLISHED] * 2
+    assert [each.forgeries for each in twins.receiving] == [0, 0]
