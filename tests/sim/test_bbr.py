@@ -89,13 +89,18 @@ def test_startup_finds_the_rate_drains_and_the_queue_stays_short() -> None:
     assert watched.result.flows[0].mean_rtt < 60 * MS
 
 
-def test_each_probe_begins_within_three_seconds_and_rtt_is_probed_every_five_or_so() -> None:
+def test_each_probe_for_bandwidth_begins_within_three_seconds_and_none_for_the_rtt() -> None:
     watched = Watched(12)
     ups = [at for at, name in watched.states if name == "up"]
     assert len(ups) >= 3
     assert max(later - sooner for sooner, later in pairwise(ups)) < 4.2
-    probes = [at for at, name in watched.states if name == "probe_rtt"]
-    assert 1 <= len(probes) <= 2
+    assert "probe_rtt" not in watched.names, "alone it sees an empty queue while it cruises"
+
+
+@pytest.mark.parametrize("other", ["bbr", "cubic"])
+def test_rtt_is_probed_every_five_seconds_where_another_keeps_a_queue(other: str) -> None:
+    watched = Watched(12, LINK, other)
+    assert watched.names.count("probe_rtt") == 2
     for at, name in watched.states[:-1]:
         if name == "probe_rtt":
             ended = next(later for later, _ in watched.states if later > at)

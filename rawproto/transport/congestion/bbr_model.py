@@ -21,6 +21,7 @@ __all__ = ["SECOND_NS", "PathModel", "WindowedMax"]
 SECOND_NS = 1_000_000_000
 _MIN_RTT_NS = 10 * SECOND_NS
 _PROBE_RTT_NS = 5 * SECOND_NS
+_AS_LOW = 1 + 1 / 32
 _BW_CYCLES = 2
 _AGGREGATION_ROUNDS = 10
 _GROWTH, _FLAT_ROUNDS = 1.25, 3
@@ -68,7 +69,7 @@ class PathModel:
         cycle: of probing for bandwidth, counted by who probes.
         max_bw: the bandwidth; 0 before there is a sample.
         min_rtt: the round trip through empty queues; 0 before there is a sample.
-        probe_rtt_due: no RTT as low as the lowest was seen for 5 s.
+        probe_rtt_due: no RTT about as low as the lowest was seen for 5 s.
         extra_acked: how much is acknowledged at once beyond what the bandwidth would explain.
         full_bw_now: rates have stopped growing since `look_for_full` was last called.
         full_bw_reached: they had at some time.
@@ -177,12 +178,17 @@ class PathModel:
         self.extra_acked = self._aggregation.update(self.round_count, extra, rounds)
 
     def _on_rtt(self, now_ns: int, rtt_ns: int | None) -> None:
-        """Section 5.3.4.3: the least of 5 s tells when to probe, that of 10 s is believed."""
+        """Section 5.3.4.3: the least of 5 s tells when to probe, that of 10 s is believed.
+
+        Docs/deviations.md says why what is a little more counts as well.
+        """
         self.probe_rtt_due = self.min_rtt > 0 and now_ns > self._probe_rtt_min_ns + _PROBE_RTT_NS
         if rtt_ns is not None and (
             self.probe_rtt_due or not self.min_rtt or rtt_ns < self._probe_rtt_min
         ):
             self._probe_rtt_min, self._probe_rtt_min_ns = rtt_ns, now_ns
+        elif rtt_ns is not None and rtt_ns <= self._probe_rtt_min * _AS_LOW:
+            self._probe_rtt_min_ns = now_ns  # the queues are empty without a probe
         if self._probe_rtt_min and (
             not self.min_rtt
             or self._probe_rtt_min < self.min_rtt
