@@ -52,6 +52,8 @@ _MOST_SKIPPED = 8
 _WORTH_IT = 64
 # An ACK of so many ranges goes along with `MOST_ALONE` bytes in a packet of the smallest size.
 _FEW_RANGES = 8
+# A peer that never acknowledges ACKs, as one that only sends need not, would have each kept.
+_MOST_ACKS_KEPT = 1024
 
 
 class Sender:
@@ -374,7 +376,7 @@ class Sender:
                 recovery.last_eliciting_ns = self.active_ns = burst.sent_ns
                 if self._probes_due:
                     self._probes_due -= 1
-        elif rest:
+        elif rest and number - recovery.largest_acked <= _MOST_ACKS_KEPT:
             recovery.sent[number] = (burst, 0, None, 0, 0, rest)
         return packet
 
