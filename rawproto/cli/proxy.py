@@ -31,8 +31,9 @@ from rawproto.apps.proxy.door import Door
 from rawproto.apps.proxy.dynamic import DynamicForward
 from rawproto.apps.proxy.exits import Exit, Exits
 from rawproto.apps.proxy.faults import ERRORS
-from rawproto.apps.proxy.forwards import LocalForward, RemoteForwards
-from rawproto.apps.proxy.places import Forward, Place, parse_bind, parse_forward
+from rawproto.apps.proxy.forwards import LocalForward
+from rawproto.apps.proxy.places import Forward, Place, parse_bind, parse_forward, parse_remote
+from rawproto.apps.proxy.remote import RemoteForwards
 from rawproto.apps.proxy.service import ExitService
 from rawproto.apps.relay.relay import Session
 from rawproto.cli.rpt_options import (
@@ -118,7 +119,7 @@ def _add_entry_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FORWARD",
-        help="listen there, connect here, likewise",
+        help="listen there, connect here, likewise; [BIND:]PORT alone is a SOCKS5 proxy there",
     )
     parser.add_argument(
         "--login",
@@ -224,7 +225,7 @@ class _Listener(Protocol):
 
 async def _entry(arguments: argparse.Namespace) -> None:
     local = [parse_forward(text) for text in arguments.local]
-    remote = [parse_forward(text) for text in arguments.remote]
+    remote = [parse_remote(text) for text in arguments.remote]
     socks, http = map(parse_bind, arguments.socks), map(parse_bind, arguments.http)
     if not (arguments.socks or arguments.http or local or remote):
         raise UsageError("proxy entry needs --socks, --http, -L or -R: it does nothing else")

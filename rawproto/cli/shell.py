@@ -95,7 +95,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             action="append",
             default=[],
             metavar="[BIND:]PORT:HOST:PORT",
-            help=f"what connects {'here' if letter == '-L' else 'there'} goes to a place {where}",
+            help=f"what connects {'here' if letter == '-L' else 'there'} goes to a place {where}"
+            + ("" if letter == "-L" else "; [BIND:]PORT alone is a SOCKS5 proxy there"),
         )
     parser.add_argument(
         "-D",

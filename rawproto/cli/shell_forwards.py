@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from rawproto.apps.proxy.dynamic import DynamicForward
-from rawproto.apps.proxy.forwards import LocalForward, PeerWay, RemoteForwards
-from rawproto.apps.proxy.places import Forward, parse_bind, parse_forward
+from rawproto.apps.proxy.forwards import LocalForward, PeerWay
+from rawproto.apps.proxy.places import Forward, parse_bind, parse_forward, parse_remote
+from rawproto.apps.proxy.remote import RemoteForwards
 from rawproto.apps.relay.relay import Session
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.rpc import Method, RPCError, RPCPeer
@@ -33,7 +34,7 @@ class Forwards:
     def __init__(self, local: Sequence[str], remote: Sequence[str], dynamic: Sequence[str]) -> None:
         self._local = [parse_forward(text) for text in local]
         self._dynamic = [parse_bind(text) for text in dynamic]
-        self._asked = [parse_forward(text) for text in remote]
+        self._asked = [parse_remote(text) for text in remote]
         self._remote = RemoteForwards(self._asked, _ended)
 
     @property

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,33 @@ def test_forwards_lead_both_ways_with_the_rights_of_the_user(
     assert "taken: address already in use" in said.decode()
     assert taken.exists(), "what somebody else had made there is theirs"
     holder.close()
+
+
+def test_far_side_reaches_by_socks_what_this_side_reaches(
+    hosts: tuple[Peer, ShellHost], ada: str, tmp_path: Path
+) -> None:
+    near, far = hosts
+    (tmp_path / "page").write_text("hello\n")
+    words = [sys.executable, "-m", "http.server", "8094", "-d", str(tmp_path), "-b", "127.0.0.1"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    pipe = subprocess.PIPE
+    with (
+        near.host.popen(words, stdout=pipe, stderr=subprocess.STDOUT, env=environment) as web,
+        near.start("shell", "-N", "-R", "0", ada) as process,
+    ):
+        assert web.stdout is not None
+        assert b"Serving" in web.stdout.readline()
+        assert process.stderr is not None
+        told = process.stderr.readline().decode()
+        assert told.startswith("rawproto shell: -R localhost:0 to anywhere (SOCKS5): port ")
+        socks = f"127.0.0.1:{told.split()[-2]}"
+        curl = ["curl", "-sS", "-m", "10", "--socks5-hostname", socks]
+        got = far.host.run([*curl, "http://localhost:8094/page"], check=True)
+        assert got.stdout == "hello\n"
+        assert far.host.run([*curl, "http://localhost:1/"]).returncode == 97
+        for each in (web, process):
+            each.terminate()
+            each.communicate(timeout=10)
 
 
 def test_forwards_can_be_refused_altogether(hosts: tuple[Peer, ShellHost]) -> None:

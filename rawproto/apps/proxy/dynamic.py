@@ -1,14 +1,15 @@
-"""SOCKS5 for programs of this host: each request is opened at the far side.
+"""SOCKS5: each request is opened at the way's far side.
 
-CONNECT, and UDP ASSOCIATE where the way has it (`exits.Exits`). Names go to the far side as they
-are. Who takes longer than 10 s to say what it wants is sent away.
+CONNECT, and UDP ASSOCIATE where the way has it (`exits.Exits`). Names go there as they are. Who
+takes longer than 10 s to say what it wants is sent away. `DynamicForward` does so for programs of
+this host; `remote` for those of the other, with a way that leads nowhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -25,17 +26,100 @@ from rawproto.apps.proxy.socks import (
     emit_reply,
     parse_datagram,
 )
-from rawproto.apps.relay.channels import SocketChannel
+from rawproto.apps.relay.channels import Channel, SocketChannel
 from rawproto.apps.relay.join import join
 from rawproto.apps.relay.openers import BROKEN
 from rawproto.apps.relay.relay import Session
-from rawproto.errors import WireError
+from rawproto.errors import ConnectionLostError, ProtocolError, WireError
+from rawproto.rpc import UnknownMethodError
 
-__all__ = ["DynamicForward"]
+__all__ = ["DynamicForward", "Socks"]
 
 _PATIENCE_S = 10.0
 _LARGEST = 65_535
 _AT_ONCE = 64
+
+
+class Socks:
+    """Connects to what clients ask for.
+
+    Args:
+        way: to where the targets are.
+        tell: hears of sessions.
+        login: name and password that clients must know, None for nobody is asked.
+    """
+
+    def __init__(self, way: Way, tell: Tell, login: tuple[bytes, bytes] | None = None) -> None:
+        self._way = way
+        self._tell = tell
+        self._login = login
+
+    async def serve(self, channel: Channel, greeted: Callable[[], None]) -> None:
+        """Serves a client.
+
+        Args:
+            channel: to it.
+            greeted: called once it has said what it wants.
+        """
+        negotiation = Negotiation(self._login)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while negotiation.request is None:
+                    data = await channel.receive()
+                    if data is None:
+                        return
+                    answer = negotiation.receive(data)
+                    if negotiation.refused:
+                        await take_leave(channel, answer)
+                        return
+                    await channel.send(answer)
+        except (OSError, WireError, ConnectionLostError, ProtocolError):
+            return  # time is up, it left, or it speaks something else
+        greeted()
+        request = negotiation.request
+
+        async def run(session: Session) -> None:
+            if request.command == CONNECT:
+                await self._connect(session, channel, request.place, negotiation.rest)
+            elif isinstance(channel, SocketChannel):
+                await self._associate(session, channel, request.place)
+            else:  # datagrams would have to come to where the client is
+                await _refuse(channel, UnknownMethodError("no datagrams"))
+
+        await accounted(channel, str(request.place), self._tell, run)
+
+    async def _connect(self, session: Session, channel: Channel, place: Place, rest: bytes) -> None:
+        stands = False
+        try:
+            async with self._way.open(place) as far:
+                stands = True
+                await channel.send(emit_reply(0, *far.address))
+                if rest:
+                    await far.send(rest)
+                await join(channel, far, session.carried, 0)
+        except BROKEN as error:
+            if not stands:
+                await _refuse(channel, error)
+            raise
+
+    async def _associate(self, session: Session, channel: SocketChannel, place: Place) -> None:
+        """Datagrams go through for as long as the connection stands."""
+        port = _DatagramPort(channel.socket, place.port)
+        stands = False
+        try:
+            async with self._way.associate(port.deliver) as passage:
+                stands = True
+                port.begin(passage)
+                await channel.send(emit_reply(0, *port.address))
+                await _either(passage.run(), _ended(channel))
+        except BROKEN as error:
+            if not stands:
+                await _refuse(channel, error)
+            raise
+        finally:
+            port.close()
+            session.carried.up_bytes, session.carried.down_bytes = port.up_bytes, port.down_bytes
+        await channel.close()
 
 
 class DynamicForward:
@@ -64,71 +148,11 @@ class DynamicForward:
         login: tuple[bytes, bytes] | None = None,
         most: int = 500,
     ) -> None:
-        self._way = way
-        self._tell = tell
-        self._login = login
+        self._socks = Socks(way, tell, login)
         self.door = Door(bind, self._serve, most=most)
 
     async def _serve(self, visit: Visit) -> None:
-        channel, negotiation = visit.channel, Negotiation(self._login)
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                while negotiation.request is None:
-                    data = await channel.receive()
-                    if data is None:
-                        return
-                    answer = negotiation.receive(data)
-                    if negotiation.refused:
-                        await take_leave(channel, answer)
-                        return
-                    await channel.send(answer)
-        except (OSError, WireError):
-            return  # time is up, it left, or it speaks something else
-        visit.greeted()
-        request = negotiation.request
-        carry = self._connect if request.command == CONNECT else self._associate
-
-        async def run(session: Session) -> None:
-            await carry(session, visit.channel, request.place, negotiation.rest)
-
-        await accounted(channel, str(request.place), self._tell, run)
-
-    async def _connect(
-        self, session: Session, channel: SocketChannel, place: Place, rest: bytes
-    ) -> None:
-        stands = False
-        try:
-            async with self._way.open(place) as far:
-                stands = True
-                await channel.send(emit_reply(0, *far.address))
-                if rest:
-                    await far.send(rest)
-                await join(channel, far, session.carried, 0)
-        except BROKEN as error:
-            if not stands:
-                await _refuse(channel, error)
-            raise
-
-    async def _associate(
-        self, session: Session, channel: SocketChannel, place: Place, rest: bytes
-    ) -> None:
-        """Datagrams go through for as long as the connection stands."""
-        port = _DatagramPort(channel.socket, place.port)
-        stands = False
-        try:
-            async with self._way.associate(port.deliver) as passage:
-                stands = True
-                port.begin(passage)
-                await channel.send(emit_reply(0, *port.address))
-                await _either(passage.run(), _ended(channel))
-        except BROKEN as error:
-            if not stands:
-                await _refuse(channel, error)
-            raise
-        finally:
-            port.close()
-            session.carried.up_bytes, session.carried.down_bytes = port.up_bytes, port.down_bytes
-        await channel.close()
+        await self._socks.serve(visit.channel, visit.greeted)
 
 
 class _DatagramPort:
@@ -193,7 +217,7 @@ class _DatagramPort:
         self._socket.close()
 
 
-async def _ended(channel: SocketChannel) -> None:
+async def _ended(channel: Channel) -> None:
     while await channel.receive() is not None:
         pass
 
@@ -211,5 +235,5 @@ async def _either(*runs: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _refuse(channel: SocketChannel, error: Exception) -> None:
+async def _refuse(channel: Channel, error: Exception) -> None:
     await take_leave(channel, emit_reply(socks_reply(error)))

@@ -17,8 +17,9 @@ from typing import TypeVar
 from rawproto.apps.proxy.associations import Passage, Take
 from rawproto.apps.proxy.channels import CallChannel
 from rawproto.apps.proxy.faults import ERRORS
-from rawproto.apps.proxy.forwards import PeerWay, RemoteForwards, RemoteTold
+from rawproto.apps.proxy.forwards import PeerWay
 from rawproto.apps.proxy.places import Place
+from rawproto.apps.proxy.remote import RemoteForwards, RemoteTold
 from rawproto.apps.relay.balance import Targets
 from rawproto.apps.relay.openers import BROKEN
 from rawproto.drivers.rpt.connection import RPTConnection

@@ -8,11 +8,14 @@ import os
 import socket
 from typing import ClassVar
 
-from rawproto.rpc import RPCError
+from rawproto.rpc import RPCError, UnknownMethodError
 
 __all__ = ["ERRORS", "BrokenError", "BusyError", "DeniedError", "HostUnreachableError"]
 __all__ += ["NetworkUnreachableError", "RefusedTargetError", "TargetError", "TimedOutError"]
 __all__ += ["UnresolvedError", "http_status", "socks_reply", "target_error"]
+
+
+_COMMAND_UNKNOWN = 7
 
 
 class TargetError(RPCError):
@@ -134,6 +137,8 @@ def socks_reply(error: Exception) -> int:
     """The reply for what kept a target from being reached; an exit that is down is no route."""
     if isinstance(error, TargetError):
         return error.socks
+    if isinstance(error, UnknownMethodError):
+        return _COMMAND_UNKNOWN
     if isinstance(error, TimeoutError):
         return TimedOutError.socks
     return NetworkUnreachableError.socks if isinstance(error, OSError) else TargetError.socks

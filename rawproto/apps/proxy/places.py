@@ -3,7 +3,7 @@
 ::
 
     -L, -R   [bind:]port:host:hostport    [bind:]port:path    path:host:hostport    path:path
-    -D       [bind:]port                  path
+    -D, -R   [bind:]port                  path
 
 IPv6 addresses stand in brackets. A path begins with `/`, `./` or, for an abstract name, `@`.
 Without bind it is the loopback; empty or `*`, all addresses.
@@ -18,7 +18,8 @@ from typing import Any
 from rawproto.errors import UsageError
 from rawproto.rpc import BadRequestError
 
-__all__ = ["Forward", "Place", "parse_bind", "parse_forward", "parse_host_port"]
+__all__ = ["Forward", "Place", "parse_bind", "parse_forward"]
+__all__ += ["parse_host_port", "parse_remote"]
 
 LOOPBACK = "localhost"
 _FIELD = re.compile(r"\[([^\[\]]*)\]|([^:\[\]]*)")
@@ -83,21 +84,22 @@ def _is_good_path(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """What comes to one place goes to another."""
+    """What comes to one place goes to another.
+
+    Attributes:
+        bind: the one.
+        target: the other; None for what each who comes asks for by SOCKS.
+    """
 
     bind: Place
-    target: Place
+    target: Place | None
 
     def __str__(self) -> str:
-        return f"{self.bind} to {self.target}"
+        return f"{self.bind} to {self.target or 'anywhere (SOCKS5)'}"
 
 
 def parse_forward(text: str) -> Forward:
-    """Reads what stands behind -L or -R.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Reads what stands behind -L. Raises UsageError."""
     match _fields(text):
         case [bind, port, host, hostport]:
             return Forward(_bind(text, port, bind), _target(text, host, hostport))
@@ -112,6 +114,16 @@ def parse_forward(text: str) -> Forward:
         case [port, path] if _is_path(path):
             return Forward(_bind(text, port), Place(path=path))
     raise UsageError(f"{text}: a forward is [BIND:]PORT:HOST:PORT, or a path for either end")
+
+
+def parse_remote(text: str) -> Forward:
+    """Reads what stands behind -R: the same, or a place to listen at alone. Raises UsageError."""
+    match _fields(text):
+        case [_]:
+            return Forward(parse_bind(text), None)
+        case [_, port] if not _is_path(port):
+            return Forward(parse_bind(text), None)
+    return parse_forward(text)
 
 
 def parse_bind(text: str) -> Place:

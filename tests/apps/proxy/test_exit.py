@@ -19,8 +19,9 @@ from rawproto.apps.proxy.faults import (
     TargetError,
     UnresolvedError,
 )
-from rawproto.apps.proxy.forwards import PeerWay, RemoteForwards
+from rawproto.apps.proxy.forwards import PeerWay
 from rawproto.apps.proxy.places import Place, parse_forward
+from rawproto.apps.proxy.remote import RemoteForwards
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.errors import ConnectionLostError, ProtocolError

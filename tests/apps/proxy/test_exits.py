@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rawproto.apps.proxy.exits import Exit
-from rawproto.apps.proxy.forwards import RemoteForwards
+from rawproto.apps.proxy.remote import RemoteForwards
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
 from tests.apps.proxy.doors import PATIENCE_S, run

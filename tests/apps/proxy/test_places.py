@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rawproto.apps.proxy.places import Forward, Place, parse_bind, parse_forward
+from rawproto.apps.proxy.places import Forward, Place, parse_bind, parse_forward, parse_remote
 from rawproto.errors import UsageError
 from rawproto.rpc import BadRequestError
 
@@ -34,6 +34,22 @@ def test_forward_is_read(text: str, forward: Forward) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "forward"),
+    [
+        ("1080", Forward(Place("localhost", 1080), None)),
+        ("*:0", Forward(Place("*", 0), None)),
+        ("[::1]:1080", Forward(Place("::1", 1080), None)),
+        ("/run/s", Forward(Place(path="/run/s"), None)),
+        ("8080:/run/s", Forward(Place("localhost", 8080), Place(path="/run/s"))),
+        ("/run/s:/run/t", Forward(Place(path="/run/s"), Place(path="/run/t"))),
+        ("8080:h:80", Forward(Place("localhost", 8080), Place("h", 80))),
+    ],
+)
+def test_place_alone_behind_remote_is_socks_there(text: str, forward: Forward) -> None:
+    assert parse_remote(text) == forward
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "1", "a:b", "a:h:1", "1:h:0", "1:h:70000", "1:h:x", "[1:h:1", "a:b:c:d:e", "1:h h:1",
      "@:h:1", "1:" + "a" * 256 + ":1", "/" + "a" * 107 + ":h:1", "1:h:1\n"],
@@ -41,6 +57,9 @@ def test_forward_is_read(text: str, forward: Forward) -> None:
 def test_what_is_no_forward_is_told(text: str) -> None:
     with pytest.raises(UsageError):
         parse_forward(text)
+    if text != "1":
+        with pytest.raises(UsageError):
+            parse_remote(text)
 
 
 def test_place_to_listen_at_is_the_loopback_unless_said() -> None:
@@ -68,6 +87,6 @@ def test_place_that_is_none_is_a_bad_request(params: Any) -> None:
 
 @given(st.text(max_size=30) | st.from_regex(r"[\[\]:/@.*a0-9]{0,20}", fullmatch=True))
 def test_any_text_is_a_forward_or_told_to_be_none(text: str) -> None:
-    for parse in (parse_forward, parse_bind):
+    for parse in (parse_forward, parse_remote, parse_bind):
         with suppress(UsageError):
             parse(text)
