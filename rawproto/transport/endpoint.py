@@ -285,8 +285,10 @@ class Endpoint:
                 and len(data) >= MIN_INIT_BYTES
                 and self._reception.listener
             ):
-                answer = RPTVersion(**returned(packet), versions=(VERSION_1,))
-                self._reception.answers.put(answer, address, len(data), now_ns)
+                answers, named = self._reception.answers, returned(packet)
+                answers.put(
+                    lambda: RPTVersion(**named, versions=(VERSION_1,)), address, len(data), now_ns
+                )
             return
         if isinstance(packet, RPTInit):
             if len(data) >= MIN_INIT_BYTES:

@@ -12,24 +12,33 @@ from enum import Enum
 from hashlib import sha256
 from ipaddress import ip_network
 
+from cryptography.exceptions import InvalidTag
+
 from rawproto.errors import WireError
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Address
-from rawproto.transport.constants import AMPLIFICATION, HELD_PACKETS, ResetCode
+from rawproto.transport.constants import (
+    AMPLIFICATION,
+    BASE_PACKET_BYTES,
+    HELD_PACKETS,
+    ResetCode,
+)
 from rawproto.transport.handshake import ServerHandshake, suite_of
 from rawproto.transport.noise import NoiseError
 from rawproto.transport.parameters import Parameters
+from rawproto.transport.protection import Keys, Opener
 from rawproto.transport.refusals import returned
 from rawproto.transport.table import Table
 from rawproto.transport.tokens import RetryTokens
 from rawproto.transport.trace import History
-from rawproto.wire.rpt import RPTHandshake, RPTInit, RPTRetry
+from rawproto.wire.rpt import KEY_PHASE, SHORT, RPTHandshake, RPTInit, RPTRetry
 
 __all__ = ["TRANSITIONS", "Event", "HalfOpen", "Listener", "State"]
 
 UNDER_LOAD = 64
 MOST_HALF_OPEN = 1024
 MOST_OF_A_PREFIX = 32
+_MOST_NUMBER = 1 << 31  # of the first packet: above it one below 0 would be meant (7.2)
 
 
 class State(Enum):
@@ -65,7 +74,12 @@ TRANSITIONS: Table[State, Event] = Table(
     (State.UNKNOWN, Event.FULL, "sends RESET(BUSY)", State.UNKNOWN),
     (State.HALF_OPEN, Event.AGAIN, "sends the same message 2 again (12.4)", State.HALF_OPEN),
     (State.HALF_OPEN, Event.BROKEN_3, "sends RESET(KEY)", State.HALF_OPEN),
-    (State.HALF_OPEN, Event.HELD, "holds up to 8, opens them after message 3", State.HALF_OPEN),
+    (
+        State.HALF_OPEN,
+        Event.HELD,
+        "holds up to 8 of 1,200 bytes at most, opens them after message 3",
+        State.HALF_OPEN,
+    ),
     (
         State.HALF_OPEN,
         Event.MESSAGE_3,
@@ -97,6 +111,7 @@ class HalfOpen:
     __slots__ = (
         "_answered",
         "_got",
+        "_opener",
         "address",
         "cid",
         "client_cid",
@@ -132,6 +147,7 @@ class HalfOpen:
         self.held: list[bytes] = []
         self.history = History()
         self._got = self._answered = 0
+        self._opener: Opener | None = None
 
     def move(self, event: Event) -> bool:
         """Follows the table; whether it says anything."""
@@ -142,9 +158,29 @@ class HalfOpen:
         return True
 
     def hold(self, data: bytes) -> None:
-        """Keeps a short packet until message 3 has come."""
-        if self.move(Event.HELD) and len(self.held) < HELD_PACKETS:
+        """Keeps a short packet until message 3 has come; an honest one is not larger by then."""
+        small = len(data) <= BASE_PACKET_BYTES
+        if self.move(Event.HELD) and small and len(self.held) < HELD_PACKETS:
             self.held.append(data)
+
+    def opens(self, data: bytes) -> bool:
+        """Under IK: whether a short packet is the client's.
+
+        Looked at before there is a connection, which is a hundred objects for each forged one.
+        """
+        agreement = self.handshake.agreement
+        assert agreement is not None
+        if self._opener is None:
+            self._opener = Opener(Keys(agreement.receive_secret, agreement.cipher))
+        flags, _, _, _, _, number = SHORT.unpack_from(data)
+        if flags & KEY_PHASE or number >= _MOST_NUMBER:
+            return False
+        nonce, header = (self._opener.iv ^ number).to_bytes(12, "big"), data[: SHORT.size]
+        try:
+            self._opener.aead.decrypt(nonce, data[SHORT.size :], header)
+        except InvalidTag:
+            return False
+        return True
 
     def read(self, packet: RPTHandshake) -> bool:
         """Message 3: whether it opened."""

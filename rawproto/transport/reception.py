@@ -67,7 +67,7 @@ class Reception:
         elif isinstance(answer, bytes):
             answers.push(answer, address)
         elif answer is not None:
-            answers.put(answer, address, len(data), now_ns)
+            answers.retry(answer, address, now_ns)
 
     def on_handshake(
         self, packet: RPTHandshake, data: bytes, address: Address, now_ns: int
@@ -95,18 +95,24 @@ class Reception:
         _, _, dst_port, src_port, cid, _ = SHORT.unpack_from(data)
         half_open = self.half_open(cid)
         if half_open is None:
-            reset = RPTReset(
-                dst_port=src_port,
-                src_port=dst_port,
-                dst_cid=0,
-                src_cid=cid,
-                code=ResetCode.UNKNOWN,
-                token=self._token_of(cid),
+            self.answers.put(
+                lambda: RPTReset(
+                    dst_port=src_port,
+                    src_port=dst_port,
+                    dst_cid=0,
+                    src_cid=cid,
+                    code=ResetCode.UNKNOWN,
+                    token=self._token_of(cid),
+                ),
+                address,
+                len(data),
+                now_ns,
             )
-            self.answers.put(reset, address, len(data), now_ns)
             return
         if half_open.handshake.agreement is None:
             half_open.hold(data)
+            return
+        if not half_open.opens(data):
             return
         connection = self._establish(half_open, now_ns)
         if connection.handle_short(data, address, ecn, now_ns):

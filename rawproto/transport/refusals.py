@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from rawproto.errors import WireError
 from rawproto.transport.budget import Budget
 from rawproto.transport.constants import MIN_INIT_BYTES, ResetCode
 from rawproto.transport.paths import Address
-from rawproto.wire.rpt import RPTInit, RPTLong, RPTReset, RPTRetry, parse_rpt
+from rawproto.wire.rpt import RPTInit, RPTLong, RPTReset, RPTRetry, RPTVersion, parse_rpt
 
 __all__ = ["Answers", "is_unicast", "refusal", "returned"]
 
@@ -18,6 +19,7 @@ __all__ = ["Answers", "is_unicast", "refusal", "returned"]
 _REFUSALS_PER_SECOND = 1000
 _RETRIES_PER_SECOND = 50_000
 _MAX_PENDING = 4096
+_REFUSAL_BYTES = len(RPTReset().emit())  # the largest of them
 
 
 class Answers:
@@ -36,16 +38,22 @@ class Answers:
         self, packet: RPTLong, code: ResetCode, address: Address, size: int, now_ns: int
     ) -> None:
         """RESET, under the conditions of `put`."""
-        self.put(RPTReset(**returned(packet), code=code), address, size, now_ns)
+        self.put(lambda: RPTReset(**returned(packet), code=code), address, size, now_ns)
 
-    def put(self, packet: RPTLong, address: Address, size: int, now_ns: int) -> None:
-        """Answers `size` bytes: with no more than that, unicast only, and not too often."""
-        data = packet.emit()
-        if len(data) > size or not is_unicast(address[0]):
-            return
-        budget = self._retries if isinstance(packet, RPTRetry) else self._refusals
-        if budget.take(now_ns):
-            self.push(data, address)
+    def put(
+        self, answer: Callable[[], RPTReset | RPTVersion], address: Address, size: int, now_ns: int
+    ) -> None:
+        """Answers `size` bytes: with no more than that, unicast only, and not too often.
+
+        The answer is made once it is known to leave: a flood costs no more than what is refused.
+        """
+        if size >= _REFUSAL_BYTES and is_unicast(address[0]) and self._refusals.take(now_ns):
+            self.push(answer().emit(), address)
+
+    def retry(self, packet: RPTRetry, address: Address, now_ns: int) -> None:
+        """Answers an INIT with a demand for a proof, likewise."""
+        if is_unicast(address[0]) and self._retries.take(now_ns):
+            self.push(packet.emit(), address)
 
     def push(self, data: bytes, address: Address) -> None:
         """Has a packet leave, unless thousands wait."""

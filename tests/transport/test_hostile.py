@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+from rawproto.transport import endpoint
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
 from rawproto.transport.constants import Kind
+from rawproto.transport.halfopen import HalfOpen
+from rawproto.transport.noise import X25519
+from rawproto.transport.tokens import reset_token
+from rawproto.wire.rpt import KEY_PHASE, SHORT, VERSION_1
 from rawproto.wire.rpt_frames import Frame
 from tests.sim.liar import forge
-from tests.transport.pair import CLIENT, Pair
+from tests.transport.pair import CLIENT, SECOND, STATIC, Pair, departed
 
 MS = 1_000_000
 
@@ -41,3 +48,58 @@ def test_acks_that_nobody_acknowledges_are_not_kept_for_ever() -> None:
     assert server.sender.packets > 2000
     assert len(server.sender.recovery.sent) < 1100
     assert client.state is server.state is State.ESTABLISHED
+
+
+def test_answers_that_may_not_leave_are_not_made() -> None:
+    pair = Pair()
+    stranger = SHORT.pack(VERSION_1, 1, 4000, 9, 77, 0) + bytes(40)
+    with patch.object(endpoint, "reset_token", wraps=reset_token) as made:
+        pair.server.receive([(stranger, CLIENT, 0)] * 3000, pair.now_ns)
+        assert made.call_count == 1000
+        pair.now_ns += 10 * SECOND
+        pair.server.receive([(stranger, ("224.0.0.1", 0), 0)], pair.now_ns)
+        pair.server.receive([(stranger[:44], CLIENT, 0)], pair.now_ns)  # a RESET would be larger
+        assert made.call_count == 1000
+    assert len(departed(pair.server, pair.now_ns)) == 1000
+
+
+def half_open_ik(pair: Pair) -> tuple[Connection, HalfOpen]:
+    """A client that knows the listener's key, and what the listener has of it after its INIT."""
+    client = pair.connect(peer_key=X25519.public_of(STATIC))
+    (init,) = departed(pair.client, pair.now_ns)
+    pair.server.receive([(init, CLIENT, 0)], pair.now_ns)
+    listener = pair.server._reception.listener
+    assert listener is not None
+    (half_open,) = listener.by_cid.values()
+    return client, half_open
+
+
+def test_forged_packets_for_a_half_open_handshake_make_no_connections() -> None:
+    pair = Pair()
+    client, half_open = half_open_ik(pair)
+    with patch.object(endpoint, "Connection", wraps=Connection) as made:
+        for flags in (VERSION_1, VERSION_1 | KEY_PHASE):
+            for number in (0, 1 << 31):
+                header = SHORT.pack(flags, 1, 4000, 50_000, half_open.cid, number)
+                pair.server.receive([(header + bytes(40), CLIENT, 0)] * 10, pair.now_ns)
+        assert not made.call_count
+        pair.exchange()
+        client.write(0, b"hello")
+        pair.client.touch(client)
+        pair.exchange()
+        assert made.call_count == 1
+    assert pair.accepted[0].read(0, 9, pair.now_ns) == b"hello"
+
+
+def test_packets_held_for_message_3_are_few_and_small() -> None:
+    pair = Pair()
+    pair.connect()
+    (init,) = departed(pair.client, pair.now_ns)
+    pair.server.receive([(init, CLIENT, 0)], pair.now_ns)
+    listener = pair.server._reception.listener
+    assert listener is not None
+    (half_open,) = listener.by_cid.values()
+    header = SHORT.pack(VERSION_1, 1, 4000, 50_000, half_open.cid, 0)
+    packets = [header + bytes(size - len(header)) for size in [60_000] * 10 + [1201] + [1200] * 10]
+    pair.server.receive([(packet, CLIENT, 0) for packet in packets], pair.now_ns)
+    assert [len(packet) for packet in half_open.held] == [1200] * 8

@@ -146,7 +146,7 @@ def test_states_of_the_page_are_those_that_the_code_follows(name: str) -> None:
         (r"valid for (\d+) s", tokens.LIFE_NS // 10**9),
         (r"taken together,\ngo out ([\d,]+) times", refusals._REFUSALS_PER_SECOND),
         (r"RETRY is counted apart, and goes out ([\d,]+) times", refusals._RETRIES_PER_SECOND),
-        (r"holds up to (\d+), opens them after message 3", constants.HELD_PACKETS),
+        (r"holds up to (\d+) of 1,200 bytes", constants.HELD_PACKETS),
         (r"packet threshold (\d)", recovery.PACKET_THRESHOLD),
         (r"After (2\^\d+) packets of one connection that did not open", constants.MAX_FORGERIES),
     ],
