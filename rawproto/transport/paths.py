@@ -32,7 +32,7 @@ from rawproto.wire.rpt_frames import (
     PathResponseFrame,
     PingFrame,
     emit_frames,
-    parse_frames,
+    parse_frame,
 )
 
 __all__ = ["Address", "Paths", "Probe"]
@@ -252,5 +252,10 @@ class Paths:
 
 
 def _moves(frames: bytes) -> bool:
-    """Whether a packet says more than a probe does."""
-    return not all(isinstance(frame, _PROBING) for frame in parse_frames(frames))
+    """Whether a packet says more than a probe does: mostly its first frame tells."""
+    at = 0
+    while at < len(frames):
+        frame, at = parse_frame(frames, at)
+        if not isinstance(frame, _PROBING):
+            return True
+    return False

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
-from rawproto.transport import endpoint
+from rawproto.transport import endpoint, paths
+from rawproto.transport import farewell as farewell_module
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
 from rawproto.transport.constants import Kind
+from rawproto.transport.farewell import Farewell
 from rawproto.transport.halfopen import HalfOpen
 from rawproto.transport.noise import X25519
 from rawproto.transport.tokens import reset_token
 from rawproto.wire.rpt import KEY_PHASE, SHORT, VERSION_1
-from rawproto.wire.rpt_frames import Frame
+from rawproto.wire.rpt_frames import (
+    CloseFrame,
+    Frame,
+    MaxDataFrame,
+    NewConnectionIDFrame,
+    PaddingFrame,
+    PathChallengeFrame,
+    PathResponseFrame,
+    parse_frame,
+)
 from tests.sim.liar import forge
 from tests.transport.pair import CLIENT, SECOND, STATIC, Pair, departed
 
@@ -103,3 +114,24 @@ def test_packets_held_for_message_3_are_few_and_small() -> None:
     packets = [header + bytes(size - len(header)) for size in [60_000] * 10 + [1201] + [1200] * 10]
     pair.server.receive([(packet, CLIENT, 0) for packet in packets], pair.now_ns)
     assert [len(packet) for packet in half_open.held] == [1200] * 8
+
+
+def test_packet_from_elsewhere_is_parsed_as_far_as_it_settles_whether_its_sender_moved() -> None:
+    pair, client, server = established()
+    ping = b"\1" * 60_000
+    with patch.object(paths, "parse_frame", wraps=parse_frame) as parsed:
+        server._look(("10.0.0.77", 0), ping, 60_000, True, pair.now_ns)
+        assert parsed.call_count == 1
+    assert server.address == ("10.0.0.77", 0)
+    for probe in (PaddingFrame(9), PathChallengeFrame(bytes(8)), PathResponseFrame(bytes(8))):
+        assert not paths._moves(probe.emit() + NewConnectionIDFrame(9, 9, 9, bytes(16)).emit())
+        assert paths._moves(probe.emit() + MaxDataFrame(9).emit())
+    assert client.state is State.ESTABLISHED
+
+
+def test_pings_to_who_is_closing_are_not_parsed() -> None:
+    farewell = Farewell(0, "", 0, 100 * MS, answer=False)
+    with patch.object(farewell_module, "parse_frame", wraps=parse_frame) as parsed:
+        assert not farewell.on_packet(b"\1" * 60_000)
+        assert farewell.on_packet(b"\1" * 60_000 + CloseFrame(0).emit() + b"\xff")
+        assert parsed.call_count == 1
