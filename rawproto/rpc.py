@@ -59,6 +59,8 @@ _MOST_SECONDS = 7 * 86400.0
 # A peer may have as many calls open as streams, and each may hold a message.
 _MOST_BYTES = 1 << 18
 
+_MOST_WORDS = 10_000
+
 MOST_DATA_BYTES = _MOST_BYTES - 1
 """The longest piece of bytes that is one item."""
 _OVER = (ConnectionLostError, ProtocolError)
@@ -355,12 +357,13 @@ class RPCPeer:
     async def _run(self, stream: RPTStream) -> None:
         call = Call(stream, self, "", None)
         try:
-            kind, value = _ERROR, {"code": BadRequestError.code, "message": "no request"}
             message = await stream.receive_message(_MOST_BYTES)
             request = _decode(message) if message is not None else (None, None)
             if request[0] == _REQUEST and isinstance(request[1], dict):
-                kind, value = await self._result(call, request[1])
-            await call._send(kind, value)
+                answer = await self._result(call, request[1])
+            else:
+                answer = _failed(BadRequestError("no request"))
+            await call.send_encoded(answer)
             await call.end()
         except _OVER:
             call.give_up()  # nobody is there who could be told
@@ -370,8 +373,8 @@ class RPCPeer:
         else:
             stream.stop(_CANCELLED)  # items that the method did not want
 
-    async def _result(self, call: Call, request: dict[str, Any]) -> tuple[int, Any]:
-        """(RESULT or ERROR, what is in it)."""
+    async def _result(self, call: Call, request: dict[str, Any]) -> bytes:
+        """RESULT or ERROR, encoded: a result that cannot be told is an error, too."""
         call.method, call.params = str(request.get("method")), request.get("params")
         timeout_s = request.get("timeout_s")
         if timeout_s is not None and (
@@ -383,18 +386,23 @@ class RPCPeer:
         try:
             if method is None:
                 raise UnknownMethodError(f"no method {call.method[:100]}")
-            async with asyncio.timeout(timeout_s):
-                return _RESULT, await method(call.params, call)
-        except TimeoutError:
-            error = DeadlineError(f"{call.method}: took longer than {timeout_s or 0:g} s")
+            async with asyncio.timeout(timeout_s) as limit:
+                result = await method(call.params, call)
+            answer = bytes([_RESULT]) + _encode(result)
+            if len(answer) <= _MOST_BYTES:
+                return answer
+            error = RPCError(f"{call.method}: a result of {len(answer)} bytes")
         except RPCError as raised:
             error = raised
         except _OVER:
             raise
         except Exception as raised:
-            self._on_failure(call.method, raised)
-            error = InternalError(f"{call.method} failed")
-        return _ERROR, {"code": error.code, "message": str(error), "details": error.details}
+            if isinstance(raised, TimeoutError) and limit.expired():
+                error = DeadlineError(f"{call.method}: took longer than {timeout_s or 0:g} s")
+            else:
+                self._on_failure(call.method, raised)
+                error = InternalError(f"{call.method} failed")
+        return _failed(error)
 
     async def close(self) -> None:
         """Stops answering; what is being answered is given up. The connection stays."""
@@ -411,6 +419,16 @@ def encoded_item(value: Any) -> bytes:
 
 def _encode(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _failed(error: RPCError) -> bytes:
+    """An ERROR, without its details where they cannot be told."""
+    told = {"code": error.code, "message": str(error)[:_MOST_WORDS], "details": None}
+    with suppress(TypeError, ValueError, RecursionError):
+        whole = bytes([_ERROR]) + _encode({**told, "details": error.details})
+        if len(whole) <= _MOST_BYTES:
+            return whole
+    return bytes([_ERROR]) + _encode(told)
 
 
 def _decode(message: bytes) -> tuple[int, Any]:

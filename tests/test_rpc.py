@@ -231,6 +231,43 @@ def test_what_fails_inside_stays_inside() -> None:
     assert told == ["broken: a secret"]
 
 
+def test_what_cannot_be_told_is_an_error_at_the_caller() -> None:
+    """The call broke off, the caller did not hear why, and the loop complained of the task."""
+    told: list[str] = []
+    loops: list[Any] = []
+
+    async def large(params: Any, call: Call) -> Any:
+        return "x" * 300_000
+
+    async def strange(params: Any, call: Call) -> Any:
+        return object()
+
+    async def verbose(params: Any, call: Call) -> Any:
+        raise TakenError("x" * 300_000, details=params)
+
+    async def detailed(params: Any, call: Call) -> Any:
+        raise TakenError("that name is taken", object())
+
+    async def late(params: Any, call: Call) -> Any:
+        raise TimeoutError("its own")
+
+    async def client(peer: RPCPeer) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, told: loops.append(told))
+        with pytest.raises(RPCError, match=r"^large: a result of 300003 bytes$"):
+            await peer.call("large")
+        for method in ("strange", "late"):
+            with pytest.raises(InternalError, match=rf"^{method} failed$"):
+                await peer.call(method)
+        with pytest.raises(TakenError, match=r"^x{10000}$"):
+            await peer.call("verbose")
+        with pytest.raises(TakenError, match=r"^that name is taken$"):
+            await peer.call("detailed")
+
+    methods = {"large": large, "strange": strange, "verbose": verbose, "detailed": detailed}
+    met(client, {**methods, "late": late}, told)
+    assert (loops, len(told)) == ([], 2)
+
+
 def test_deadline_ends_the_call_on_both_sides() -> None:
     cancelled: list[str] = []
 
