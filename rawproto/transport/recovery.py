@@ -15,6 +15,7 @@ path it keeps one state; a change of path begins anew.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,7 +83,8 @@ class Recovery:
         self._delivered_ns = 0
         self._first_sent_ns = 0
         self._first_sample_ns: int | None = None
-        self._lost: dict[int, Sent] = {}  # declared lost, and perhaps still to come
+        # Declared lost, and perhaps still to come; in the order of their numbers.
+        self._lost: list[tuple[int, Sent]] = []
         self._spurious_round = False
         self.untold = 0  # bytes that arrived alone, of which the controller has not heard
         self.told_rtt = self.tell_ns = 0
@@ -165,8 +167,14 @@ class Recovery:
         # Nearly all of what is in an ACK was in the last one too: look at what is left.
         oldest = next(iter(sent), 1 << 62)
         # Upwards, so that what was sent in a row is told in a row.
+        kept: list[int] = []
         for start, end in reversed(ranges):
-            for number in range(start if start > oldest else oldest, end):
+            first = start if start > oldest else oldest
+            named: Sequence[int] = range(first, end)
+            if end - first > len(sent):  # of ACKs that were not kept, a million perhaps
+                kept = kept or list(sent)
+                named = kept[bisect_left(kept, first) : bisect_left(kept, end)]
+            for number in named:
                 packet = sent.pop(number, None)
                 if packet is not None:
                     acked.append(packet)
@@ -238,7 +246,7 @@ class Recovery:
         """The highest number that an ACK cannot name as a matter of course: left out or lost."""
         return max(
             self.skipped[-1] if self.skipped else -1,
-            next(reversed(self._lost)) if self._lost else -1,
+            self._lost[-1][0] if self._lost else -1,
         )
 
     def on_left_alone(self, sent_ns: int) -> None:
@@ -273,13 +281,14 @@ class Recovery:
     def _note_late(self, start: int, end: int) -> list[Sent]:
         """What was thought lost has come: if all of it has, the response to it is taken back."""
         lost = self._lost
-        if end - start < len(lost):  # or a peer that acknowledges in shreds would make this slow
-            numbers = [number for number in range(start, end) if number in lost]
-        else:
-            numbers = [number for number in lost if start <= number < end]
-        late = [lost.pop(number) for number in numbers]
+        # Asked for each range of each ACK; a peer decides how many those are, and how wide.
+        first, past = bisect_left(lost, (start,)), bisect_left(lost, (end,))
+        if first == past:
+            return []
+        late = [packet for _, packet in lost[first:past]]
+        del lost[first:past]
         self.spurious_packets += len(late)
-        if late and not self._lost and self._spurious_round:
+        if not lost and self._spurious_round:
             self._spurious_round = False
             self.controller.on_spurious()
         return late
@@ -309,7 +318,7 @@ class Recovery:
             del self.sent[number]
             size += packet[1]
             if packet[1]:
-                self._lost[number] = packet
+                self._lost.append((number, packet))
         self.in_flight -= size
         self.lost_packets += len(lost)
         if self.tracer is not None:
@@ -335,10 +344,13 @@ class Recovery:
     def _forget_late(self, now_ns: int) -> None:
         """What was lost 3 PTO ago will not come any more."""
         horizon = now_ns - 3 * self.rtt.pto
-        for number, packet in list(self._lost.items()):
+        past = 0
+        for _, packet in self._lost:
             if packet[0].sent_ns > horizon:
                 break
-            del self._lost[number]
+            past += 1
+        if past:
+            del self._lost[:past]
             self._spurious_round = False
 
     def _persistent(self, lost: list[tuple[int, Sent]]) -> bool:

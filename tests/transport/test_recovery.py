@@ -281,3 +281,57 @@ def test_controller_hears_of_a_restart_after_idleness_and_not_after_a_loss_of_al
     assert not recovery.in_flight
     send(recovery, 6, at_ns=20 * SECOND)
     assert "restart" not in [name for name, at in recorder.told if at == 20 * SECOND]
+
+
+class Counted(int):
+    """A number that counts how often one is compared with it."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return int(self) == other
+
+    def __lt__(self, other: int) -> bool:
+        Counted.compared += 1
+        return int(self) < other
+
+    def __le__(self, other: int) -> bool:
+        Counted.compared += 1
+        return int(self) <= other
+
+    def __gt__(self, other: int) -> bool:
+        Counted.compared += 1
+        return int(self) > other
+
+    __hash__ = int.__hash__
+
+
+def test_many_wide_ranges_cost_little_each_however_much_is_lost() -> None:
+    recovery, _ = made()
+    send(recovery, *range(500_000, 505_000), at_ns=0)
+    ack(recovery, 504_999, at_ns=80 * MS)
+    assert recovery.lost_packets > 4900
+    ranges = [(Counted(at), Counted(at + 6000)) for at in range(480_000, 0, -7000)]
+    Counted.compared = 0
+    assert recovery.on_acked(ranges, 0, 90 * MS, True) == ([], [])
+    assert Counted.compared < 64 * len(ranges)
+    assert ack(recovery, *range(500_000, 504_900), at_ns=95 * MS) == (4900, 0)
+
+
+def test_ranges_of_numbers_that_were_not_kept_are_not_walked_through() -> None:
+    class Sent(dict[int, Any]):
+        asked = 0
+
+        def pop(self, *args: Any) -> Any:
+            self.asked += 1
+            return super().pop(*args)
+
+    recovery, _ = made()
+    recovery.sent = sent = Sent()
+    send(recovery, 7, 8, 9, 2_000_000, 2_000_001, at_ns=0)
+    ranges = [(at, at + 30_000) for at in range(1_900_000, 0, -40_000)]
+    assert recovery.on_acked(ranges, 0, 90 * MS, True) == ([], [])
+    assert recovery.on_acked([(8, 2_000_001)], 0, 90 * MS, True)[0]
+    assert list(sent) == [2_000_001]
+    assert sent.asked <= 4
