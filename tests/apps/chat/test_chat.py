@@ -1,11 +1,8 @@
-"""Rooms over loopback: one order for all, nothing missed, nothing twice, names that are keys'."""
+"""Rooms over loopback: one order for all, names that are keys', bounds that hold."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import sqlite3
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,112 +14,15 @@ from rawproto.apps.chat.hub import Hub, Member, SlowReaderError
 from rawproto.apps.chat.service import (
     ERRORS,
     MOST_TEXT_BYTES,
-    ChatService,
     NameTakenError,
     NobodyError,
     VersionError,
 )
 from rawproto.apps.chat.store import Event, HistoryError, Store
 from rawproto.drivers.rpt.connection import RPTConnection
-from rawproto.drivers.rpt.coroutines import Server, connect, serve
-from rawproto.errors import ConnectionLostError, UsageError
+from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.rpc import BadRequestError, Call, RPCPeer
-
-
-class Rooms:
-    """A chat server on loopback."""
-
-    def __init__(self, store: Store | None = None, away_s: float = 60.0) -> None:
-        self.store = store or Store(None)
-        self.hub = Hub(self.store, away_s=away_s)
-        self.server: Server
-        self.connections: list[RPTConnection] = []
-
-    async def start(self) -> None:
-        async def handle(connection: RPTConnection) -> None:
-            self.connections.append(connection)
-            service = ChatService(self.hub, self.store, connection.peer_key, now_s=lambda: 1000.0)
-            peer = RPCPeer(connection, service.methods, errors=ERRORS)
-            await connection.wait_closed()
-            await peer.close()
-
-        self.server = await serve("rpt+udp://127.0.0.1:0", handle)
-
-    async def stop(self) -> None:
-        await self.server.close()
-        self.hub.close()
-
-    def peer_of(self, name: str) -> connect:
-        return connect(str(self.server.address), static=hashlib.sha256(name.encode()).digest())
-
-
-def run(scene: Callable[[Rooms], Awaitable[None]], **options: Any) -> None:
-    async def main() -> None:
-        rooms = Rooms(**options)
-        await rooms.start()
-        try:
-            async with asyncio.timeout(20):
-                await scene(rooms)
-        finally:
-            await rooms.stop()
-
-    asyncio.run(main())
-
-
-class Person:
-    """A member that notes what it hears."""
-
-    def __init__(self, rooms: Rooms, nick: str, room: str = "lobby", history: int = 50) -> None:
-        self.rooms = rooms
-        self.nick = nick
-        self.heard: list[dict[str, Any]] = []
-        self.complaints: list[str] = []
-        self._bell = asyncio.Event()
-        self.member = ChatMember(
-            room, nick, history=history, hear=self._hear, complain=self.complaints.append
-        )
-        self.task: asyncio.Task[None] | None = None
-
-    def _hear(self, event: dict[str, Any]) -> None:
-        self.heard.append(event)
-        self._bell.set()
-
-    async def come(self) -> Person:
-        async def be() -> None:
-            async with self.rooms.peer_of(self.nick) as self._connection:
-                await self.member.run(self._connection)
-
-        before = self.count("here")
-        self.task = asyncio.create_task(be())
-        await self.until(lambda: self.count("here") > before)
-        return self
-
-    async def go(self) -> None:
-        assert self.task is not None
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-
-    async def be_cut_off(self) -> None:
-        self._connection.abort(300, "as it was asked")
-        await self.go()
-
-    def count(self, kind: str) -> int:
-        return sum(event["kind"] == kind for event in self.heard)
-
-    def texts(self, kind: str = "message") -> list[tuple[str, str]]:
-        return [(event["nick"], event["text"]) for event in self.heard if event["kind"] == kind]
-
-    async def until(self, there: Callable[[], bool]) -> None:
-        while not there():
-            if self.task is not None and self.task.done():
-                await self.task
-            self._bell.clear()
-            waiting = asyncio.create_task(self._bell.wait())
-            await asyncio.wait(
-                {waiting, *([self.task] if self.task else [])},
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            waiting.cancel()
+from tests.apps.chat.people import Person, Rooms, run
 
 
 def test_everybody_hears_everything_in_one_order() -> None:
@@ -162,61 +62,6 @@ def test_rooms_do_not_hear_each_other() -> None:
     run(scene)
 
 
-def test_who_comes_sees_what_was_last_and_who_comes_back_what_it_missed() -> None:
-    async def scene(rooms: Rooms) -> None:
-        ada = await Person(rooms, "ada").come()
-        bob = await Person(rooms, "bob").come()
-        for number in range(20):
-            await ada.member.say(str(number))
-        await bob.until(lambda: bob.count("message") == 20)
-        await bob.go()
-        for number in range(20, 30):
-            await ada.member.say(str(number))
-        await ada.until(lambda: ada.count("message") == 30)
-        await bob.come()
-        await bob.until(lambda: bob.count("message") == 30)
-        assert [text for _, text in bob.texts()] == [str(number) for number in range(30)]
-        eve = await Person(rooms, "eve", history=5).come()
-        assert [text for _, text in eve.texts()] == ["25", "26", "27", "28", "29"]
-        for each in (ada, bob, eve):
-            await each.go()
-
-    run(scene)
-
-
-def test_what_is_said_over_a_broken_connection_is_said_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The server takes a text in, and the connection breaks before its answer."""
-
-    async def scene(rooms: Rooms) -> None:
-        happen = Hub.happen
-        broke = False
-
-        def breaking(hub: Hub, *arguments: Any, **named: Any) -> int:
-            nonlocal broke
-            sequence = happen(hub, *arguments, **named)
-            if named.get("text") == "once" and not broke:
-                broke = True
-                rooms.connections[-1].abort()
-            return sequence
-
-        monkeypatch.setattr(Hub, "happen", breaking)
-        ada = await Person(rooms, "ada").come()
-        await ada.member.say("once")
-        assert ada.task is not None
-        await asyncio.gather(ada.task, return_exceptions=True)
-        assert broke
-        await ada.come()
-        await ada.member.say("twice")
-        await ada.until(lambda: ada.count("message") >= 2)
-        await ada.member.said()
-        assert [text for _, text in ada.texts()] == ["once", "twice"]
-        await ada.go()
-
-    run(scene)
-
-
 def test_private_messages_reach_their_two_and_nobody_else() -> None:
     async def scene(rooms: Rooms) -> None:
         ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob", "other").come()
@@ -239,59 +84,6 @@ def test_private_messages_reach_their_two_and_nobody_else() -> None:
         assert ada.complaints == ["nobody: nobody has that name"]
         for each in (ada, bob, eve, late):
             await each.go()
-
-    run(scene)
-
-
-def test_being_cut_off_for_a_moment_is_not_leaving() -> None:
-    async def scene(rooms: Rooms) -> None:
-        ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob").come()
-        await bob.be_cut_off()
-        await bob.come()
-        await ada.member.say("now")
-        await ada.until(lambda: ada.count("message") == 1)
-        assert (ada.count("join"), ada.count("leave")) == (2, 0)
-        for each in (ada, bob):
-            await each.go()
-
-    run(scene)
-
-
-def test_who_stays_away_has_left() -> None:
-    async def scene(rooms: Rooms) -> None:
-        ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob").come()
-        await bob.be_cut_off()
-        await ada.until(lambda: ada.count("leave") == 1)
-        assert ada.texts("leave") == [("bob", "")]
-        await ada.go()
-
-    run(scene, away_s=0.05)
-
-
-def test_who_goes_has_left_at_once_unless_it_is_there_twice() -> None:
-    async def scene(rooms: Rooms) -> None:
-        ada, bob = await Person(rooms, "ada").come(), await Person(rooms, "bob").come()
-        again = await Person(rooms, "bob").come()
-        await again.go()
-        await bob.member.say("still here")
-        await ada.until(lambda: ada.count("message") == 1)
-        assert ada.count("leave") == 0
-        await bob.go()
-        await ada.until(lambda: ada.count("leave") == 1)
-        await bob.come()
-        await ada.until(lambda: ada.count("join") == 3)
-        await ada.go()
-
-    run(scene)
-
-
-def test_nobody_has_left_whom_a_server_that_ends_sends_away() -> None:
-    async def scene(rooms: Rooms) -> None:
-        ada = await Person(rooms, "ada").come()
-        rooms.hub.ending()
-        await rooms.server.close()
-        await ada.go()
-        assert rooms.store.last == 1, "she came"
 
     run(scene)
 
@@ -468,16 +260,6 @@ def test_other_version_is_told() -> None:
     asyncio.run(main())
 
 
-def test_history_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "text").write_text("this is no database, whatever its name may say" * 100)
-    with pytest.raises(UsageError, match="no chat history"):
-        Store(str(tmp_path / "text"))
-    with sqlite3.connect(tmp_path / "newer") as base:
-        base.execute("PRAGMA user_version=7")
-    with pytest.raises(UsageError, match="version 7"):
-        Store(str(tmp_path / "newer"))
-
-
 def fill(store: Store) -> None:
     """The file takes nothing more."""
     (pages,) = store._base.execute("PRAGMA page_count").fetchone()
@@ -511,24 +293,3 @@ def test_full_disk_is_told_to_who_speaks_and_to_who_comes(tmp_path: Path) -> Non
         await ada.go()  # that somebody leaves cannot be kept either
 
     run(scene, store=store)
-
-
-def test_memory_keeps_what_was_last() -> None:
-    store = Store(None)
-    hub = Hub(store)
-    for number in range(5000):
-        hub.happen("message", "r", "n", b"k", text=str(number))
-    kept = store.since("r", b"", 0, 10_000)
-    assert 500 <= len(kept) <= 1000
-    assert kept[-1].text == "4999"
-
-
-def test_lost_connection_ends_a_members_run() -> None:
-    async def scene(rooms: Rooms) -> None:
-        ada = await Person(rooms, "ada").come()
-        rooms.connections[0].abort()
-        assert ada.task is not None
-        with pytest.raises(ConnectionLostError):
-            await ada.task
-
-    run(scene)
