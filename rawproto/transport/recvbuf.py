@@ -5,8 +5,9 @@
     0       read            next                      highest
     | read  | to be read .. | missing | piece | ... | piece |
 
-The pieces that wait for their turn are bounded in number as well as by flow control:
-who sends a byte here and a byte there would cost us a hundred for each.
+The pieces that wait for their turn are bounded in number as well as by flow control, and small
+ones that can be read are put together: who sends a byte here and a byte there would cost us a
+hundred for each.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Sequence
 __all__ = ["ReceiveBuffer"]
 
 MAX_PIECES = 4096
+_SMALL_BYTES = 256
+_BLOCK_BYTES = 1 << 12
 
 
 class ReceiveBuffer:
@@ -32,7 +35,7 @@ class ReceiveBuffer:
     __slots__ = ("_pieces", "_starts", "final_size", "highest", "next", "read", "ready")
 
     def __init__(self) -> None:
-        self.ready: list[bytes | memoryview] = []  # an empty deque takes 700 bytes
+        self.ready: list[bytes | bytearray | memoryview] = []  # an empty deque takes 700 bytes
         self._starts: list[int] = []
         self._pieces: list[bytes] = []
         self.next = 0
@@ -64,14 +67,17 @@ class ReceiveBuffer:
         end = offset + len(data)
         if offset == self.next and not self._starts:  # nearly always
             if data:
-                self.ready.append(data)
+                if len(data) < _SMALL_BYTES:
+                    self._put(data)
+                else:
+                    self.ready.append(data)
                 self.next = self.highest = end
             return True
         if end <= self.next:
             return True
         if offset > self.next:
             return self._keep(offset, data)
-        self.ready.append(data[self.next - offset :])
+        self._put(data[self.next - offset :])
         self.next = end
         self.highest = max(self.highest, end)
         self._join()
@@ -79,33 +85,44 @@ class ReceiveBuffer:
 
     def extend(self, parts: Sequence[bytes | memoryview], end: int) -> None:
         """Takes in the parts from `next` to `end` while none waits for its turn."""
-        self.ready.extend(parts)
+        if end - self.next < _SMALL_BYTES * len(parts):
+            for part in parts:
+                self._put(part)
+        else:
+            self.ready.extend(parts)
         self.next = self.highest = end
+
+    def _put(self, data: bytes | memoryview) -> None:
+        """What can be read; a small part joins one that was there and is not large."""
+        ready = self.ready
+        if ready and len(data) < _SMALL_BYTES and len(ready[-1]) < _BLOCK_BYTES:
+            last = ready[-1]
+            if not isinstance(last, bytearray):
+                last = ready[-1] = bytearray(last)
+            last += data
+        else:
+            ready.append(data)
 
     def _keep(self, offset: int, data: bytes) -> bool:
         """Keeps a piece for later, less what others hold already."""
         starts, pieces = self._starts, self._pieces
+        at, end = offset, offset + len(data)
         index = bisect_right(starts, offset)
         if index:
-            before_end = starts[index - 1] + len(pieces[index - 1])
-            if before_end > offset:
-                data = data[before_end - offset :]
-                offset = before_end
-        while data:
-            following = starts[index] if index < len(starts) else None
-            part = data if following is None else data[: max(following - offset, 0)]
-            if part:
+            at = max(at, starts[index - 1] + len(pieces[index - 1]))
+        while at < end:
+            following = starts[index] if index < len(starts) else end
+            if at < following:
                 if len(starts) >= MAX_PIECES:
                     return False
-                starts.insert(index, offset)
-                pieces.insert(index, part)
+                stop = min(following, end)
+                starts.insert(index, at)
+                pieces.insert(index, data[at - offset : stop - offset])
                 index += 1
-                self.highest = max(self.highest, offset + len(part))
-            if following is None:
+                self.highest = max(self.highest, stop)
+            if following >= end:
                 break
-            past = following + len(pieces[index])
-            data = data[max(past - offset, 0) :]
-            offset = past
+            at = following + len(pieces[index])
             index += 1
         return True
 
@@ -118,7 +135,7 @@ class ReceiveBuffer:
             joined += 1
             end = start + len(piece)
             if end > self.next:
-                self.ready.append(piece[self.next - start :])
+                self._put(piece[self.next - start :])
                 self.next = end
         del self._starts[:joined], self._pieces[:joined]
 
@@ -155,7 +172,7 @@ class ReceiveBuffer:
 
     def peek(self, limit: int) -> bytes:
         """What `take` would give, and leaves it there."""
-        parts: list[bytes | memoryview] = []
+        parts: list[bytes | bytearray | memoryview] = []
         for part in self.ready:
             if limit <= 0:
                 break

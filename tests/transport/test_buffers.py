@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -234,3 +235,59 @@ def test_what_is_lost_side_by_side_is_one_part_and_many_parts_cost_little_each()
     assert time.process_time() - began_s < 5, "or a peer that acknowledges in shreds stops us"
     assert not buffer.lost
     assert buffer.base == count * size
+
+
+class Counted(bytes):
+    """Bytes that count how many of them were copied."""
+
+    copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        found = Counted(super().__getitem__(key))
+        Counted.copied += len(found)
+        return found
+
+
+def test_what_is_there_in_many_pieces_is_not_copied_over_and_over() -> None:
+    buffer = ReceiveBuffer()
+    for at in range(1, 4000, 2):
+        assert buffer.insert(at, b"x")
+    data = Counted(bytes(range(250)) * 20)
+    Counted.copied = 0
+    assert buffer.insert(1, data)
+    assert buffer.insert(1, data)
+    assert Counted.copied <= len(data)
+    assert buffer.insert(0, b"y")
+    model = bytearray(b"y" + data)
+    model[1:4000:2] = b"x" * 2000
+    assert buffer.take(9000) == model
+
+
+def test_small_parts_that_nobody_reads_take_no_more_room_than_their_bytes() -> None:
+    stream = random.Random(1).randbytes(60_000)
+    for way in range(3):
+        buffer = ReceiveBuffer()
+        for at in range(0, 60_000, 2):
+            part = stream[at : at + 2]
+            if way == 0:
+                assert buffer.insert(at, part)
+            elif way == 1:
+                buffer.extend((part,), at + 2)
+            elif at % 4 == 0:  # the second one fills a hole
+                assert buffer.insert(at + 2, stream[at + 2 : at + 4])
+                assert buffer.insert(at, part)
+        assert len(buffer.ready) < 20
+        read = [buffer.take(size) for size in (1, 5, 4000, 4096, 10_000, 60_000)]
+        assert b"".join(read) == stream
+        assert {type(each) for each in read} == {bytes}
+
+
+def test_part_that_is_read_in_halves_is_not_grown_under_its_reader() -> None:
+    buffer = ReceiveBuffer()
+    for at in range(3):
+        assert buffer.insert(2 * at, b"ab")
+    assert buffer.take(3) == b"aba"
+    assert buffer.insert(6, b"cd")
+    assert buffer.peek(2) == b"ba"
+    assert buffer.insert(8, b"ef")
+    assert buffer.take(99) == b"babcdef"
