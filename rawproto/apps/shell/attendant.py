@@ -39,13 +39,16 @@ from typing import Any, NoReturn
 from rawproto.apps.shell.environment import of_session
 from rawproto.apps.shell.messages import GoneError, receive, send
 
-__all__ = ["SIGNALS", "Attendant", "become"]
+__all__ = ["NO_NAME", "SIGNALS", "Attendant", "become"]
 
 SIGNALS = (
     "ABRT", "ALRM", "CONT", "FPE", "HUP", "ILL", "INT", "KILL",
     "PIPE", "QUIT", "SEGV", "TERM", "TSTP", "USR1", "USR2",
 )  # fmt: skip
 """What a client may send to a session: RFC 4254 section 6.9, and those of job control."""
+
+NO_NAME = "EAI_NONAME"
+"""The error where a name has no address; all others are those of errno(3)."""
 
 _CONNECT_S = 15
 _MOST_HELPERS = 64
@@ -274,7 +277,7 @@ class Attendant:
             with opened(message) as made:
                 send(self._end, answer, [made.fileno()])
         except socket.gaierror as error:
-            send(self._end, {**answer, "error": "ENOENT", "words": error.strerror})
+            send(self._end, {**answer, "error": NO_NAME, "words": error.strerror})
         except TimeoutError:
             send(self._end, {**answer, "error": "ETIMEDOUT", "words": "no answer"})
         except UnicodeEncodeError:  # a path that this locale's file names cannot have

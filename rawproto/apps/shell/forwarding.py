@@ -21,6 +21,7 @@ from rawproto.apps.proxy.service import ExitService
 from rawproto.apps.relay.ends import End
 from rawproto.apps.relay.relay import Session
 from rawproto.apps.relay.sockets import Acceptor
+from rawproto.apps.shell.attendant import NO_NAME
 from rawproto.rpc import Method
 
 __all__ = ["UserExit"]
@@ -52,8 +53,10 @@ class UserExit(ExitService):
             question["host"] = ""
         answer, descriptors = await self._ask(question)
         if not descriptors:
-            number = getattr(errno, str(answer.get("error")), errno.EIO)
-            raise OSError(number, str(answer.get("words")))
+            name, words = str(answer.get("error")), str(answer.get("words"))
+            if name == NO_NAME:
+                raise socket.gaierror(socket.EAI_NONAME, words)
+            raise OSError(getattr(errno, name, errno.EIO), words)
         for more in descriptors[1:]:
             os.close(more)
         made = socket.socket(fileno=descriptors[0])
