@@ -37,10 +37,10 @@ from rawproto.cli.shell_serve import (
     config_of,
     parsed,
     serve,
+    words_of,
 )
 from rawproto.errors import RawprotoError, UsageError
 from rawproto.rpc import RPCError
-from rawproto.wire.words import printable
 
 __all__ = ["add_arguments", "run"]
 
@@ -133,8 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (RawprotoError, OSError) as error:
         if arguments.debug:
             raise
-        words = error if isinstance(error, RawprotoError) else error.strerror or error
-        sys.stderr.write(f"rawproto shell: {printable(str(words))}\n")
+        sys.stderr.write(f"rawproto shell: {words_of(error)}\n")
         return TROUBLE
 
 

@@ -45,8 +45,9 @@ from rawproto.errors import RawprotoError, UsageError
 from rawproto.identity.keys import fingerprint
 from rawproto.link.privileges import become_nobody
 from rawproto.transport.config import Config
+from rawproto.wire.words import printable
 
-__all__ = ["add_serve_arguments", "config_of", "serve"]
+__all__ = ["add_outage_option", "add_serve_arguments", "config_of", "parsed", "serve", "words_of"]
 
 _KEEP_ALIVE_NS = 15_000_000_000
 _REFUSED = 262
@@ -182,11 +183,15 @@ def _network(arguments: argparse.Namespace, ends: Sequence[socket.socket]) -> in
     except (RawprotoError, OSError) as error:
         if arguments.debug:
             raise
-        words = str(error)
-        if not isinstance(error, RawprotoError) and error.strerror:
-            words = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        sys.stderr.write(f"rawproto shell: {words}\n")
+        sys.stderr.write(f"rawproto shell: {words_of(error)}\n")
         return 2
+
+
+def words_of(error: RawprotoError | OSError) -> str:
+    """An error in one line."""
+    if isinstance(error, RawprotoError) or not error.strerror:
+        return printable(str(error))
+    return printable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
 
 
 async def _serve(arguments: argparse.Namespace, ends: Sequence[socket.socket]) -> int:

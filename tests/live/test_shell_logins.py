@@ -133,6 +133,7 @@ def test_root_is_let_in_where_that_is_allowed(home: Path, cable: lab.Network) ->
         (["ada@rpt://127.0.0.1:1", "id"], 255, "nobody listens"),
         (["-e", "xy", "ada@rpt://127.0.0.1:1"], 255, "-e xy"),
         (["--outage", "0", "ada@rpt://127.0.0.1:1"], 255, "--outage"),
+        (["--identity", "/none", "ada@rpt://127.0.0.1:1"], 255, "/none: No such file"),
         (["--no-such", "ada@rpt://127.0.0.1:1"], 2, "--no-such"),
         (["serve", "--listen", "nonsense"], 2, "not an RPT address"),
         (["serve", "--listen", "rpt://192.0.2.1:4000"], 2, "192.0.2.1"),
