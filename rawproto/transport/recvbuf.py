@@ -64,14 +64,16 @@ class ReceiveBuffer:
         Returns:
             False if there are too many pieces: the packet is then as good as lost.
         """
-        end = offset + len(data)
+        size = len(data)
+        end = offset + size
         if offset == self.next and not self._starts:  # nearly always
-            if data:
-                if len(data) < _SMALL_BYTES:
-                    self._put(data)
-                else:
-                    self.ready.append(data)
-                self.next = self.highest = end
+            if size >= _SMALL_BYTES:
+                self.ready.append(data)
+            elif size:
+                self._put(data)
+            else:
+                return True
+            self.next = self.highest = end
             return True
         if end <= self.next:
             return True
