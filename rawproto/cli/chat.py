@@ -32,7 +32,7 @@ from contextlib import (
 from typing import Any
 
 from rawproto.apps.chat.client import ChatMember
-from rawproto.apps.chat.hub import Rooms
+from rawproto.apps.chat.hub import Rooms, SlowReaderError
 from rawproto.apps.chat.service import ERRORS, ChatService
 from rawproto.apps.chat.store import MOST_IN_MEMORY, Store
 from rawproto.apps.siblings import Siblings
@@ -187,7 +187,7 @@ async def _join(arguments: argparse.Namespace, trust: Trust) -> None:
                 while typing is None or not typing.done():
                     try:
                         await connect_once(arguments, _config(arguments), trust, capture, use)
-                    except (ConnectionLostError, RefusedError) as error:
+                    except (ConnectionLostError, RefusedError, SlowReaderError) as error:
                         if not entered:
                             raise
                         if typing is not None and typing.done():

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from rawproto.apps.chat.service import ERRORS, VERSION, VersionError
+from rawproto.apps.chat.service import ERRORS, VERSION, NotThereError, VersionError
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import ConnectionLostError, RemoteProtocolError
 from rawproto.rpc import RPCError, RPCPeer
 
 __all__ = ["ChatMember"]
 
-_FOR_EVER_S = 7 * 86400.0
 _MOST_UNSAID = 100
 
 
@@ -46,6 +45,7 @@ class ChatMember:
         self._hear = hear
         self._complain = complain
         self._since: int | None = None
+        self._server_history: object = None
         self._unsaid: OrderedDict[str, tuple[str, dict[str, Any]]] = OrderedDict()
         self._more = asyncio.Event()
         self._room_to_say = asyncio.Event()
@@ -67,6 +67,9 @@ class ChatMember:
             version = told.get("version") if isinstance(told, dict) else None
             if version != VERSION:
                 raise VersionError(f"the server speaks version {version} of chat, and we {VERSION}")
+            if told.get("history") != self._server_history:
+                self._server_history = told.get("history")
+                self._since = None  # its numbers begin anew, and ours say nothing
             hearing = asyncio.create_task(self._listen(peer))
             saying = asyncio.create_task(self._say_all(peer))
             try:
@@ -88,8 +91,9 @@ class ChatMember:
         params = {"room": self._room, "nick": self._nick, "history": self._history}
         if self._since is not None:
             params["since"] = self._since
-        async with peer.open("join", params, timeout_s=_FOR_EVER_S) as call:
+        async with peer.open("join", params, timeout_s=None) as call:
             await call.end()
+            heard = 0
             async for event in call:
                 if not isinstance(event, dict) or type(event.get("sequence")) is not int:
                     raise RemoteProtocolError(0, "the server told nonsense")
@@ -97,10 +101,11 @@ class ChatMember:
                     self._since = self._since or 0
                     self._in.set()
                     self._been_in.set()
-                elif event["sequence"] <= (self._since or 0):
+                elif event["sequence"] <= heard:
                     continue
                 else:
-                    self._since = event["sequence"]
+                    # It may be less than we had: a history that is an older copy of itself.
+                    heard = self._since = event["sequence"]
                 self._hear(event)
         raise ConnectionLostError("the server ended the room")
 
@@ -110,8 +115,12 @@ class ChatMember:
         while True:
             while self._unsaid:
                 message_id, (method, params) = next(iter(self._unsaid.items()))
+                params = {**params, "room": self._room, "id": message_id}
                 try:
-                    await peer.call(method, {**params, "room": self._room, "id": message_id})
+                    await peer.call(method, params, timeout_s=None)
+                except NotThereError:
+                    # We were dropped: hearing ends by that, and it is said once we are back.
+                    await asyncio.Event().wait()
                 except RPCError as error:
                     self._complain(str(error))
                 del self._unsaid[message_id]

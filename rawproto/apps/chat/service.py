@@ -12,7 +12,16 @@ from rawproto.apps.chat.hub import Hub, Member, SlowReaderError
 from rawproto.apps.chat.store import HistoryError, Store
 from rawproto.rpc import BadRequestError, Call, Method, RPCError
 
-__all__ = ["ERRORS", "MOST_TEXT_BYTES", "VERSION", "ChatService", "NameTakenError"]
+__all__ = [
+    "ERRORS",
+    "MOST_TEXT_BYTES",
+    "VERSION",
+    "ChatService",
+    "NameTakenError",
+    "NobodyError",
+    "NotThereError",
+    "VersionError",
+]
 
 VERSION = 1
 MOST_TEXT_BYTES = 65_536
@@ -41,7 +50,20 @@ class VersionError(RPCError):
     code = "version"
 
 
-ERRORS = (HistoryError, NameTakenError, NobodyError, SlowReaderError, VersionError)
+class NotThereError(BadRequestError):
+    """Who speaks is not in the room, or no longer."""
+
+    code = "not_there"
+
+
+ERRORS = (
+    HistoryError,
+    NameTakenError,
+    NobodyError,
+    NotThereError,
+    SlowReaderError,
+    VersionError,
+)
 """What either side may answer with."""
 
 
@@ -83,7 +105,7 @@ class ChatService:
         }
 
     async def _hello(self, params: Any, call: Call) -> Any:
-        return {"version": VERSION}
+        return {"version": VERSION, "history": self._store.identity}
 
     async def _join(self, params: Any, call: Call) -> None:
         """Tells what happens in a room until the caller gives up."""
@@ -123,7 +145,7 @@ class ChatService:
         room = _name(params, "room", _MOST_ROOM)
         nick = self._nicks.get(room)
         if nick is None:
-            raise BadRequestError(f"{room}: join it first")
+            raise NotThereError(f"{room}: join it first")
         return room, nick
 
     async def _say(self, params: Any, call: Call) -> Any:

@@ -8,6 +8,7 @@ the same file open: SQLite lets one write at a time, so a number is never seen b
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import unicodedata
 from collections.abc import Iterator
@@ -89,9 +90,14 @@ class Store:
         most: so many events are remembered at least, and not twice as many; None for all, but
             500 in memory.
 
+    Attributes:
+        identity: tells its numbers from those of another; the file's, whoever has it open.
+
     Raises:
         UsageError: it cannot be opened, or is something else.
     """
+
+    identity: int
 
     def __init__(self, path: str | None, most: int | None = None) -> None:
         self._most = most or (0 if path else MOST_IN_MEMORY)
@@ -104,6 +110,13 @@ class Store:
                 raise UsageError(f"{path}: a history of version {version}, and we know {_VERSION}")
             self._base.executescript(_SCHEMA)
             self._base.execute(f"PRAGMA user_version={_VERSION}")
+            with self.together():
+                (self.identity,) = self._base.execute("PRAGMA application_id").fetchone()
+                if not self.identity:
+                    self.identity = 1 + secrets.randbelow(0x7FFF_FFFF)
+                    self._base.execute(f"PRAGMA application_id={self.identity}")
+        except HistoryError as error:
+            raise UsageError(f"{path}: no chat history: {error}") from None
         except sqlite3.Error as error:
             raise UsageError(f"{path}: no chat history: {error}") from None
 

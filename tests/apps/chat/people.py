@@ -42,6 +42,13 @@ class Rooms:
         await self.server.close()
         self.hub.close()
 
+    async def restart(self, store: Store) -> None:
+        """Another server, with what that store remembers."""
+        await self.stop()
+        self.store = store
+        self.hub = Hub(store, away_s=60.0)
+        await self.start()
+
     def peer_of(self, name: str) -> connect:
         return connect(str(self.server.address), static=hashlib.sha256(name.encode()).digest())
 
