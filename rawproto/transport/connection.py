@@ -40,7 +40,7 @@ from rawproto.transport.constants import MAX_FORGERIES, CloseCode
 from rawproto.transport.control import Control
 from rawproto.transport.datagrams import Datagrams
 from rawproto.transport.dialogue import Dialogue
-from rawproto.transport.events import ConnectionClosed, ConnectionEstablished, Event
+from rawproto.transport.events import ConnectionClosed, ConnectionEstablished, Event, Queue
 from rawproto.transport.farewell import Farewell, error_of
 from rawproto.transport.handshake import Agreement
 from rawproto.transport.incoming import Incoming
@@ -140,8 +140,7 @@ class Connection:
         self.log_cid = cid
         self.secrets = (b"", b"")
         self.packets_received = self.forgeries = 0
-        # Lists, here and below: they are short, and an empty deque takes 700 bytes.
-        self._events: list[Event] = []
+        self._events = Queue()
         self._control = Control()
         emit = self._events.append
         self.streams: Streams = Streams(config, client=client, control=self._control, emit=emit)
@@ -489,7 +488,7 @@ class Connection:
 
     def poll_event(self) -> Event | None:
         """The next thing to tell the user, or None."""
-        return self._events.pop(0) if self._events else None
+        return self._events.next() if self._events else None
 
     def write(self, stream_id: int, data: bytes | memoryview) -> int:
         """Takes in data for a stream: how many bytes; `StreamWritable` says when more go.

@@ -9,6 +9,7 @@ __all__ = [
     "ConnectionEstablished",
     "DatagramReadable",
     "Event",
+    "Queue",
     "SendingStopped",
     "StreamOpened",
     "StreamReadable",
@@ -106,3 +107,26 @@ Event = (
     | StreamsAllowed
     | DatagramReadable
 )
+
+
+class Queue(list[Event]):
+    """Events that wait to be told, of which a peer decides how many they are.
+
+    Those told stay until all are, so that nothing is moved for each. (An empty deque takes 700
+    bytes of each connection.)
+    """
+
+    __slots__ = ("_told",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = 0
+
+    def next(self) -> Event:
+        """The next one; there must be one, as there is while this is true."""
+        event = self[self._told]
+        self._told += 1
+        if self._told == len(self):
+            self.clear()
+            self._told = 0
+        return event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from unittest.mock import patch
 
 from rawproto.transport import endpoint, paths
@@ -9,6 +10,7 @@ from rawproto.transport import farewell as farewell_module
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
 from rawproto.transport.constants import Kind
+from rawproto.transport.events import Queue, StreamOpened
 from rawproto.transport.farewell import Farewell
 from rawproto.transport.halfopen import HalfOpen
 from rawproto.transport.noise import X25519
@@ -135,3 +137,21 @@ def test_pings_to_who_is_closing_are_not_parsed() -> None:
         assert not farewell.on_packet(b"\1" * 60_000)
         assert farewell.on_packet(b"\1" * 60_000 + CloseFrame(0).emit() + b"\xff")
         assert parsed.call_count == 1
+
+
+def test_events_by_the_hundred_thousand_are_told_in_order_and_none_is_moved() -> None:
+    queue = Queue()
+    began_s = time.process_time()
+    for number in range(200_000):
+        queue.append(StreamOpened(number))
+    assert [queue.next() for _ in range(3)] == [StreamOpened(number) for number in range(3)]
+    queue.append(StreamOpened(200_000))
+    told = 3
+    while queue:
+        assert queue.next() == StreamOpened(told)
+        told += 1
+    assert told == 200_001
+    assert time.process_time() - began_s < 3, "or a peer that opens and ends streams stops us"
+    queue.append(StreamOpened(7))
+    assert queue.next() == StreamOpened(7)
+    assert not queue
