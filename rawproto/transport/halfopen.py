@@ -1,7 +1,7 @@
 """Handshakes that are half-open, and whom a listener lets begin one (sections 3.4 and 12).
 
-A flood of INITs costs us a Noise message each until 64 are half-open; from then on an
-address is proved by RETRY first, which costs an AEAD and no memory.
+A flood of INITs costs us a Noise message each until 64 are half-open, or 64 in a second did not
+open; from then on an address is proved by RETRY first, which costs an AEAD and no memory.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ipaddress import ip_network
 from cryptography.exceptions import InvalidTag
 
 from rawproto.errors import WireError
+from rawproto.transport.budget import Budget
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Address
 from rawproto.transport.constants import (
@@ -36,6 +37,8 @@ from rawproto.wire.rpt import KEY_PHASE, SHORT, RPTHandshake, RPTInit, RPTRetry
 __all__ = ["TRANSITIONS", "Event", "HalfOpen", "Listener", "State"]
 
 UNDER_LOAD = 64
+_BROKEN_PER_SECOND = 64
+_WARY_NS = 1_000_000_000
 MOST_HALF_OPEN = 1024
 MOST_OF_A_PREFIX = 32
 _MOST_NUMBER = 1 << 31  # of the first packet: above it one below 0 would be meant (7.2)
@@ -236,6 +239,8 @@ class Listener:
         self._by_key: dict[bytes, HalfOpen] = {}
         self._unproved: dict[tuple[Address, int], HalfOpen] = {}  # by client
         self._of_prefix: Counter[str] = Counter()
+        self._broken = Budget(_BROKEN_PER_SECOND)
+        self._wary_until_ns = 0
 
     def attach(
         self,
@@ -258,7 +263,7 @@ class Listener:
         proved = bool(packet.token) and self._tokens.valid(
             packet.token, *address, packet.src_cid, packet.dst_cid, now_ns
         )
-        crowded = len(self.by_cid) >= UNDER_LOAD
+        crowded = len(self.by_cid) >= UNDER_LOAD or now_ns < self._wary_until_ns
         if crowded and not proved:
             return RPTRetry(
                 **returned(packet),
@@ -287,6 +292,8 @@ class Listener:
                 psk=self._psk,
             )
         except (NoiseError, WireError):
+            if not self._broken.take(now_ns):  # they leave nothing half-open, and cost as much
+                self._wary_until_ns = now_ns + _WARY_NS
             return ResetCode.KEY
         until_ns = now_ns + self._config.handshake_timeout_ns
         half_open = HalfOpen(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import replace
 from unittest.mock import patch
 
-from rawproto.transport import endpoint, paths
+from rawproto.transport import endpoint, halfopen, paths
 from rawproto.transport import farewell as farewell_module
 from rawproto.transport.config import Config
 from rawproto.transport.connection import Connection, State
@@ -15,7 +17,15 @@ from rawproto.transport.farewell import Farewell
 from rawproto.transport.halfopen import HalfOpen
 from rawproto.transport.noise import X25519
 from rawproto.transport.tokens import reset_token
-from rawproto.wire.rpt import KEY_PHASE, SHORT, VERSION_1
+from rawproto.wire.rpt import (
+    KEY_PHASE,
+    SHORT,
+    VERSION_1,
+    RPTInit,
+    RPTReset,
+    RPTRetry,
+    parse_rpt,
+)
 from rawproto.wire.rpt_frames import (
     CloseFrame,
     Frame,
@@ -155,3 +165,29 @@ def test_events_by_the_hundred_thousand_are_told_in_order_and_none_is_moved() ->
     queue.append(StreamOpened(7))
     assert queue.next() == StreamOpened(7)
     assert not queue
+
+
+def test_inits_that_do_not_open_cost_a_handshake_each_up_to_64_a_second() -> None:
+    pair = Pair()
+    message = X25519.public_of(bytes(range(32))) + bytes(200)
+    init = RPTInit(suite=0x11, dst_port=4000, src_port=9, message=message)
+    init = replace(init, padding=bytes(1200 - len(init.emit())))
+    flood = [
+        (replace(init, src_cid=1 + number).emit(), (f"10.9.{number >> 8}.{number & 255}", 0), 0)
+        for number in range(600)
+    ]
+    with patch.object(halfopen, "ServerHandshake", wraps=halfopen.ServerHandshake) as made:
+        pair.server.receive(flood, pair.now_ns)
+        assert made.call_count == 65
+        answers = [parse_rpt(data)[0] for data in departed(pair.server, pair.now_ns)]
+        assert Counter(type(each) for each in answers) == {RPTReset: 65, RPTRetry: 535}
+        connection = pair.connect(peer_key=X25519.public_of(STATIC))
+        pair.exchange()
+        assert connection.state is State.ESTABLISHED
+        assert len(pair.longs(RPTRetry)) == 1
+        assert made.call_count == 66
+    pair.run(1)
+    other = pair.connect()
+    pair.exchange()
+    assert other.state is State.ESTABLISHED
+    assert len(pair.longs(RPTRetry)) == 1
