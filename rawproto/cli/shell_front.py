@@ -25,7 +25,7 @@ from rawproto.apps.shell.control import sharing
 from rawproto.apps.shell.escapes import Command, Escapes, help_text
 from rawproto.apps.shell.faults import ERRORS
 from rawproto.apps.shell.service import STDERR
-from rawproto.apps.shell.terminal import RawMode, Size, size_of
+from rawproto.apps.shell.terminal import RawMode, Size, modes_of, size_of
 from rawproto.cli.rpt_options import private_key
 from rawproto.cli.shell_forwards import Forwards
 from rawproto.drivers.rpt.connection import RPTConnection
@@ -186,6 +186,7 @@ class Front:
             self._write,
             command=self._command,
             terminal=terminal,
+            modes=None if self._raw is None else modes_of(0),
             environment=os.environ,
         )
         loop = asyncio.get_running_loop()

@@ -7,7 +7,7 @@ more, or closes its end, the sessions get SIGHUP, as from a terminal that goes, 
 
 Questions of the network process (`messages`), and the descriptors that come with the answers:
 
-    start   command, pty, term, size, environment     the terminal, or stdin, stdout, stderr
+    start   command, pty, term, size, modes, environment   the terminal, or stdin, stdout, stderr
     signal  session, signal: a name without SIG       notice: nothing comes back
     hangup  session                                   likewise
     connect host, port or path                        a connected socket
@@ -38,6 +38,7 @@ from typing import Any, NoReturn
 
 from rawproto.apps.shell.environment import of_session
 from rawproto.apps.shell.messages import GoneError, receive, send
+from rawproto.apps.shell.terminal import set_modes
 
 __all__ = ["NO_NAME", "SIGNALS", "Attendant", "become"]
 
@@ -312,6 +313,7 @@ def _open_terminal(message: dict[str, Any], ours: list[int], theirs: list[int]) 
     settings = termios.tcgetattr(line)
     settings[0] |= _UTF8
     termios.tcsetattr(line, termios.TCSANOW, settings)
+    set_modes(line, message["modes"])
 
 
 def _open_pipes(ours: list[int], theirs: list[int]) -> None:

@@ -157,6 +157,7 @@ async def session(
     *,
     command: str | None = None,
     terminal: tuple[str, Size] | None = None,
+    modes: Mapping[str, int] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Session]:
     """Starts a session; leaving the block before it has ended hangs it up.
@@ -166,11 +167,13 @@ async def session(
         output: takes what comes.
         command: for the user's shell; None for a login shell.
         terminal: what the session's terminal is, its kind (TERM) and size; None for pipes.
+        modes: how that terminal is set, where it is not as usual (`terminal.modes_of`).
         environment: what it brings along.
     """
     params: dict[str, Any] = {"command": command, "environment": brought(environment or {})}
     if terminal is not None:
         params |= {"pty": True, "term": terminal[0], "size": list(terminal[1])}
+        params["modes"] = dict(modes or {})
     most_output = OUTPUT_BYTES if terminal is None else TERMINAL_BYTES
     async with peer.open("run", params, timeout_s=None) as call:
         yield Session(call, output, most_output)

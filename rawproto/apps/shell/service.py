@@ -30,7 +30,7 @@ from rawproto.apps.shell.flow import (
 )
 from rawproto.apps.shell.forwarding import UserExit
 from rawproto.apps.shell.messages import Correspondent, GoneError
-from rawproto.apps.shell.terminal import Size, set_size
+from rawproto.apps.shell.terminal import MODES, Size, set_size
 from rawproto.rpc import BadRequestError, Call, Method
 
 __all__ = ["STDERR", "STDIN", "STDOUT", "VERSION", "ShellService", "Tell"]
@@ -402,17 +402,26 @@ def _checked(params: Any) -> dict[str, Any]:
         raise BadRequestError("command is a text or null")
     if command is not None and len(command.encode(errors="replace")) > _MOST_COMMAND_BYTES:
         raise BadRequestError(f"a command has {_MOST_COMMAND_BYTES} bytes at most")
-    environment = params.get("environment", {})
+    environment, modes = params.get("environment", {}), params.get("modes", {})
     if not isinstance(environment, dict) or not isinstance(term, str):
         raise BadRequestError("environment is an object, term a text")
+    if not isinstance(modes, dict):
+        raise BadRequestError("modes is an object")
     return {
         "do": "start",
         "command": command,
         "pty": params.get("pty") is True,
         "term": term[:64],
         "size": _size(params.get("size", [80, 24, 0, 0])),
+        "modes": {name: _mode(modes[name]) for name in MODES if name in modes},
         "environment": brought(environment),
     }
+
+
+def _mode(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= 0xFF:
+        raise BadRequestError("a mode is a number of 0 to 255")
+    return value
 
 
 def _size(value: Any) -> Size:

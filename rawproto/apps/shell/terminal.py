@@ -1,17 +1,30 @@
-"""Terminals: their size, and raw mode that is given back whatever happens. Read termios(3)."""
+"""Terminals: their size, their keys, and raw mode that is given back whatever happens.
+
+Read termios(3).
+"""
 
 from __future__ import annotations
 
 import fcntl
 import struct
 import termios
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 
-__all__ = ["RawMode", "Size", "set_size", "size_of"]
+__all__ = ["MODES", "RawMode", "Size", "modes_of", "set_modes", "set_size", "size_of"]
 
 Size = tuple[int, int, int, int]
 """Columns, rows, and both in pixels, 0 for unknown."""
+
+_KEYS = (
+    "VINTR", "VQUIT", "VERASE", "VKILL", "VEOF", "VEOL", "VEOL2", "VSTART",
+    "VSTOP", "VSUSP", "VREPRINT", "VWERASE", "VLNEXT", "VDISCARD",
+)  # fmt: skip
+_FLOW = ("IXON", "IXOFF", "IXANY")
+MODES = (*_KEYS, *_FLOW)
+"""What of a terminal's settings its user has chosen: keys, by their codes, 0 for none, and flow
+control, 0 or 1. The names are those of RFC 4254 section 8."""
 
 _ROWS_COLUMNS = struct.Struct("HHHH")
 
@@ -28,6 +41,25 @@ def set_size(descriptor: int, size: Size) -> None:
     columns, rows, width, height = size
     packed = _ROWS_COLUMNS.pack(rows, columns, width, height)
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, packed)
+
+
+def modes_of(descriptor: int) -> dict[str, int]:
+    """How a terminal is set. Raises termios.error where there is none."""
+    settings = termios.tcgetattr(descriptor)
+    keys = {name: settings[6][getattr(termios, name)][0] for name in _KEYS}
+    return keys | {name: int(bool(settings[0] & getattr(termios, name))) for name in _FLOW}
+
+
+def set_modes(descriptor: int, modes: Mapping[str, int]) -> None:
+    """Sets it so; what is not named stays."""
+    settings = termios.tcgetattr(descriptor)
+    for name, value in modes.items():
+        number = getattr(termios, name)
+        if name in _KEYS:
+            settings[6][number] = bytes([value])
+        else:
+            settings[0] = settings[0] | number if value else settings[0] & ~number
+    termios.tcsetattr(descriptor, termios.TCSANOW, settings)
 
 
 class RawMode:

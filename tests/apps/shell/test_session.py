@@ -61,6 +61,19 @@ def test_end_of_a_terminals_input_is_what_is_typed_for_it(address: str) -> None:
     met(address, client)
 
 
+def test_terminal_has_the_keys_that_its_user_is_used_to(address: str) -> None:
+    async def client(peer: RPCPeer) -> None:
+        await login(peer, PRIVATE, ME)
+        modes = {"VERASE": 8, "VINTR": 24, "VQUIT": 0, "IXON": 0, "ECHO": 0, "no such": 7}
+        terminal = ("dumb", (80, 24, 0, 0))
+        _, output, _ = await run(peer, "stty -a", terminal=terminal, modes=modes)
+        for words in (b"erase = ^H;", b"intr = ^X;", b"quit = <undef>;", b" -ixon ", b" echo "):
+            assert words in output
+        assert b"eof = ^D;" in output, "what was not named stays"
+
+    met(address, client)
+
+
 def test_background_does_not_hold_a_terminal_open(address: str) -> None:
     async def client(peer: RPCPeer) -> None:
         await login(peer, PRIVATE, ME)
@@ -209,6 +222,9 @@ def test_login_of_another_form_is_refused(params: Any, error: type[RPCError], ad
         {"pty": True, "size": [-1, 24, 0, 0]},
         {"pty": True, "size": [1e3, 24, 0, 0]},
         {"environment": []},
+        {"pty": True, "modes": []},
+        {"pty": True, "modes": {"VERASE": 256}},
+        {"pty": True, "modes": {"IXON": True}},
         {"term": 7},
     ],
 )
