@@ -24,6 +24,7 @@ import os
 import pwd
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rawproto.apps.shell.escapes import parse_escape
 from rawproto.cli.rpt_dial import FAILURES, complain, dial
@@ -133,8 +134,13 @@ def run(arguments: argparse.Namespace) -> int:
     except (RawprotoError, OSError) as error:
         if arguments.debug:
             raise
-        sys.stderr.write(f"rawproto shell: {words_of(error)}\n")
+        _say(words_of(error))
         return TROUBLE
+
+
+def _say(words: str) -> None:
+    with suppress(OSError):  # the terminal may be gone, which is what ended it
+        sys.stderr.write(f"rawproto shell: {words}\n")
 
 
 def _take_words(arguments: argparse.Namespace) -> None:
@@ -181,7 +187,7 @@ def _session(arguments: argparse.Namespace) -> int:
         return TROUBLE
     except EndedError as end:
         if str(end):
-            sys.stderr.write(f"rawproto shell: {end}\n")
+            _say(str(end))
         return end.status
     return 0 if arguments.order else front.status
 

@@ -105,14 +105,29 @@ def test_terminal_is_given_back_and_nothing_runs_on_however_it_ends(
         far.until_gone("sleep 1234")
 
 
+def test_client_whose_terminal_goes_ends_with_its_session(
+    hosts: tuple[Peer, ShellHost], ada: str
+) -> None:
+    near, far = hosts
+    with closing(Terminal(near, ada)) as terminal:
+        terminal.until("$ ")
+        terminal.type("sleep 1235\r")
+        until(lambda: bool(far.processes("sleep 1235")))
+        terminal.hang_up()
+        assert terminal.process.wait(PATIENCE_S) == 255
+        far.until_gone("sleep 1235")
+
+
 def test_suspended_client_goes_on_where_it_was(hosts: tuple[Peer, ShellHost], ada: str) -> None:
     near, _ = hosts
     words = [sys.executable, "-m", "rawproto.cli.main", "shell", ada]
     shell = ["setsid", "-c", "bash", "--norc", "-i"]
     with closing(Terminal(near, argv=shell)) as terminal:
         terminal.until("bash")
-        terminal.type(" ".join(words) + "\r")
+        terminal.type("stty erase ^H; " + " ".join(words) + "\r")
         terminal.until("ada@h2")
+        terminal.type("stty -a\r")
+        terminal.until("erase = ^H;")
         terminal.type("\r~\x1a")
         terminal.until("Stopped")
         terminal.type("stty -a | grep -o ' icanon'; fg\r")
