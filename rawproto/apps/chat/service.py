@@ -10,7 +10,14 @@ from typing import Any
 
 from rawproto.apps.chat.hub import Hub, Member, SlowReaderError
 from rawproto.apps.chat.store import HistoryError, Store
-from rawproto.rpc import BadRequestError, Call, Method, RPCError
+from rawproto.rpc import (
+    MOST_DATA_BYTES,
+    BadRequestError,
+    Call,
+    Method,
+    RPCError,
+    encoded_item,
+)
 
 __all__ = [
     "ERRORS",
@@ -26,6 +33,8 @@ __all__ = [
 VERSION = 1
 MOST_TEXT_BYTES = 65_536
 _MOST_NICK, _MOST_ROOM, _MOST_ID = 32, 64, 64
+_BESIDE_TEXT = 4096  # what an event has besides, at most
+_MOST_NAMES = 600  # of the longest, in the widest script, fit a message
 _HISTORY = 50
 _MOST_HISTORY = 1000
 # What one connection may say, and come into rooms: so often at once, and a second after that.
@@ -128,7 +137,7 @@ class ChatService:
             while items := self._hub.catch_up(member):
                 for item in items:
                     await call.send_encoded(item)
-            await call.send({"sequence": 0, "kind": "here", "names": self._hub.names(room)})
+            await call.send({"sequence": 0, "kind": "here", "names": self._names(room)})
             while True:
                 await call.send_encoded(await member.next())
         except RPCError:
@@ -188,7 +197,13 @@ class ChatService:
             await asyncio.sleep(-self._credit / _PER_SECOND)
 
     async def _who(self, params: Any, call: Call) -> list[str]:
-        return self._hub.names(_name(params, "room", _MOST_ROOM))
+        return self._names(_name(params, "room", _MOST_ROOM))
+
+    def _names(self, room: str) -> list[str]:
+        """Who is there, as many as a message has room for."""
+        names = self._hub.names(room)
+        more = len(names) - _MOST_NAMES
+        return [*names[:_MOST_NAMES], f"and {more} more"] if more > 0 else names
 
 
 def _name(params: Any, field: str, most: int) -> str:
@@ -210,4 +225,6 @@ def _text(params: Any) -> str:
         size = 0
     if not 1 <= size <= MOST_TEXT_BYTES:
         raise BadRequestError(f"a text has 1 to {MOST_TEXT_BYTES} bytes")
+    if len(encoded_item(text)) > MOST_DATA_BYTES - _BESIDE_TEXT:
+        raise BadRequestError("a text of too many control characters")
     return str(text)

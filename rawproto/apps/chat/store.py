@@ -28,7 +28,11 @@ CREATE TABLE IF NOT EXISTS events (
     text TEXT NOT NULL, time_ns INTEGER NOT NULL, id TEXT
 );
 CREATE UNIQUE INDEX IF NOT EXISTS said ON events (key, id);
-CREATE INDEX IF NOT EXISTS in_room ON events (room, sequence);
+DROP INDEX IF EXISTS in_room;
+CREATE INDEX IF NOT EXISTS heard ON events (room, sequence) WHERE kind != 'private';
+CREATE INDEX IF NOT EXISTS messages ON events (room, sequence) WHERE kind = 'message';
+CREATE INDEX IF NOT EXISTS private_of ON events (key, sequence) WHERE kind = 'private';
+CREATE INDEX IF NOT EXISTS private_to ON events (to_key, sequence) WHERE kind = 'private';
 CREATE TABLE IF NOT EXISTS names (folded TEXT PRIMARY KEY, nick TEXT NOT NULL, key BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS of_key ON names (key);
 CREATE TABLE IF NOT EXISTS here (
@@ -41,7 +45,20 @@ CREATE INDEX IF NOT EXISTS here_in_room ON here (room, key);
 _VERSION = 1
 MOST_IN_MEMORY = 500
 _MOST_NAMES = 16
+_MOST_PAGE = 1 << 18
 _COLUMNS = "sequence, kind, room, nick, key, to_nick, to_key, text, time_ns"
+# Each part has an index of its own: who comes is not to wait, nor have others wait, for what was
+# said in other rooms.
+_SINCE = f"""
+SELECT {_COLUMNS} FROM events WHERE sequence IN (
+    SELECT * FROM (SELECT sequence FROM events
+        WHERE kind != 'private' AND room = ?1 AND sequence > ?3 ORDER BY sequence LIMIT ?4)
+    UNION SELECT * FROM (SELECT sequence FROM events
+        WHERE kind = 'private' AND key = ?2 AND sequence > ?3 ORDER BY sequence LIMIT ?4)
+    UNION SELECT * FROM (SELECT sequence FROM events
+        WHERE kind = 'private' AND to_key = ?2 AND sequence > ?3 ORDER BY sequence LIMIT ?4)
+) ORDER BY sequence LIMIT ?4
+"""
 
 
 class HistoryError(RPCError):
@@ -155,12 +172,12 @@ class Store:
         return sequence
 
     def after(self, sequence: int, most: int) -> list[Event]:
-        """What happened after an event, in all rooms: so many at once, in order."""
+        """What happened after an event, in all rooms: so many at once, or less, in order."""
         found = self._base.execute(
             f"SELECT {_COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
             (sequence, most),
         )
-        return [Event(*row) for row in found]
+        return _page(found)
 
     def since(self, room: str, key: bytes, sequence: int, most: int) -> list[Event]:
         """What happened in a room after an event, and what was told to a key in private.
@@ -169,17 +186,9 @@ class Store:
             room: which.
             key: whose private messages, sent or received.
             sequence: the last event that is known.
-            most: so many at once; ask again from the last of them.
+            most: so many at once, or less; ask again from the last of them.
         """
-        return [
-            Event(*row)
-            for row in self._base.execute(
-                f"SELECT {_COLUMNS} FROM events WHERE sequence > ? AND"
-                " (kind != 'private' AND room = ? OR kind = 'private' AND (key = ? OR to_key = ?))"
-                " ORDER BY sequence LIMIT ?",
-                (sequence, room, key, key, most),
-            )
-        ]
+        return _page(self._base.execute(_SINCE, (room, key, sequence, most)))
 
     def before(self, room: str, most: int) -> int:
         """The number behind which a room's last messages are, so many of them."""
@@ -291,3 +300,15 @@ class Store:
     def close(self) -> None:
         """Closes the file."""
         self._base.close()
+
+
+def _page(found: sqlite3.Cursor) -> list[Event]:
+    """The first of what was found, up to a quarter of a million characters and one text more."""
+    events, size = [], 0
+    for row in found:
+        events.append(Event(*row))
+        size += len(events[-1].text)
+        if size >= _MOST_PAGE:
+            break
+    found.close()
+    return events

@@ -141,6 +141,41 @@ def test_text_of_any_script_passes_as_it_is_and_bounds_hold(text: str, fits: boo
     run(scene)
 
 
+def test_text_that_grows_in_its_event_locks_nobody_out() -> None:
+    """Its event was longer than a message may be, and so broke the call of each who was there, and
+    of each who came later and was told it again."""
+
+    async def scene(rooms: Rooms) -> None:
+        nick, room = "\N{GRINNING FACE}" * 32, "\N{GRINNING FACE}" * 64
+        ada = await Person(rooms, nick, room).come()
+        await ada.member.say("\1" * 43_500)
+        await ada.member.say("\1" * 43_000)
+        await ada.until(lambda: ada.count("message") == 1)
+        assert ada.complaints == ["a text of too many control characters"]
+        bob = await Person(rooms, "bob", room).come()
+        assert len(bob.texts()[0][1]) == 43_000
+        for each in (ada, bob):
+            await each.go()
+
+    run(scene)
+
+
+def test_crowd_with_long_names_locks_nobody_out() -> None:
+    """The list of who is there was longer than a message may be: nobody could come any more."""
+
+    async def scene(rooms: Rooms) -> None:
+        with rooms.store.together():
+            for number in range(1200):
+                nick = f"{number:04}" + "\N{GRINNING FACE}" * 28
+                rooms.store.come(0, "lobby", nick, b"%d" % number)
+        ada = await Person(rooms, "ada").come()
+        assert len(ada.heard[-1]["names"]) == 601
+        assert (await ada.member.who())[-1] == "and 601 more"
+        await ada.go()
+
+    run(scene)
+
+
 def test_slow_reader_is_dropped_with_a_word_and_nobody_else() -> None:
     async def scene(rooms: Rooms) -> None:
         bob = await Person(rooms, "bob").come()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rawproto.apps.chat.hub import Hub
-from rawproto.apps.chat.store import Store
+from rawproto.apps.chat.store import Event, Store
 from rawproto.errors import UsageError
 
 
@@ -30,3 +30,45 @@ def test_memory_keeps_what_was_last() -> None:
     kept = store.since("r", b"", 0, 10_000)
     assert 500 <= len(kept) <= 1000
     assert kept[-1].text == "4999"
+
+
+def filled(count: int, text: str = "x", *, room: str = "r") -> Store:
+    store = Store(None, 1 << 40)
+    with store.together():
+        for number in range(count):
+            store.add(Event(0, "message", room, "n", b"k", "", b"", text, 0), str(number))
+    return store
+
+
+def test_long_texts_are_read_a_few_at_a_time() -> None:
+    """500 of them, 100 MB as JSON, were held for each who came and did not read them."""
+    store = filled(40, "\N{GRINNING FACE}" * 16_384)
+    got: list[int] = []
+    while page := store.since("r", b"", got[-1] if got else 0, 500):
+        assert sum(len(event.text) for event in page) < 300_000
+        got += [event.sequence for event in page]
+    assert got == list(range(1, 41))
+    assert len(store.after(0, 500)) < 20
+
+
+def test_who_comes_to_a_quiet_room_waits_for_no_other() -> None:
+    """All that had been said in other rooms was read: with a million of it, 0.3 s for each."""
+    store = filled(3000, room="busy")
+    store.add(Event(0, "message", "quiet", "n", b"k", "", b"", "x", 0), "first")
+    for number in range(3000):
+        key, to = (b"k", b"a") if number % 1000 else (b"me", b"me")
+        store.add(Event(0, "private", "quiet", "n", key, "", to, "x", 0), f"private {number}")
+        store.add(Event(0, "join", "quiet", "n", b"k", "", b"", "x", 0), None)
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    store._base.set_progress_handler(step, 10)
+    assert store.before("quiet", 50) == 0
+    assert len(store.since("quiet", b"none", 6000, 10)) == 10
+    assert store.since("empty", b"none", 0, 500) == []
+    assert [event.kind for event in store.since("empty", b"me", 0, 500)] == ["private"] * 3
+    assert steps < 500
+    assert len(store.since("quiet", b"me", 0, 10_000)) == 3004
