@@ -149,7 +149,10 @@ class PeerCIDs:
         self.current = self._known[min(self._known)][0]
 
     def _retire(self, sequence: int) -> None:
-        self._control.put(("retire", sequence), RetireConnectionIDFrame(sequence))
+        key = "retire", sequence
+        if key in self._control.waiting:
+            return
+        self._control.put(key, RetireConnectionIDFrame(sequence))
         waiting = [key for key in self._control.waiting if isinstance(key, tuple)]
         if sum(key[0] == "retire" for key in waiting) > _MOST_WAITING:
             raise RemoteProtocolError(CloseCode.CID_LIMIT, "too many connection IDs to retire")

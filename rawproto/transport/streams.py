@@ -141,6 +141,8 @@ class Streams:
         """A part of a stream has come to its end, perhaps the last."""
         if not stream.done or self.by_id.pop(stream.stream_id, None) is None:
             return
+        # A peer that lets nothing leave could have one wait for each stream that it ends.
+        self._control.drop(("stop", stream.stream_id))
         if self._growth is not None:
             self._growth.left += stream.window.grown
         if stream.stream_id & 1 != self._side:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from itertools import count
 
 import pytest
@@ -177,3 +178,23 @@ def test_reset_is_the_peers_own_if_its_token_came_with_that_connection_id() -> N
     assert cids.knows(1001, bytes([1]) * 16)
     assert not cids.knows(1000, bytes([1]) * 16)
     assert not cids.knows(1002, TOKEN)
+
+
+def test_one_retired_long_ago_that_comes_again_and_again_is_noted_once() -> None:
+    class Waiting(dict[Hashable, bytes]):
+        walked = 0
+
+        def __iter__(self) -> Iterator[Hashable]:
+            self.walked += 1
+            return super().__iter__()
+
+    cids, control = theirs()
+    for sequence in range(1, 5):
+        cids.on_new(new(sequence, sequence))
+    control.waiting = found = Waiting(control.waiting)
+    for _ in range(1000):
+        cids.on_new(new(2))
+    assert found.walked <= 1
+    assert [frame for frame in waiting(control) if isinstance(frame, RetireConnectionIDFrame)] == [
+        RetireConnectionIDFrame(sequence) for sequence in range(4)
+    ]

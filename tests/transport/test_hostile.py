@@ -34,6 +34,8 @@ from rawproto.wire.rpt_frames import (
     PaddingFrame,
     PathChallengeFrame,
     PathResponseFrame,
+    ResetStreamFrame,
+    StreamFrame,
     parse_frame,
 )
 from tests.sim.liar import forge
@@ -191,3 +193,18 @@ def test_inits_that_do_not_open_cost_a_handshake_each_up_to_64_a_second() -> Non
     pair.exchange()
     assert other.state is State.ESTABLISHED
     assert len(pair.longs(RPTRetry)) == 1
+
+
+def test_streams_that_end_while_nothing_may_leave_have_nothing_wait_for_them() -> None:
+    pair, client, server = established()
+    server.sender.recovery.in_flight = 1 << 30  # a peer that acknowledges nothing
+    for number in range(500):
+        stream_id = number << 2 | 2
+        tell(pair, client, StreamFrame(stream_id, 0, b"a"))
+        server.incoming.abandon(stream_id)
+        tell(pair, client, StreamFrame(stream_id, 1, b"b"))
+        assert ("stop", stream_id) in server._control.waiting
+        tell(pair, client, ResetStreamFrame(stream_id, 0, 2))
+    assert len(server._control.waiting) < 10
+    assert len(server.streams.by_id) == 1
+    assert server.state is State.ESTABLISHED
