@@ -147,6 +147,7 @@ def _config(arguments: argparse.Namespace) -> Config:
 
 async def _join(arguments: argparse.Namespace, trust: Trust) -> None:
     """Is in a room until input ends or the user leaves; connects again where it is lost."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     style = Style(sys.stdout, "auto")
 
     def hear(event: dict[str, Any]) -> None:
@@ -253,7 +254,7 @@ def _typed(arguments: argparse.Namespace) -> AbstractAsyncContextManager[AsyncIt
 async def _piped() -> AsyncIterator[AsyncIterator[str]]:
     async def lines() -> AsyncIterator[str]:
         async for line in read_lines():
-            yield line.decode("utf-8", "replace")
+            yield line.decode("utf-8", "replace").removesuffix("\r")
 
     yield lines()
 

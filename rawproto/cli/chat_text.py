@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from typing import Any
 
 from rawproto.cli.render import Style, json_line
@@ -10,11 +11,19 @@ from rawproto.cli.render import Style, json_line
 __all__ = ["event_json", "event_line"]
 
 
+_COMMANDS = ("Cc", "Cs", "Zl", "Zp")
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Other characters that show nothing join and shape the letters of scripts, and stay."""
+
+
 def _shown(text: object) -> str:
-    """Text that cannot command a terminal: further lines are indented, the rest is escaped."""
+    """Text that cannot command a terminal, nor turn a line's order: further lines are indented, the
+    rest is escaped."""
     shown = "".join(
         [
-            c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode()
+            c.encode("unicode_escape").decode()
+            if (unicodedata.category(c) in _COMMANDS and c not in "\n\t") or c in _TURNS
+            else c
             for c in str(text)
         ]
     )

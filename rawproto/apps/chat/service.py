@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rawproto.apps.chat.hub import Hub, Member, SlowReaderError
-from rawproto.apps.chat.store import HistoryError, Store
+from rawproto.apps.chat.store import HistoryError, Store, folded
 from rawproto.rpc import (
     MOST_DATA_BYTES,
     BadRequestError,
@@ -212,7 +212,12 @@ def _name(params: Any, field: str, most: int) -> str:
     if not isinstance(value, str) or len(value) > 4 * most:
         raise BadRequestError(f"{field} is a text of 1 to {most} characters")
     name = unicodedata.normalize("NFC", value)
-    if not 1 <= len(name) <= most or not name.isprintable() or name != name.strip():
+    if (
+        not 1 <= len(name) <= most
+        or not name.isprintable()
+        or name != name.strip()
+        or not folded(name)
+    ):
         raise BadRequestError(f"{field} is a text of 1 to {most} characters that can be seen")
     return name
 

@@ -94,9 +94,17 @@ class Event:
     time_ns: int
 
 
+# What takes no room or no ink, of that which Python calls printable (Default_Ignorable_Code_Point,
+# and the blank of Braille). NFKC makes two more fillers U+1160.
+_UNSEEN = dict.fromkeys(
+    map(ord, "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800")
+) | dict.fromkeys((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+
+
 def folded(name: str) -> str:
-    """What two names have in common that people would take for one another."""
-    return unicodedata.normalize("NFKC", name).casefold()
+    """What names that people would take for one another have in common; "" for an unseen one."""
+    folded = unicodedata.normalize("NFKC", name).casefold().translate(_UNSEEN)
+    return unicodedata.normalize("NFKC", folded).strip()
 
 
 class Store:

@@ -18,7 +18,7 @@ from rawproto.apps.chat.service import (
     NobodyError,
     VersionError,
 )
-from rawproto.apps.chat.store import Event, HistoryError, Store
+from rawproto.apps.chat.store import Event, HistoryError, Store, folded
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve
 from rawproto.rpc import BadRequestError, Call, RPCPeer
@@ -96,10 +96,21 @@ def test_name_is_its_keys(tmp_path: Path) -> None:
         await ada.go()
         async with rooms.peer_of("somebody else") as connection:
             peer = RPCPeer(connection, errors=ERRORS)
-            for nick in ("ada", "ADA", "\uff41da"):
+            for nick in ("ada", "ADA", "\uff41da", "ada\ufe0f", "a\u034fda", "\u3164ada"):
                 with pytest.raises(NameTakenError):
                     await peer.call("join", {"room": "lobby", "nick": nick})
-            for nick in ("", " ada", "a\u202eda", "a\nb", "x" * 33, 7, None, "\ud800"):
+            for nick in (
+                "",
+                " ada",
+                "a\u202eda",
+                "a\nb",
+                "x" * 33,
+                7,
+                None,
+                "\ud800",
+                "\u3164",
+                "\u2800",
+            ):
                 with pytest.raises(BadRequestError):
                     await peer.call("join", {"room": "lobby", "nick": nick})
             await peer.close()
@@ -107,6 +118,10 @@ def test_name_is_its_keys(tmp_path: Path) -> None:
     run(scene, store=store)
     store.close()
     run(scene, store=Store(str(tmp_path / "history")))
+
+
+def test_letters_that_fold_into_several_are_alike_in_either_case() -> None:
+    assert folded("\u03aa\u0301") == folded("\u0390")
 
 
 def test_a_key_cannot_take_all_names() -> None:

@@ -112,7 +112,8 @@ def test_who_goes_has_left_at_once_unless_it_is_there_twice() -> None:
         await ada.until(lambda: ada.count("leave") == 1)
         await bob.come()
         await ada.until(lambda: ada.count("join") == 3)
-        await ada.go()
+        for each in (ada, bob):
+            await each.go()
 
     run(scene)
 
