@@ -47,10 +47,6 @@ def _status_of(name: str) -> int:
     return 128 + number if 0 < number < signal.NSIG else _TROUBLE
 
 
-def _input_is_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()  # None: who called us closed it
-
-
 class EndedError(Exception):
     """This side has ended it: the message is what there is to say, "" for nothing.
 
@@ -81,18 +77,20 @@ class Front:
         self._arguments = arguments
         self._command = command
         self._escape = escape
-        self._pty = self._wants_terminal()
+        # stdin is None where who called us closed it.
+        typed = not arguments.no_input and sys.stdin is not None and sys.stdin.isatty()
+        self._pty = self._wants_terminal(typed)
         # What is typed goes through as it is only from a terminal to a terminal.
-        self._raw = RawMode(0) if self._pty and _input_is_terminal() else None
+        self._raw = RawMode(0) if self._pty and typed else None
         self._forwards = Forwards(arguments.local, arguments.remote, arguments.dynamic)
         self.status = _TROUBLE
 
-    def _wants_terminal(self) -> bool:
+    def _wants_terminal(self, typed: bool) -> bool:
         arguments = self._arguments
         if arguments.pipes:
             return False
         wanted = arguments.terminal or (1 if self._command is None else 0)
-        if wanted == 1 and not _input_is_terminal():
+        if wanted == 1 and not typed:
             if arguments.terminal:
                 sys.stderr.write("rawproto shell: -t: input is no terminal (-tt: all the same)\n")
             return False

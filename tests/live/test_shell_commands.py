@@ -111,6 +111,28 @@ def test_reader_that_has_enough_ends_it(hosts: tuple[Peer, ShellHost], ada: str)
     far.until_gone("yes rawproto-flood")
 
 
+def test_git_goes_over_it_by_a_script(
+    hosts: tuple[Peer, ShellHost], ada: str, tmp_path: Path
+) -> None:
+    """As docs/shell.md has it."""
+    near, far = hosts
+    script, clone, there = tmp_path / "h2", tmp_path / "clone", far.home / "r"
+    rawproto = f"{sys.executable} -m rawproto.cli.main"
+    script.write_text(f'#!/bin/sh\nshift\nexec {rawproto} shell {ada} "$@"\n')
+    script.chmod(0o755)
+    command = (
+        f"git init -q {there} && cd {there} && head -c 300000 /dev/urandom > data && git add . "
+    )
+    command += "&& git -c user.name=a -c user.email=a@b commit -q -m one"
+    assert near.run("shell", ada, command)[0] == 0
+    near.host.run(
+        ["git", "clone", "-q", f"ssh://h2{there}", str(clone)],
+        check=True,
+        env={**near.environment, "GIT_SSH": str(script), "GIT_SSH_VARIANT": "simple"},
+    )
+    assert (clone / "data").read_bytes() == (there / "data").read_bytes()
+
+
 # --- beside OpenSSH ------------------------------------------------------------------------------
 
 

@@ -118,6 +118,14 @@ def test_client_whose_terminal_goes_ends_with_its_session(
         far.until_gone("sleep 1235")
 
 
+def test_login_shell_that_reads_no_input_has_no_terminal_and_ends(
+    hosts: tuple[Peer, ShellHost], ada: str
+) -> None:
+    """As of ssh; on a terminal it would wait for what nobody could type."""
+    with closing(Terminal(hosts[0], "-n", ada)) as terminal:
+        assert (terminal.process.wait(PATIENCE_S), terminal.restored) == (0, True)
+
+
 def test_suspended_client_goes_on_where_it_was(hosts: tuple[Peer, ShellHost], ada: str) -> None:
     near, _ = hosts
     words = [sys.executable, "-m", "rawproto.cli.main", "shell", ada]
