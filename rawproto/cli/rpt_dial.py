@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of, trace
@@ -91,8 +94,35 @@ async def _connect(
     trust: Trust,
     use: Callable[[RPTConnection], Awaitable[None]],
 ) -> None:
-    with capture_of(arguments) as capture:
+    with _farewell(), capture_of(arguments) as capture:
         await connect_once(arguments, config, trust, capture, use)
+
+
+@contextmanager
+def _farewell() -> Iterator[None]:
+    """What ends this process ends the block first, so that the other side hears of it at once.
+
+    ssh, too, ends its ProxyCommand by SIGHUP.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    came: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        task.cancel()
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    heard = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]  # not by nohup
+    for number in heard:
+        loop.add_signal_handler(number, end, number)
+    try:
+        yield
+    finally:
+        for number in heard:
+            loop.remove_signal_handler(number)
+        if came:
+            os.kill(os.getpid(), came[0])
 
 
 async def connect_once(

@@ -176,6 +176,9 @@ def test_ssh_goes_through_a_relay_by_its_proxy_command(
         data = os.urandom(MIB)
         output, said = done.communicate(data, timeout=PATIENCE_S)
         assert (done.returncode, output == data) == (3, True), said
+        # ssh ends its ProxyCommand by SIGHUP.
+        assert relay.stderr is not None
+        assert b"does not answer" not in relay.stderr.readline()
     finally:
         for process in (relay, sshd):
             process.terminate()
