@@ -8,7 +8,7 @@ import functools
 import os
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING
 
@@ -126,10 +126,10 @@ async def run_relay(
 
     if arguments.workers > 1:
         _check_sharing(arguments, source, targets)
-        await _run_workers(arguments, source, over, shown, datagrams=datagrams)
+        await _run_workers(arguments, source, targets, over, shown, datagrams=datagrams)
         return 0
     async with AsyncExitStack() as stack:
-        doors = _doors(arguments, stack)
+        doors = _doors(arguments, (source, *targets), stack)
         near = await opener(source, doors, datagrams=datagrams)
         relay = await over(near, doors)
         if near.listens:
@@ -212,6 +212,7 @@ class _Shift:
 async def _run_workers(
     arguments: argparse.Namespace,
     source: End,
+    targets: tuple[End, ...],
     over: Callable[[Opener, Doors, int], Awaitable[Relay]],
     shown: Callable[[str], str],
     *,
@@ -220,7 +221,7 @@ async def _run_workers(
     """Relays by several processes: RPT's port is shared by the kernel's filter, another listener
     as it is, from which whoever is free accepts."""
     async with AsyncExitStack() as stack:
-        doors = _doors(arguments, stack)
+        doors = _doors(arguments, (source, *targets), stack)
         server: Server | WorkerServer
         if source.is_rpt:
             near = RPTListener(source.kind, datagrams)
@@ -327,7 +328,7 @@ def _serving(
     return begin
 
 
-def _doors(arguments: argparse.Namespace, stack: AsyncExitStack) -> Doors:
+def _doors(arguments: argparse.Namespace, ends: Sequence[End], stack: AsyncExitStack) -> Doors:
     """RPT and TLS as the options want them."""
     capture = stack.enter_context(capture_of(arguments))
 
@@ -349,15 +350,21 @@ def _doors(arguments: argparse.Namespace, stack: AsyncExitStack) -> Doors:
     async def listen_on(address: str, datagrams: bool, handle: Handler) -> Listening:
         return await _serving(arguments, capture, address, datagrams)(handle)
 
-    return Doors(
-        connect=connect_to,
-        listen=listen_on,
-        tls_client=lambda: client_context(
+    @functools.cache  # the system's certificates take 25 ms to read
+    def tls_client() -> ssl.SSLContext:
+        return client_context(
             arguments.tls_ca,
             arguments.tls_cert,
             arguments.tls_key,
             insecure=arguments.tls_insecure,
-        ),
+        )
+
+    if any(end.kind == "tls" and not end.listens for end in ends):
+        tls_client()  # what is wrong with a file is told now, and not to each session
+    return Doors(
+        connect=connect_to,
+        listen=listen_on,
+        tls_client=tls_client,
         tls_server=lambda: server_context(arguments.tls_ca, arguments.tls_cert, arguments.tls_key),
         timeout_s=arguments.timeout,
         idle_s=arguments.idle,

@@ -15,6 +15,7 @@ from rawproto.apps.relay.channels import never
 __all__ = ["UDPChannel", "UDPPorts"]
 
 _LARGEST = 65_535
+_MOST_SENT = 65_507
 _AT_ONCE = 64
 _QUEUE = 64
 _MOST_PEERS = 1024
@@ -41,12 +42,13 @@ class UDPChannel:
         return await self._loop.sock_recv(self._socket, _LARGEST)
 
     async def send(self, data: bytes) -> None:
-        while True:
-            try:
-                self._socket.send(data)
-                return
-            except BlockingIOError:
-                await _writable(self._loop, self._socket)
+        for piece in _pieces(data):
+            while True:
+                try:
+                    self._socket.send(piece)
+                    break
+                except BlockingIOError:
+                    await _writable(self._loop, self._socket)
 
     async def send_eof(self) -> bool:
         return False
@@ -56,6 +58,11 @@ class UDPChannel:
 
     def abort(self) -> None:
         self._socket.close()
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    """What a stream gave may be longer than a datagram."""
+    return [data[at : at + _MOST_SENT] for at in range(0, len(data) or 1, _MOST_SENT)]
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, waiting: socket.socket) -> None:
@@ -78,7 +85,7 @@ class _Peer:
     def __init__(self, ports: UDPPorts, address: SocketAddress, name: str) -> None:
         self.name = name
         self._ports = ports
-        self._address = address
+        self.address = address
         self._came: deque[bytes] = deque(maxlen=_QUEUE)
         self._bell = asyncio.Event()
         self.gone = never
@@ -93,21 +100,22 @@ class _Peer:
             try:
                 await asyncio.wait_for(self._bell.wait(), self._ports.idle_s)
             except TimeoutError:
+                self._ports.forget(self)  # what it sends later is for somebody who reads it
                 return None
         return self._came.popleft()
 
     async def send(self, data: bytes) -> None:
         self._bell.set()  # an answer is no silence: the wait begins anew
-        await self._ports.send(data, self._address)
+        await self._ports.send(data, self.address)
 
     async def send_eof(self) -> bool:
         return False
 
     async def close(self) -> None:
-        self._ports.forget(self._address)
+        self._ports.forget(self)
 
     def abort(self) -> None:
-        self._ports.forget(self._address)
+        self._ports.forget(self)
 
 
 class UDPPorts:
@@ -147,16 +155,18 @@ class UDPPorts:
             peer.on_datagram(data)
 
     async def send(self, data: bytes, address: SocketAddress) -> None:
-        while True:
-            try:
-                self._socket.sendto(data, address)
-                return
-            except BlockingIOError:
-                await asyncio.sleep(0.001)  # many senders, one socket: there is one writer slot
+        for piece in _pieces(data):
+            while True:
+                try:
+                    self._socket.sendto(piece, address)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(0.001)  # many senders, one socket: there is one writer slot
 
-    def forget(self, address: SocketAddress) -> None:
+    def forget(self, peer: _Peer) -> None:
         """A peer is over; what it sends from now on begins a new channel."""
-        self._peers.pop(address, None)
+        if self._peers.get(peer.address) is peer:
+            del self._peers[peer.address]
 
     def close(self) -> None:
         """Gives the port back."""

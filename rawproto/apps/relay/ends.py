@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -99,8 +100,7 @@ def parse_end(text: str) -> End:
     if kind == "exec":
         return End(kind=kind, command=_command(text, rest))
     if kind == "unix":
-        size = len(rest.encode())
-        if not rest or rest == "@" or size > _MOST_PATH_BYTES or "\0" in rest:
+        if not 0 < _size(rest) <= _MOST_PATH_BYTES or rest == "@" or "\0" in rest:
             raise UsageError(f"{text}: a Unix socket's path has 1 to {_MOST_PATH_BYTES} bytes")
         return End(kind=kind, listens=listens, path=rest)
     if listens and _PORT.fullmatch(rest):
@@ -130,6 +130,14 @@ def parse_targets(text: str) -> tuple[End, ...]:
         if len({end.datagrams for end in ends}) > 1:
             raise UsageError(f"{text}: some keep the borders of datagrams and some do not")
     return ends
+
+
+def _size(path: str) -> int:
+    """Of a path that may be any bytes, as Python has them; 0 for what is none."""
+    try:
+        return len(os.fsencode(path))
+    except UnicodeEncodeError:
+        return 0
 
 
 def _command(text: str, rest: str) -> tuple[str, ...]:

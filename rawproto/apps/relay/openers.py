@@ -201,11 +201,15 @@ class _SocketListener:
         try:
             async with asyncio.timeout(self._timeout_s):
                 channel = await _secured(under, context, server=True, host=None)
+            try:
+                await self._ready.put(channel)  # while sessions have no room, nor have handshakes
+            except BaseException:
+                channel.abort()
+                raise
         except OSError:
-            return  # a client that speaks no TLS, or not ours, is nobody's session
+            pass  # a client that speaks no TLS, or not ours, is nobody's session
         finally:
             self._room.release()
-        await self._ready.put(channel)
 
     async def close(self) -> None:
         tasks = [*self._shaking, *([self._accepting] if self._accepting else [])]

@@ -75,9 +75,13 @@ class ProcessChannel:
         return await self._process.stdout.read(_PIECE_BYTES) or None
 
     async def send(self, data: bytes) -> None:
+        """What it does not read holds its way up, and takes nothing from what it has to say."""
         assert self._process.stdin is not None
-        self._process.stdin.write(data)
-        await self._process.stdin.drain()
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            await never()
 
     async def send_eof(self) -> bool:
         assert self._process.stdin is not None

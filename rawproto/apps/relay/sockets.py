@@ -18,6 +18,7 @@ from rawproto.errors import LinkError
 __all__ = ["Acceptor", "bound_socket", "connected", "connected_host", "connected_unix", "named"]
 
 _BACKLOG = 512
+_NO_NAME = (socket.EAI_NONAME, "not a host name")
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -86,7 +87,11 @@ class Acceptor:
 async def connected_host(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     """A socket connected to the first of the host's addresses that takes it. Raises OSError."""
     loop = asyncio.get_running_loop()
-    return await connected(await loop.getaddrinfo(host, port, type=kind), kind)
+    try:
+        found = await loop.getaddrinfo(host, port, type=kind)
+    except UnicodeError:
+        raise socket.gaierror(*_NO_NAME) from None
+    return await connected(found, kind)
 
 
 async def connected(found: Sequence[Any], kind: socket.SocketKind) -> socket.socket:
@@ -110,11 +115,16 @@ async def connected_unix(path: str) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     made.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(made, _unix_address(path))
+        while True:
+            try:
+                made.connect(_unix_address(path))
+                return made
+            except BlockingIOError:
+                # Its backlog is full: nothing has begun, as sock_connect of asyncio would think.
+                await asyncio.sleep(0.01)
     except BaseException:
         made.close()
         raise
-    return made
 
 
 def _unix_address(path: str) -> str:
@@ -135,6 +145,8 @@ def bound_socket(end: End, kind: socket.SocketKind) -> socket.socket:
             found = socket.getaddrinfo(end.host, end.port, type=kind, flags=socket.AI_PASSIVE)
             family, _, _, _, address = found[0]
             made = socket.socket(family, kind)
+    except UnicodeError:
+        raise LinkError("listen on", str(end), *_NO_NAME) from None
     except OSError as error:
         raise LinkError("listen on", str(end), error.errno, error.strerror) from None
     try:
@@ -169,6 +181,7 @@ def _is_left_over(path: str) -> bool:
     except OSError:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.setblocking(False)  # it may be there, and busy
         return trial.connect_ex(path) == errno.ECONNREFUSED
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from rawproto.apps.relay.channels import Channel
+from rawproto.errors import UsageError
 
 __all__ = ["TLSChannel", "client_context", "server_context"]
 
@@ -108,14 +110,14 @@ def client_context(
         insecure: take any certificate.
 
     Raises:
-        OSError (ssl.SSLError): a file cannot be read.
+        UsageError: a file cannot be read.
     """
-    context = ssl.create_default_context(cafile=ca)
+    context = _context(ssl.Purpose.SERVER_AUTH, ca)
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if certificate is not None:
-        context.load_cert_chain(certificate, key)
+        _load(context, certificate, key)
     return context
 
 
@@ -123,10 +125,35 @@ def server_context(ca: str | None, certificate: str, key: str | None) -> ssl.SSL
     """For listening; with `ca`, only clients with a certificate of theirs get in.
 
     Raises:
-        OSError (ssl.SSLError): a file cannot be read.
+        UsageError: a file cannot be read.
     """
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
-    context.load_cert_chain(certificate, key)
+    context = _context(ssl.Purpose.CLIENT_AUTH, ca)
+    _load(context, certificate, key)
     if ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _context(purpose: ssl.Purpose, ca: str | None) -> ssl.SSLContext:
+    with _read(ca):
+        return ssl.create_default_context(purpose, cafile=ca)
+
+
+def _load(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
+    with _read(certificate, key):
+        context.load_cert_chain(certificate, key)
+
+
+@contextmanager
+def _read(*files: str | None) -> Iterator[None]:
+    """Says which file it was that cannot be read, or has not what is wanted of it."""
+    named = [file for file in files if file is not None]
+    try:
+        for file in named:
+            open(file, "rb").close()
+        yield
+    except ssl.SSLError as error:
+        why = (error.reason or "no certificate, or no key, in PEM").replace("_", " ").lower()
+        raise UsageError(f"{', '.join(named)}: {why}") from None
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from None

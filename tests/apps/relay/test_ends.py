@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,7 @@ def test_end_is_read(text: str, end: End) -> None:
         ("tcp-listen:99999", "HOST:PORT"),
         ("unix:", "1 to 107 bytes"),
         ("unix:@", "1 to 107 bytes"),
+        ("unix:\ud800", "1 to 107 bytes"),
         ("unix:" + "x" * 108, "1 to 107 bytes"),
         ("exec:", "needs a command"),
         ("exec:'open", "no closing quotation"),
@@ -57,6 +60,11 @@ def test_what_is_no_end_is_told_in_one_line(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         parse_end(text)
     assert "\n" not in str(caught.value)
+
+
+def test_path_may_be_any_bytes() -> None:
+    path = os.fsdecode(b"/run/\xff")
+    assert parse_end(f"unix:{path}").path == path
 
 
 def test_several_targets_are_told_apart_by_their_kinds() -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from rawproto.apps.relay.join import Carried, join
+from rawproto.apps.relay.processes import ProcessChannel
 from tests.apps.relay.fakes import FakeChannel, settle
 
 
@@ -133,3 +134,21 @@ def test_cancelling_breaks_both_and_leaves_no_task() -> None:
         assert asyncio.all_tasks() == before
 
     run(scene)
+
+
+def test_process_that_reads_no_more_says_all_that_it_has_to() -> None:
+    """What it did not read broke its pipe, and with that the session, its answer and all."""
+
+    async def scene() -> None:
+        process = await ProcessChannel.start(
+            ("sh", "-c", "exec <&-; sleep 0.2; echo one; sleep 0.2; echo two"), ""
+        )
+        near = FakeChannel()
+        near.arrive(*[b"x" * 65_536] * 20)
+        await asyncio.wait_for(join(near, process, Carried(), 0.5), 20)
+        assert b"".join(near.sent) == b"one\ntwo\n"
+        assert near.ended
+        assert near.closed
+        assert not near.aborted
+
+    asyncio.run(scene())
