@@ -27,8 +27,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.client import FileClient, Progress, local
+from rawproto.apps.files.client import FileClient, local
 from rawproto.apps.files.faults import ERRORS, FileError
+from rawproto.apps.files.plan import Progress
 from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, summary_json
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
@@ -232,11 +233,11 @@ def _ls(arguments: argparse.Namespace) -> int:
     place = _there(arguments.place)
 
     async def work(client: FileClient) -> None:
-        async for entry in client.entries(place.path, recursive=arguments.recursive):
-            if entry.kind == "directory" and not entry.path:
-                continue
-            write = listed_json if arguments.json else listed
-            sys.stdout.write(write(entry, place.path, long=arguments.long))
+        write = listed_json if arguments.json else listed
+        async for some in client.entries(place.path, recursive=arguments.recursive):
+            for entry in some:
+                if entry.path or entry.kind != "directory":
+                    sys.stdout.write(write(entry, place.path, long=arguments.long))
 
     return _with(arguments, place.address, work)
 
@@ -342,8 +343,8 @@ def _put(arguments: argparse.Namespace) -> int:
 
 async def _is_directory(client: FileClient, place: Remote) -> bool:
     try:
-        async for entry in client.entries(place.path):
-            return entry.kind == "directory"
+        async for some in client.entries(place.path):
+            return some[:1] != [] and some[0].kind == "directory"
     except FileError:
         pass
     return False

@@ -8,8 +8,8 @@ import time
 from types import TracebackType
 from typing import Any
 
-from rawproto.apps.files.client import Progress
 from rawproto.apps.files.entries import Entry
+from rawproto.apps.files.plan import Progress
 from rawproto.cli.render import counted, json_line
 
 __all__ = ["Meter", "listed", "listed_json", "shown", "summary", "summary_json"]

@@ -18,7 +18,7 @@ from typing import Any
 import httpcore
 
 from rawproto import __version__
-from rawproto.apps.files.client import Progress
+from rawproto.apps.files.plan import Progress
 from rawproto.apps.http.fetch import (
     Answer,
     Fetcher,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rawproto.apps.files.client import Progress
+from rawproto.apps.files.plan import Progress
 from rawproto.cli.files_text import Meter
 
 

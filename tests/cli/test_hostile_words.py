@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rawproto.apps.files.client import Progress
+from rawproto.apps.files.plan import Progress
 from rawproto.cli import files, relaying
 from rawproto.cli.rpt_dial import complain
 from rawproto.cli.serving import Log

@@ -19,7 +19,8 @@ import pytest
 import rawproto
 from rawproto import lab
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.client import FileClient, Progress
+from rawproto.apps.files.client import FileClient
+from rawproto.apps.files.plan import Progress
 from tests.live.peers import HARM, Peer, address_of, serving
 
 pytestmark = pytest.mark.live

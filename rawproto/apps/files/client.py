@@ -7,18 +7,29 @@ wrong with one file is told and stops no other.
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, closing
+from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.entries import Entry, scan
+from rawproto.apps.files.entries import Entry
 from rawproto.apps.files.faults import ERRORS, FileError, VersionError, as_file_errors
-from rawproto.apps.files.packs import PACKED_BYTES, set_directories
+from rawproto.apps.files.packs import set_directories
 from rawproto.apps.files.partial import part_path
+from rawproto.apps.files.plan import (
+    Listing,
+    Progress,
+    is_large,
+    is_wanted,
+    joined,
+    scanned,
+    standing,
+    strays,
+    whole,
+)
 from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import (
     VERSION,
@@ -34,7 +45,7 @@ from rawproto.apps.files.transfer import (
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.rpc import Call, RPCError, RPCPeer
 
-__all__ = ["FileClient", "Progress"]
+__all__ = ["FileClient"]
 
 _SECONDS = 7 * 86400.0
 _NAMES = 1000
@@ -43,43 +54,6 @@ _NAMES_BYTES = 1 << 17
 # What one listing may make us hold, whatever a server tells.
 _MOST_ENTRIES = 1_000_000
 _MOST_LISTED_BYTES = 256 << 20
-
-Job = Callable[[], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far it is.
-
-    Attributes:
-        total_bytes: of all files that have to be sent.
-        done_bytes: of those that stand on the other side.
-        total_files: how many.
-        done_files: likewise.
-        skipped_files: those that were the same already.
-        removed: things that were in the way of being in step.
-        path: the last file that was begun.
-        faults: what could not be done.
-    """
-
-    total_bytes: int = 0
-    done_bytes: int = 0
-    total_files: int = 0
-    done_files: int = 0
-    skipped_files: int = 0
-    removed: int = 0
-    path: str = ""
-    faults: list[str] = field(default_factory=list)
-
-    def add(self, size: int) -> None:
-        """Bytes stand."""
-        self.done_bytes += size
-
-    def on_pack(self, entries: list[Entry], faults: list[str]) -> None:
-        """A pack of these stands, but for what is wrong."""
-        files = sum(entry.kind == "file" for entry in entries)
-        self.done_files += max(files - len(faults), 0)
-        self.faults += faults
 
 
 class FileClient:
@@ -119,18 +93,17 @@ class FileClient:
         """Returns once it is known that the server speaks as we do. Raises VersionError."""
         await asyncio.shield(self._greeting)
 
-    async def entries(self, path: str, *, recursive: bool = False) -> AsyncIterator[Entry]:
-        """What is at a path: itself as "", then what is in it. Raises RPCError."""
+    async def entries(self, path: str, *, recursive: bool = False) -> Listing:
+        """What is at a path, some at a time: itself as "", then what is in it. Raises RPCError."""
         params = {"path": path, "recursive": recursive}
         async with self._peer.open("list", params, timeout_s=_SECONDS) as call:
             await call.end()
             await self._understood()
             async for some in call:
-                for told in some:
-                    try:
-                        yield Entry.from_json(told)
-                    except ValueError:
-                        raise FileError(f"{path}: the server told nonsense") from None
+                try:
+                    yield [Entry.from_json(told) for told in some]
+                except (TypeError, ValueError):
+                    raise _nonsense(path) from None
 
     async def remove(self, path: str, *, recursive: bool = False) -> int:
         """Removes: how many things. Raises RPCError."""
@@ -160,17 +133,19 @@ class FileClient:
         """
         if not (sync or delete) and await self._get_file(path, root, name, progress):
             return
-        theirs = await self._listed(path)
-        if theirs[0].kind != "directory":
-            await self._get_all(path, root, name, theirs[:1], progress, sync, delete)
-            return
-        # A root of its own: nothing that a server names leads out of what it is to fill.
-        with as_file_errors(name):
-            root.make_directories(name)
-            inner = root.below(name)
-        with closing(inner):
-            await self._get_all(path, inner, "", theirs, progress, sync, delete)
-        set_directories(root, name, theirs[:1])
+        async with aclosing(self._listed(path)) as theirs:
+            first = await anext(theirs)
+            if first[0].kind != "directory":
+                await self._get_all(path, root, name, joined(first[:1]), progress, sync, delete)
+                return
+            # A root of its own: nothing that a server names leads out of what it is to fill.
+            with as_file_errors(name):
+                root.make_directories(name)
+                inner = root.below(name)
+            with closing(inner):
+                listing = joined(first, theirs)
+                await self._get_all(path, inner, "", listing, progress, sync, delete)
+            set_directories(root, name, first[:1])
 
     async def _get_file(self, path: str, root: Root, name: str, progress: Progress) -> bool:
         """Fetches a file of which nothing stands here; False if it is none, or something stands.
@@ -205,46 +180,43 @@ class FileClient:
                 progress.done_files += 1
         return True
 
-    async def _listed(self, path: str) -> list[Entry]:
-        """All that is there, itself first."""
-        listed: list[Entry] = []
-        size = 0
-        async for entry in self.entries(path, recursive=True):
-            listed.append(entry)
-            size += len(entry.path) + len(entry.target)
-            if len(listed) > _MOST_ENTRIES or size > _MOST_LISTED_BYTES:
-                raise FileError(
-                    f"{path or '.'}: more than {_MOST_ENTRIES:,} things, or names too long; "
-                    "take its directories one by one"
-                )
-        if not listed or listed[0].path:
-            raise FileError(f"{path or '.'}: the server told nonsense")
-        return listed
+    async def _listed(self, path: str) -> Listing:
+        """What is there, some at a time, itself first. Raises RPCError."""
+        count = size = 0
+        async with aclosing(self.entries(path, recursive=True)) as listing:
+            async for some in listing:
+                if not some or (not count and some[0].path):
+                    raise _nonsense(path)
+                count += len(some)
+                size += sum(len(entry.path) + len(entry.target) for entry in some)
+                if count > _MOST_ENTRIES or size > _MOST_LISTED_BYTES:
+                    raise FileError(
+                        f"{path or '.'}: more than {_MOST_ENTRIES:,} things, or names too long; "
+                        "take its directories one by one"
+                    )
+                yield some
+        if not count:
+            raise _nonsense(path)
 
     async def _get_all(
-        self, path: str, root: Root, name: str, theirs: list[Entry], progress: Progress,
+        self, path: str, root: Root, name: str, theirs: Listing, progress: Progress,
         sync: bool, delete: bool,
     ) -> None:  # fmt: skip
-        ours = _here(root, name) if sync or delete else {}
-        wanted = _wanted(theirs, ours if sync else {}, progress)
+        ours = standing(root, name) if sync or delete else {}
         if delete:
-            for stray in _strays(theirs, ours, progress):
+            found = await whole(theirs)
+            for stray in strays(found, ours, progress):
                 with as_file_errors(stray):
                     progress.removed += root.remove(_join(name, stray), recursive=True)
-        large, small = _split(wanted)
-        if theirs[0].kind == "file":
-            large, small = wanted, []  # one file needs no pack
-        await self._run(
-            [
-                *[
-                    functools.partial(self._get_one, path, root, name, entry, progress, sync)
-                    for entry in large
-                ],
-                *self._packs(small, lambda some: self._get_pack(path, root, name, some, progress)),
-            ],
+            theirs = joined(found)
+        directories = await self._carry(
+            theirs,
+            ours if sync else {},
+            lambda entry: self._get_one(path, root, name, entry, progress, sync),
+            lambda some: self._get_pack(path, root, name, some, progress),
             progress,
         )
-        set_directories(root, name, _directories(wanted))
+        set_directories(root, name, directories)
 
     async def _get_one(
         self, path: str, root: Root, name: str, entry: Entry, progress: Progress, sync: bool
@@ -289,34 +261,28 @@ class FileClient:
         delete: bool = False,
     ) -> None:  # fmt: skip
         """Sends a file or a directory; `name` is beneath `root` here, `path` there. As `get`."""
-        with as_file_errors(name):
-            ours = await asyncio.to_thread(lambda: list(scan(root, name, recursive=True)))
+        ours = scanned(root, name)
         await self._understood()  # a server of another version is to write nothing
         theirs: dict[str, Entry] = {}
         if sync or delete:
             try:
-                theirs = {entry.path: entry for entry in await self._listed(path)}
+                theirs = {entry.path: entry for entry in await whole(self._listed(path))}
             except FileError as error:
                 if error.details != {"errno": "ENOENT"}:
                     raise
-        wanted = _wanted(ours, theirs if sync else {}, progress)
         if delete:
-            for stray in _strays(ours, theirs, progress):
+            found = await whole(ours)
+            for stray in strays(found, theirs, progress):
                 progress.removed += await self.remove(_join(path, stray), recursive=True)
-        large, small = _split(wanted)
-        if len(ours) == 1 and ours[0].kind == "file":
-            large, small = wanted, []
-        await self._run(
-            [
-                *[
-                    functools.partial(self._put_one, root, name, path, entry, progress, sync)
-                    for entry in large
-                ],
-                *self._packs(small, lambda some: self._put_pack(root, name, path, some, progress)),
-            ],
+            ours = joined(found)
+        directories = await self._carry(
+            ours,
+            theirs if sync else {},
+            lambda entry: self._put_one(root, name, path, entry, progress, sync),
+            lambda some: self._put_pack(root, name, path, some, progress),
             progress,
         )
-        if directories := _directories(wanted):
+        if directories:
             async with self._peer.open("put_pack", {"path": path}, timeout_s=_SECONDS) as call:
                 await send_directories(call, directories)
                 await call.end()
@@ -352,37 +318,72 @@ class FileClient:
 
     # --- both ---
 
-    def _packs(
-        self, small: list[Entry], send: Callable[[list[Entry]], Awaitable[None]]
-    ) -> list[Job]:
-        """Several lanes of packs, so that one is asked for while another comes."""
-        parts = cut(small, _NAMES, _NAMES_BYTES)
+    async def _carry(
+        self,
+        listing: Listing,
+        known: dict[str, Entry],
+        carry: Callable[[Entry], Awaitable[None]],
+        carry_pack: Callable[[list[Entry]], Awaitable[None]],
+        progress: Progress,
+    ) -> list[Entry]:
+        """Carries what is listed and not the same already, while the listing still goes on.
+
+        What is wrong with a file is noted, and the rest goes on.
+
+        Args:
+            listing: what there is, parents first.
+            known: what stands already.
+            carry: one large file.
+            carry_pack: many small things.
+            progress: told as it goes.
+
+        Returns:
+            The directories among it, those within before those around, as their times are set.
+        """
+        room = asyncio.Semaphore(self._at_once)
+        # Without a bound: a listing that waits for packs fills the window that these need.
+        packs: asyncio.Queue[list[Entry]] = asyncio.Queue()
+        directories: list[Entry] = []
+
+        async def attempt(work: Awaitable[None]) -> None:
+            try:
+                await work
+            except VersionError:
+                raise  # which is wrong with all of them
+            except RPCError as error:
+                progress.faults.append(str(error))
+
+        async def one(entry: Entry) -> None:
+            async with room:
+                await attempt(carry(entry))
 
         async def lane() -> None:
-            for some in parts:
-                await send(some)
-
-        return [lane] * _LANES if small else []
-
-    async def _run(self, jobs: list[Job], progress: Progress) -> None:
-        """Runs them, so many at once. What is wrong with a file is noted; the rest goes on."""
-        room = asyncio.Semaphore(self._at_once)
-
-        async def one(job: Job) -> None:
             async with room:
-                try:
-                    await job()
-                except VersionError:
-                    raise  # which is wrong with all of them
-                except RPCError as error:
-                    progress.faults.append(str(error))
+                while some := await packs.get():
+                    await attempt(carry_pack(some))
 
+        lanes = 0
         try:
             async with asyncio.TaskGroup() as group:
-                for job in jobs:
-                    group.create_task(one(job))
+                async for some in listing:
+                    wanted = [entry for entry in some if is_wanted(entry, known, progress)]
+                    directories += [entry for entry in wanted if entry.kind == "directory"]
+                    for entry in filter(is_large, wanted):
+                        group.create_task(one(entry))
+                    for pack in cut(filterfalse(is_large, wanted), _NAMES, _NAMES_BYTES):
+                        if lanes < _LANES:  # so that one is asked for while another comes
+                            lanes += 1
+                            group.create_task(lane())
+                        packs.put_nowait(pack)
+                for _ in range(lanes):
+                    packs.put_nowait([])
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
+        return directories[::-1]
+
+
+def _nonsense(path: str) -> FileError:
+    return FileError(f"{path or '.'}: the server told nonsense")
 
 
 async def _told_faults(call: Call) -> list[str]:
@@ -395,57 +396,6 @@ async def _told_faults(call: Call) -> list[str]:
 
 def _join(above: str, path: str) -> str:
     return f"{above}/{path}".strip("/")
-
-
-def _here(root: Root, name: str) -> dict[str, Entry]:
-    try:
-        return {entry.path: entry for entry in scan(root, name, recursive=True)}
-    except OSError:
-        return {}
-
-
-def _wanted(theirs: list[Entry], known: dict[str, Entry], progress: Progress) -> list[Entry]:
-    """What is to be sent of what is there, when `known` stands already."""
-    wanted = []
-    for entry in theirs:
-        if entry.kind == "other":
-            progress.faults.append(f"{entry.path or '.'}: neither file nor directory nor link")
-        elif entry.kind == "unread":
-            progress.faults.append(f"{entry.path}: {entry.target.lower()}")
-        elif entry.kind == "file" and entry.same_as(known.get(entry.path)):
-            progress.skipped_files += 1
-        else:
-            wanted.append(entry)
-    files = [entry for entry in wanted if entry.kind == "file"]
-    progress.total_files += len(files)
-    progress.total_bytes += sum(entry.size for entry in files)
-    return wanted
-
-
-def _strays(source: list[Entry], target: dict[str, Entry], progress: Progress) -> list[str]:
-    """What is in the target and not in the source, the outermost of each."""
-    if source[0].kind != "directory":
-        return []  # it takes nothing's place but that of its own name
-    if any(entry.kind == "unread" for entry in source):
-        progress.faults.append("nothing was deleted, as not all could be read")
-        return []
-    names = {entry.path for entry in source}
-    strays: list[str] = []
-    for path in sorted(target):
-        if path not in names and not (strays and path.startswith(strays[-1] + "/")):
-            strays.append(path)
-    return strays
-
-
-def _directories(entries: list[Entry]) -> list[Entry]:
-    """Those within before those around, as their times have to be set."""
-    return [entry for entry in reversed(entries) if entry.kind == "directory"]
-
-
-def _split(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """(large files, the rest)."""
-    large = [each for each in entries if each.kind == "file" and each.size > PACKED_BYTES]
-    return large, [each for each in entries if each.kind != "file" or each.size <= PACKED_BYTES]
 
 
 def local(path: str) -> tuple[Root, str]:

@@ -10,11 +10,12 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
 
-__all__ = ["PREFIX", "Entry", "entry_of", "is_inner", "scan"]
+__all__ = ["PREFIX", "Entry", "entry_of", "is_inner", "scan", "some_of"]
 
 PREFIX = ".rpt-"
 """What names begin with that are none of the user's: files in the making."""
@@ -25,9 +26,9 @@ _AT_ONCE = 500
 _MOST_NS = 1 << 63
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take three times as long to make, and there are many
 class Entry:
-    """One thing.
+    """One thing; nobody changes it.
 
     Attributes:
         path: relative, with `/`; "" for what was asked for itself.
@@ -53,14 +54,16 @@ class Entry:
     @classmethod
     def from_json(cls, told: Any) -> Entry:
         """Raises ValueError: it is none."""
-        if not (isinstance(told, list) and [type(each) for each in told] == _TYPES):
+        if type(told) is not list or [*map(type, told)] != _TYPES:
             raise ValueError("no entry")
         path, kind, size, mode, mtime_ns, target = told
         if not (0 <= size < _MOST_NS and -_MOST_NS < mtime_ns < _MOST_NS):
             raise ValueError("no entry")
-        if "\0" in path + target:
+        names = path + target
+        if "\0" in names:
             raise ValueError("no entry")
-        os.fsencode(path + target)
+        if not names.isascii():
+            os.fsencode(names)
         return cls(path, kind, size, mode & 0o777, mtime_ns, target)
 
     def same_as(self, other: Entry | None) -> bool:
@@ -108,6 +111,11 @@ def scan(root: Root, path: str, *, recursive: bool, inner: bool = False) -> Iter
             yield entry
         if not names:
             waiting.remove((above, names))
+
+
+def some_of(found: Iterator[Entry]) -> list[Entry]:
+    """The next ones, none at the end: what a thread looks at in one go. Raises as `scan`."""
+    return list(islice(found, _AT_ONCE))
 
 
 def _names(root: Root, path: str, inner: bool) -> list[str]:

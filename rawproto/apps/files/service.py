@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.entries import Entry, is_inner, scan
+from rawproto.apps.files.entries import Entry, is_inner, scan, some_of
 from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.quota import Quota
@@ -33,7 +33,6 @@ from rawproto.rpc import BadRequestError, Call, Method
 
 __all__ = ["Crossing", "FileService"]
 
-_LISTED = 500
 # So long another process may take to let go of a file whose maker has come to this one.
 _LET_GO_S, _ASK_AGAIN_S = 0.5, 0.02
 
@@ -126,7 +125,7 @@ class FileService:
         recursive = bool(params.get("recursive"))
         with as_file_errors(path):
             found = scan(self._root, path, recursive=recursive)
-            while some := await asyncio.to_thread(_take, found):
+            while some := await asyncio.to_thread(some_of, found):
                 await call.send([each.to_json() for each in some])
 
     async def _get(self, params: Any, call: Call) -> None:
@@ -286,12 +285,3 @@ def _path(params: Any) -> str:
     if not isinstance(path, str):
         raise BadRequestError("a path was expected")
     return path.strip("/")
-
-
-def _take(found: Any) -> list[Entry]:
-    some: list[Entry] = []
-    for entry in found:
-        some.append(entry)
-        if len(some) >= _LISTED:
-            break
-    return some

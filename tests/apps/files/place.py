@@ -12,9 +12,10 @@ import pytest
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES
-from rawproto.apps.files.client import FileClient, Progress
+from rawproto.apps.files.client import FileClient
 from rawproto.apps.files.faults import ERRORS
 from rawproto.apps.files.packs import PACKED_BYTES
+from rawproto.apps.files.plan import Progress
 from rawproto.apps.files.service import FileService
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import connect, serve

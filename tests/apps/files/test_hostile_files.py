@@ -10,9 +10,7 @@ import pytest
 
 from rawproto.apps.files.blocks import leaf
 from rawproto.apps.files.client import FileClient
-from rawproto.apps.files.faults import (
-    FileError,
-)
+from rawproto.apps.files.faults import FileError
 from rawproto.rpc import BadRequestError, Call, Method, RPCPeer
 from tests.apps.files.place import Place, place
 
@@ -83,7 +81,7 @@ def test_nonsense_is_answered_and_the_connection_goes_on(place: Place, entries: 
     async def work(client: FileClient, peer: RPCPeer) -> Any:
         with pytest.raises(BadRequestError):
             await put_pack(peer, entries)
-        return [entry.path async for entry in client.entries("")]
+        return [entry.path async for some in client.entries("") for entry in some]
 
     assert place.run(work) == [""]
 
@@ -124,6 +122,21 @@ def lying(*entries: list[Any]) -> Method:
         await call.send([["", "directory", 0, 0o755, 0, ""], *entries])
 
     return told
+
+
+def test_server_that_lists_more_than_the_file_asked_for_is_not_followed(place: Place) -> None:
+    async def told(params: Any, call: Call) -> None:
+        await call.send([[name, "file", 1, 0o644, 0, ""] for name in ("", "../evil", "more")])
+
+    asked: list[Any] = []
+
+    async def get(params: Any, call: Call) -> None:
+        asked.append(params["path"])
+        raise FileError("none")
+
+    place.methods = {"list": told, "get": get}
+    assert place.get("file", "file", sync=True).faults == ["none"]
+    assert asked == ["file"]
 
 
 async def every_name(params: Any, call: Call) -> Any:

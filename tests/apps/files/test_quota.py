@@ -10,10 +10,11 @@ import pytest
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, leaf
-from rawproto.apps.files.client import FileClient, Progress
+from rawproto.apps.files.client import FileClient
 from rawproto.apps.files.faults import (
     QuotaError,
 )
+from rawproto.apps.files.plan import Progress
 from rawproto.rpc import RPCError, RPCPeer
 from tests.apps.files.place import Place, place
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from functools import partial
@@ -204,6 +205,25 @@ def test_other_version_is_told_whatever_is_wanted_of_it(place: Place, way: str) 
     assert os.listdir(place.served) == ["there"]
 
 
+def test_files_come_while_the_listing_still_goes_on(place: Place) -> None:
+    packs: list[list[str]] = []
+    asked = asyncio.Event()
+
+    async def told(params: Any, call: Call) -> None:
+        await call.send([["", "directory", 0, 0o755, 0, ""], ["a", "file", 1, 0o644, 0, ""]])
+        await asked.wait()
+        await call.send([["b", "file", 1, 0o644, 0, ""]])
+
+    async def pack(params: Any, call: Call) -> Any:
+        packs.append(params["names"])
+        asked.set()
+        return []
+
+    place.methods = {"list": told, "get_pack": pack}
+    place.get("dir", "got")
+    assert packs == [["", "a"], ["b"]]
+
+
 def test_file_that_went_after_it_was_listed_leaves_nothing(place: Place) -> None:
     async def told(params: Any, call: Call) -> None:
         await call.send([["", "file", 10**6, 0o644, 0, ""]])
@@ -248,8 +268,8 @@ def test_what_cannot_be_read_is_told_and_nothing_is_deleted(
     assert sorted(os.listdir(target)) == ["closed", "stray"]
     assert (target / "closed" / "f").exists()
     assert progress.faults == [
-        "closed: permission denied",
         "nothing was deleted, as not all could be read",
+        "closed: permission denied",
     ]
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.client import FileClient, Progress
+from rawproto.apps.files.client import FileClient
 from rawproto.apps.files.faults import ERRORS
+from rawproto.apps.files.plan import Progress
 from rawproto.apps.files.service import Crossing, FileService
 from rawproto.apps.siblings import Siblings
 from rawproto.drivers.rpt.connection import RPTConnection

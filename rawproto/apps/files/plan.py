@@ -1,0 +1,123 @@
+"""What there is on either side, what of it is to be carried, and how far that is.
+
+A listing goes on while what it told first is carried already; whoever needs it whole waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.entries import Entry, scan, some_of
+from rawproto.apps.files.faults import as_file_errors
+from rawproto.apps.files.packs import PACKED_BYTES
+
+__all__ = ["Listing", "Progress"]
+__all__ += ["is_large", "is_wanted", "joined", "scanned", "standing", "strays", "whole"]
+
+Listing = AsyncGenerator[list[Entry], None]
+"""Some entries at a time, parents first."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is.
+
+    Attributes:
+        total_bytes: of all files that have to be sent.
+        done_bytes: of those that stand on the other side.
+        total_files: how many.
+        done_files: likewise.
+        skipped_files: those that were the same already.
+        removed: things that were in the way of being in step.
+        path: the last file that was begun.
+        faults: what could not be done.
+    """
+
+    total_bytes: int = 0
+    done_bytes: int = 0
+    total_files: int = 0
+    done_files: int = 0
+    skipped_files: int = 0
+    removed: int = 0
+    path: str = ""
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, size: int) -> None:
+        """Bytes stand."""
+        self.done_bytes += size
+
+    def on_pack(self, entries: list[Entry], faults: list[str]) -> None:
+        """A pack of these stands, but for what is wrong."""
+        files = sum(entry.kind == "file" for entry in entries)
+        self.done_files += max(files - len(faults), 0)
+        self.faults += faults
+
+
+async def joined(*parts: list[Entry] | Listing) -> Listing:
+    """These, one after the other."""
+    for part in parts:
+        if isinstance(part, list):
+            yield part
+        else:
+            async for some in part:
+                yield some
+
+
+async def whole(listing: Listing) -> list[Entry]:
+    """All of it."""
+    return [entry async for some in listing for entry in some]
+
+
+async def scanned(root: Root, name: str) -> Listing:
+    """What is here, some at a time. Raises FileError."""
+    with as_file_errors(name):
+        found = scan(root, name, recursive=True)
+        while some := await asyncio.to_thread(some_of, found):
+            yield some
+
+
+def standing(root: Root, name: str) -> dict[str, Entry]:
+    """What is here by its path, nothing if it cannot be looked at."""
+    try:
+        return {entry.path: entry for entry in scan(root, name, recursive=True)}
+    except OSError:
+        return {}
+
+
+def is_wanted(entry: Entry, known: dict[str, Entry], progress: Progress) -> bool:
+    """Whether it is to be sent, when `known` stands already."""
+    if entry.kind == "other":
+        progress.faults.append(f"{entry.path or '.'}: neither file nor directory nor link")
+    elif entry.kind == "unread":
+        progress.faults.append(f"{entry.path}: {entry.target.lower()}")
+    elif entry.kind == "file":
+        if entry.same_as(known.get(entry.path)):
+            progress.skipped_files += 1
+            return False
+        progress.total_files += 1
+        progress.total_bytes += entry.size
+        return True
+    return entry.kind in ("directory", "link")
+
+
+def is_large(entry: Entry) -> bool:
+    """Whether it comes alone: a large file, or the only one."""
+    return entry.kind == "file" and (entry.size > PACKED_BYTES or not entry.path)
+
+
+def strays(source: list[Entry], target: dict[str, Entry], progress: Progress) -> list[str]:
+    """What is in the target and not in the source, the outermost of each."""
+    if source[0].kind != "directory":
+        return []  # it takes nothing's place but that of its own name
+    if any(entry.kind == "unread" for entry in source):
+        progress.faults.append("nothing was deleted, as not all could be read")
+        return []
+    names = {entry.path for entry in source}
+    found: list[str] = []
+    for path in sorted(target):
+        if path not in names and not (found and path.startswith(found[-1] + "/")):
+            found.append(path)
+    return found
