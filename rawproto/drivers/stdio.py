@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import threading
 from collections.abc import AsyncIterator
 
@@ -27,10 +28,7 @@ async def read_input(descriptor: int = 0) -> AsyncIterator[bytes]:
     def read() -> None:
         while not stopped:
             room.acquire()
-            try:
-                piece = os.read(descriptor, _PIECE_BYTES)
-            except OSError:
-                piece = b""
+            piece = _read(descriptor)
             try:
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
             except RuntimeError:
@@ -68,7 +66,27 @@ async def write_output(data: bytes, descriptor: int = 1) -> None:
     await asyncio.get_running_loop().run_in_executor(None, _write, data, descriptor)
 
 
+def _read(descriptor: int) -> bytes:
+    while True:
+        try:
+            return os.read(descriptor, _PIECE_BYTES)
+        except BlockingIOError:
+            _wait(descriptor, select.POLLIN)
+        except OSError:
+            return b""
+
+
 def _write(data: bytes, descriptor: int) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            _wait(descriptor, select.POLLOUT)
+
+
+def _wait(descriptor: int, what: int) -> None:
+    """What is not to block, somebody has made so who shares it: it is no end."""
+    poll = select.poll()
+    poll.register(descriptor, what)
+    poll.poll()
