@@ -1,21 +1,26 @@
 """Standard input and output beside an event loop, whatever they are: pipe, file, terminal.
 
-Input is read by a thread that nobody waits for at the end, output written by one, so that
-a slow reader of ours stops our reading from the peer and nothing else.
+Input is read by a thread, and each output written by one, that nobody waits for at the end: a
+slow reader of ours stops our reading from the peer and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import select
 import threading
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from queue import SimpleQueue
 
 __all__ = ["read_input", "write_output"]
 
 _PIECE_BYTES = 1 << 16
 _AHEAD = 16
+
+_Queue = SimpleQueue[tuple[bytes, asyncio.Future[None]]]
 
 
 async def read_input(descriptor: int = 0) -> AsyncIterator[bytes]:
@@ -63,7 +68,38 @@ async def read_lines(descriptor: int = 0, longest: int = 16 << 20) -> AsyncItera
 
 async def write_output(data: bytes, descriptor: int = 1) -> None:
     """Writes all of it. Raises OSError (BrokenPipeError)."""
-    await asyncio.get_running_loop().run_in_executor(None, _write, data, descriptor)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    _writer(descriptor, os.getpid()).put((data, done))
+    await done
+
+
+@functools.cache
+def _writer(descriptor: int, process: int) -> _Queue:
+    """What is to be written to a descriptor, by this process: a thread outlives no fork."""
+    queue: _Queue = SimpleQueue()
+    threading.Thread(target=_write_all, args=(descriptor, queue), daemon=True).start()
+    return queue
+
+
+def _write_all(descriptor: int, queue: _Queue) -> None:
+    while True:
+        data, done = queue.get()
+        error: OSError | None = None
+        try:
+            _write(data, descriptor)
+        except OSError as caught:
+            error = caught
+        with suppress(RuntimeError):  # the loop is gone
+            done.get_loop().call_soon_threadsafe(_settle, done, error)
+
+
+def _settle(done: asyncio.Future[None], error: OSError | None) -> None:
+    if done.done():
+        return  # whoever wrote was cancelled
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
 
 def _read(descriptor: int) -> bytes:

@@ -43,6 +43,25 @@ def test_input_that_does_not_block_is_read_to_its_end(pipe: tuple[BinaryIO, Bina
     assert asyncio.run(read()) == DATA
 
 
+@pytest.mark.timeout(10)
+def test_output_that_nobody_reads_holds_up_no_end(pipe: tuple[BinaryIO, BinaryIO]) -> None:
+    """Nor any other: the thread that writes it is waited for by nobody."""
+    reader, writer = pipe
+    for end in pipe:
+        os.set_blocking(end.fileno(), True)
+
+    async def write() -> None:
+        writing = asyncio.create_task(write_output(DATA, writer.fileno()))
+        with open(os.devnull, "wb") as other:
+            await write_output(DATA, other.fileno())
+        writing.cancel()
+
+    asyncio.run(write())
+    left = len(DATA)
+    while left:  # before the descriptor is another's
+        left -= len(reader.read(left))
+
+
 def test_output_that_does_not_block_waits_for_its_reader(pipe: tuple[BinaryIO, BinaryIO]) -> None:
     reader, writer = pipe
     seen = bytearray()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import shlex
 import signal
-import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from rawproto.apps.relay.channels import never
-from rawproto.drivers.stdio import read_input
+from rawproto.drivers.stdio import read_input, write_output
 
 __all__ = ["ProcessChannel", "StdioChannel"]
 
@@ -33,7 +31,7 @@ class StdioChannel:
         return await anext(self._input, None)
 
     async def send(self, data: bytes) -> None:
-        await _written(data, self._output)
+        await write_output(data, self._output)
 
     async def send_eof(self) -> bool:
         """Whoever reads our output hears of the end now; our input may go on."""
@@ -46,36 +44,6 @@ class StdioChannel:
 
     def abort(self) -> None:
         pass
-
-
-async def _written(data: bytes, descriptor: int) -> None:
-    """By a thread that nobody waits for at the end: who reads our output may never go on."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: OSError | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    def write() -> None:
-        view, error = memoryview(data), None
-        try:
-            while view:
-                try:
-                    view = view[os.write(descriptor, view) :]
-                except BlockingIOError:  # somebody who has it, too, wants it so
-                    select.select([], [descriptor], [])
-        except OSError as caught:
-            error = caught
-        with suppress(RuntimeError):  # the loop is gone
-            loop.call_soon_threadsafe(settle, error)
-
-    threading.Thread(target=write, daemon=True).start()
-    await done
 
 
 class ProcessChannel:
