@@ -18,9 +18,14 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _TYPES = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "link": stat.S_IFLNK}
 
 
+# Letters and signs that show nothing: one behind a name makes another that looks the same.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+
+
 def shown(text: str) -> str:
-    """A name as a terminal may have it: what cannot be shown is escaped."""
-    return "".join([c if c.isprintable() else c.encode("unicode_escape", "replace").decode()
+    """A name as a terminal may have it: what cannot be shown, or not be seen, is escaped."""
+    return "".join([c if c.isprintable() and c not in _BLANK
+                    else c.encode("unicode_escape", "replace").decode()
                     if not "\udc80" <= c <= "\udcff" else f"\\x{ord(c) - 0xDC00:02x}"
                     for c in text])  # fmt: skip
 
@@ -127,7 +132,7 @@ class Meter:
                     return super().get_renderables()
 
             self._bar = Following(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 DownloadColumn(),
                 TransferSpeedColumn(),

@@ -20,6 +20,7 @@ from rawproto.apps.files.source import Source
 from rawproto.apps.files.transfer import (
     VERSION,
     begun,
+    cut,
     offer,
     receive_file,
     receive_pack,
@@ -33,6 +34,8 @@ from rawproto.rpc import BadRequestError, Call, Method
 
 __all__ = ["Crossing", "FileService"]
 
+# Of the names in one message, of which each may be 50,000.
+_LISTED_BYTES = 200_000
 # So long another process may take to let go of a file whose maker has come to this one.
 _LET_GO_S, _ASK_AGAIN_S = 0.5, 0.02
 
@@ -126,7 +129,8 @@ class FileService:
         with as_file_errors(path):
             found = scan(self._root, path, recursive=recursive)
             while some := await asyncio.to_thread(some_of, found):
-                await call.send([each.to_json() for each in some])
+                for part in cut(some, len(some), _LISTED_BYTES):
+                    await call.send([each.to_json() for each in part])
 
     async def _get(self, params: Any, call: Call) -> None:
         path = _path(params)

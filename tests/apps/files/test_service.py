@@ -224,6 +224,16 @@ def test_files_come_while_the_listing_still_goes_on(place: Place) -> None:
     assert packs == [["", "a"], ["b"]]
 
 
+def test_long_names_are_listed_in_as_many_messages_as_they_need(place: Place) -> None:
+    """A character of most scripts takes six bytes in a message."""
+    deep = "д" * 100 + "/" + "е" * 100
+    (place.served / deep).mkdir(parents=True)
+    for number in range(600):
+        (place.served / deep / f"{number}").touch()
+    progress = place.get("", "got")
+    assert (progress.faults, progress.done_files) == ([], 600)
+
+
 def test_file_that_went_after_it_was_listed_leaves_nothing(place: Place) -> None:
     async def told(params: Any, call: Call) -> None:
         await call.send([["", "file", 10**6, 0o644, 0, ""]])
