@@ -138,7 +138,7 @@ def test_second_call_follows_and_leads_when_the_first_has_left(setting: Setting)
     first = setting.waiter(1)
     until(lambda: setting.pump._leader == first.ident)
     second = setting.waiter(2)
-    until(lambda: setting.pump._followers)
+    until(lambda: setting.pump.followers)
     setting.arrive(b"a")
     first.join(10)
     until(lambda: setting.pump._leader == second.ident)
@@ -229,5 +229,43 @@ def test_finalizer_may_close_an_end_in_the_middle_of_anything(setting: Setting) 
     with setting.pump.lock:
         setting.pump.orphan(setting.end)
         assert not setting.end.closed
+        setting.pump.turn()
+    assert setting.end.closed
+
+
+def test_deadline_does_not_put_off_the_waking_of_a_sleeper(setting: Setting) -> None:
+    """He may not have run yet: a timer that is set anew has not come, whatever it was before."""
+    sleeper = setting.waiter(1)
+    until(lambda: setting.pump._asleep)
+    armed: list[int | None] = []
+    timer = cast(Any, setting.pump._timer)
+    arm, timer.arm = timer.arm, armed.append
+    with setting.pump.lock:
+        setting.end.changed()
+        setting.port.alarm_ns = time.monotonic_ns() + 10**9
+        setting.pump.turn()
+        timer.arm = arm
+        arm(1)
+    assert armed == [1]
+    setting.arrive(b"a")
+    sleeper.join(10)
+
+
+def test_deadline_does_not_put_off_what_a_finalizer_wants(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timer = cast(Any, setting.pump._timer)
+    arm, armed = timer.arm, []
+
+    def put_off(due_ns: int | None) -> None:
+        timer.arm = lambda due_ns: (armed.append(due_ns), arm(due_ns))
+        setting.pump.orphan(setting.end)
+        timer.arm(due_ns)
+
+    with setting.pump.lock:
+        timer.arm = put_off
+        setting.port.alarm_ns = time.monotonic_ns() + 10**12
+        setting.pump.turn()
+        assert (armed[0], armed[-1]) == (1, 1)
         setting.pump.turn()
     assert setting.end.closed

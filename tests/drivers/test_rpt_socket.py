@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import math
 import socket
+import time
 
 import pytest
 
@@ -80,3 +82,30 @@ def test_socket_that_there_is_not(arguments: tuple[int, ...], number: int) -> No
     with pytest.raises(OSError) as wrong:  # noqa: PT011 - by its number
         rawproto.socket(*arguments)
     assert wrong.value.errno == number
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"), [(-1, ValueError), (math.nan, ValueError), (1e10, OverflowError)]
+)
+def test_time_out_that_nobody_can_wait_for_is_refused(value: float, wrong: type[Exception]) -> None:
+    with rawproto.socket() as sock, socket.socket() as usual:
+        for each in (sock, usual):
+            with pytest.raises(wrong):
+                each.settimeout(value)
+        assert sock.gettimeout() is None
+
+
+def test_time_out_that_another_thread_takes_away_counts_for_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with rawproto.socket() as sock:
+
+        def monotonic() -> float:
+            sock.settimeout(None)
+            return 1.0
+
+        sock.settimeout(5)
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "monotonic", monotonic)
+            assert sock._until() == 6.0
+        assert sock._until() is None

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Caretaker:
     def __init__(self) -> None:
         self.joints: set[Joint] = set()
         self._ends_in_time = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come while it is held, and use a port
         self._pumps: set[Pump] = set()
         self._alone: dict[Pump, int] = {}
         self._in_care: dict[int, Pump] = {}
@@ -111,11 +111,16 @@ class Caretaker:
     # --- the thread ---
 
     def _begin(self) -> None:
-        self._epoll = select.epoll()
-        self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._alarm, select.EPOLLIN)
-        self._thread = threading.Thread(target=self._run, name="rawproto ports", daemon=True)
-        self._thread.start()
+        with ExitStack() as stack:
+            epoll = stack.enter_context(select.epoll())
+            alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            stack.callback(os.close, alarm)
+            epoll.register(alarm, select.EPOLLIN)
+            thread = threading.Thread(target=self._run, name="rawproto ports", daemon=True)
+            if self._thread is None:  # nor has a signal handler begun it meanwhile
+                self._epoll, self._alarm, self._thread = epoll, alarm, thread
+                stack.pop_all()
+                thread.start()
 
     def _wake(self) -> None:
         if self._asleep:

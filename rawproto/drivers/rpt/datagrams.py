@@ -18,6 +18,7 @@ from rawproto.drivers.rpt.ends import RESET_BY_USER, End, peer_of
 from rawproto.drivers.rpt.refusals import os_error
 from rawproto.transport.constants import BASE_PACKET_BYTES
 from rawproto.transport.events import ConnectionClosed, ConnectionEstablished
+from rawproto.transport.lifecycle import State
 from rawproto.transport.linger import DATAGRAMS_NS
 from rawproto.transport.sender import OVERHEAD_BYTES
 from rawproto.wire.rpt_frames import DATAGRAM_HEAD
@@ -34,6 +35,7 @@ Peer = tuple[str, int]
 MOST_PEERS = 4096
 SURELY_FITS = BASE_PACKET_BYTES - OVERHEAD_BYTES - DATAGRAM_HEAD.size
 """A datagram of so many bytes goes through every path."""
+_OVER = (State.CLOSING, State.DRAINING, State.CLOSED)
 _COST_BYTES = 128
 """What a datagram that waits counts for besides its bytes."""
 
@@ -124,6 +126,9 @@ class DatagramEnd(End):
             OSError: EMSGSIZE, it does not fit into a packet; ENOBUFS, there are too many peers.
         """
         connection = self._of_peer.get(peer)
+        if connection is not None and connection.state in _OVER:  # and nobody has told us yet
+            self._lose(connection, None)
+            connection = None
         largest = SURELY_FITS
         if connection is not None and connection.cid not in self._early:
             largest = connection.datagrams.max_bytes

@@ -83,10 +83,14 @@ class End:
         return True
 
     def take_error(self) -> OSError | None:
-        """What went wrong since this was asked last; another thread may have closed the socket."""
+        """What went wrong since this was asked last; another thread may have closed the socket.
+        That the port is gone stays wrong."""
         if self.closed:
             return failure(errno.EBADF)
-        error, self.error = self.error, None
+        error = self.error
+        if error is not None and not self.pump.closed:
+            self.error = None
+            self.refresh()
         return error
 
     def refresh(self) -> None:
@@ -109,6 +113,12 @@ class End:
             self.closed = True
             self.pump.ends.discard(self)
             self.changed()
+
+    def abandon(self) -> None:
+        """It is closed, and nobody else closes its descriptor."""
+        self.close()
+        if self.readiness is not None:
+            self.readiness.close()
 
     def fail(self, error: OSError) -> None:
         """The port is gone."""
@@ -187,7 +197,11 @@ class StreamEnd(End):
 
     def read(self, limit: int, now_ns: int) -> bytes:
         """Up to `limit` bytes; b"" for none now, or at the end."""
-        return self.connection.read(0, limit, now_ns)
+        try:
+            return self.connection.read(0, limit, now_ns)
+        except BaseException:  # interrupted, and nobody can vouch for what is left
+            self.pump.fail()
+            raise
 
     def peek(self, limit: int) -> bytes:
         """The same, which stay to be read."""
@@ -198,16 +212,22 @@ class StreamEnd(End):
 
     def message(self, *, keep: bool) -> bytes | None:
         """The next message; None where there is none now, or at the end."""
-        if not self._assemble() or self._wanted is None:
+        if not self._assemble() or self._wanted != len(self._partial):
             return None
-        message = bytes(self._partial[: self._wanted])
+        message = bytes(self._partial)
         if not keep:
-            del self._partial[: self._wanted]
-            self._wanted = None
+            self._partial, self._wanted = bytearray(), None
         return message
 
     def _assemble(self) -> bool:
         """Whether a message is there, or the end. What was read of it counts as read (6.3)."""
+        try:
+            return self._gather()
+        except BaseException:  # interrupted with a part of a message in nobody's hands
+            self.pump.fail()
+            raise
+
+    def _gather(self) -> bool:
         partial = self._partial
         while True:
             if self._wanted is None and len(partial) == _LENGTH.size:
@@ -246,9 +266,15 @@ class StreamEnd(End):
             return self.connection.sender.high_water
         return self.send_buffer - stream.sending.unacked + stream.sending.unsent
 
+    @property
+    def sends_no_more(self) -> bool:
+        """Whether this side has ended that, or the peer, of which nobody may have told us yet."""
+        stream = self._stream
+        return self.write_shut or (stream is not None and stream.reset_code is not None)
+
     def writable(self) -> bool:
         stream = self._stream
-        if self.error is not None or self.over or self.write_shut or self.closed:
+        if self.error is not None or self.over or self.closed or self.sends_no_more:
             return True
         # Once full it is not writable before a good part of it is free again, as of TCP.
         return (
@@ -257,13 +283,24 @@ class StreamEnd(End):
             and self.connection.outgoing.room(0, self._high_water()) > 0
         )
 
+    def buffer(self, size: int) -> None:
+        """Sets SO_SNDBUF, which may make room for who waits."""
+        self.send_buffer = size
+        if self._stream is not None:
+            self._stream.full = False
+        self.changed()
+
     def write(self, data: bytes | memoryview) -> int:
         """Takes in data, on SEQPACKET all of it: how many bytes."""
         outgoing = self.connection.outgoing
-        if self._messages:
-            outgoing.write(0, _LENGTH.pack(len(data)), None)
-            return outgoing.write(0, data, None)
-        return outgoing.write(0, data, self._high_water())
+        try:
+            if self._messages:
+                outgoing.write(0, _LENGTH.pack(len(data)), None)
+                return outgoing.write(0, data, None)
+            return outgoing.write(0, data, self._high_water())
+        except BaseException:  # interrupted with a part of a message written
+            self.pump.fail()
+            raise
 
     def send_one(self, data: bytes) -> bool:
         """Sends a few bytes without a turn, where that is all there is to do: whether it did."""
@@ -282,9 +319,10 @@ class StreamEnd(End):
 
     def finish(self) -> None:
         """Nothing more will be sent."""
-        if not self.write_shut:
+        if not self.sends_no_more:
             self.write_shut = True
-            if self.connected and not self.over:
+            # It may be over, and nobody has told us yet.
+            if self.connection.state is State.ESTABLISHED:
                 self.connection.finish(0)
 
     # --- what the port tells ---
@@ -346,6 +384,13 @@ class StreamEnd(End):
     def lingers(self) -> bool:
         """Whether something of what was sent has not arrived yet."""
         return self.connection.state is State.ESTABLISHED and not self.connection.outgoing.all_acked
+
+    def give_up(self) -> None:
+        """No connection came of it: its socket, which is still open, has no end any more."""
+        self.pump.assign(self.connection, None)
+        self.pump.ends.discard(self)
+        self.refresh()
+        self.readiness = None
 
     def keep_alive(self, after_ns: int) -> None:
         """Has the connection say something after so much silence; 0 for never."""

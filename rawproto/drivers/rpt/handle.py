@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import socket as stdlib
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 from rawproto.drivers.rpt.datagrams import DatagramEnd, Peer
@@ -35,6 +37,7 @@ _KINDS = {
     stdlib.SOCK_DGRAM: Kind.DGRAM,
 }
 _FLAGS = stdlib.SOCK_NONBLOCK | stdlib.SOCK_CLOEXEC
+_LONGEST_MS = (1 << 31) - 1  # what poll(2) takes
 
 
 class Handle:
@@ -77,6 +80,7 @@ class Handle:
             authorize=careful_authorize(authorize),
             keep_alive=self._kind is not Kind.DGRAM if config is None else config.keep_alive_ns > 0,
         )
+        self._changing = threading.RLock()
         self._bound: tuple[str, int] | None = None
         self._timeout = 0.0 if type & stdlib.SOCK_NONBLOCK else stdlib.getdefaulttimeout()
         self._io_refs = 0
@@ -98,20 +102,49 @@ class Handle:
             raise failure(errno.EDEADLK)
         return end
 
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """For who gives the socket an end, or a descriptor: one thread at a time, who takes
+        a port's lock within this and never the other way round.
+
+        Raises:
+            OSError: EBADF, another thread closed the socket meanwhile; EDEADLK, as `_use`.
+        """
+        if self._changing._is_owned():  # type: ignore[attr-defined]
+            raise failure(errno.EDEADLK)
+        self._use()  # who holds the port's lock must not wait for this one
+        with self._changing:
+            yield
+        if self._gone:
+            self._real_close()
+            raise failure(errno.EBADF)
+
     def fileno(self) -> int:
         """A descriptor for select, poll and epoll, and for nothing else; -1 once closed."""
-        if self._gone or (self._end is not None and self._end.closed):
-            return -1
-        if self._readiness is None:
-            self._readiness = readiness = Readiness()
+        try:
+            end, readiness = self._end, self._readiness
+            if self._gone or (end is not None and end.closed):
+                return -1
+            return (readiness or self._make_ready()).fileno()
+        except OSError as error:
+            if error.errno == errno.EBADF:  # another thread was faster
+                return -1
+            raise
+
+    def _make_ready(self) -> Readiness:
+        with self._change():
             end = self._use()
+            if self._readiness is not None:
+                return self._readiness
+            made = Readiness()
             if end is None:
-                readiness.tell(readable=True, writable=True)  # calls fail without blocking
+                made.tell(readable=True, writable=True)  # calls fail without blocking
             else:
                 with end.pump.lock:
-                    end.readiness = readiness
+                    end.readiness = made
                     end.refresh()
-        return self._readiness.fileno()
+            self._readiness = made
+        return made
 
     def getsockname(self) -> tuple[Any, ...]:
         """This side's address: (host, port), of IPv6 with flow label and scope."""
@@ -152,6 +185,10 @@ class Handle:
             value = float(value)
             if value < 0:
                 raise ValueError("Timeout value out of range")
+            if value != value:
+                raise ValueError("Invalid value NaN (not a number)")
+            if value * 1000 > _LONGEST_MS:
+                raise OverflowError("timeout doesn't fit into C timeval")
         self._timeout = value
 
     def gettimeout(self) -> float | None:
@@ -192,8 +229,7 @@ class Handle:
             return
         with end.pump.lock:
             if (level, optname) == (stdlib.SOL_SOCKET, stdlib.SO_SNDBUF):
-                end.send_buffer = self._options.send_buffer
-                end.refresh()
+                end.buffer(self._options.send_buffer)
             elif (level, optname) == (stdlib.SOL_SOCKET, stdlib.SO_KEEPALIVE):
                 end.keep_alive(self._options.keep_alive_ns)
 
@@ -213,7 +249,6 @@ class Handle:
                     return 0
                 with end.pump.lock:
                     error = end.take_error()
-                    end.refresh()
                 return (error.errno or errno.EIO) if error is not None else 0
             facts = {
                 stdlib.SO_TYPE: int(self.type),
@@ -247,15 +282,15 @@ class Handle:
             self.close()
 
     def _real_close(self) -> None:
-        self._gone = True
+        self._gone = True  # from now on `_change` closes what it makes
         end, self._end = self._end, None
         readiness, self._readiness = self._readiness, None
+        if end is not None and not end.closed and end.pump.is_held():
+            end.pump.orphan(end)  # a signal handler, in the middle of a call
+            return
         try:
             if end is not None and not end.closed:
-                if end.pump.is_held():
-                    end.pump.orphan(end)  # a signal handler, in the middle of a call
-                else:
-                    self._close_end(end)
+                self._close_end(end)
         finally:
             if readiness is not None:
                 readiness.close()
@@ -290,5 +325,5 @@ class Handle:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         if end is not None and not end.closed:
             end.pump.orphan(end)  # a finalizer may run in the middle of anything
-        if self._readiness is not None:
+        elif self._readiness is not None:
             self._readiness.close()

@@ -63,6 +63,7 @@ class Pump:
         port: as it is pumped.
         ends: of the sockets that are open.
         on_accept: called with each connection that a client made.
+        followers: on what threads wait while another one pumps.
         closed: nothing is sent or received any more.
 
     Raises:
@@ -85,9 +86,10 @@ class Pump:
         self._used = False
         self._end_of: dict[int, End] = {}
         self._orphans: deque[End] = deque()
+        self.followers: deque[threading.Condition] = deque()
         self._leader = _NOBODY
+        self._asleep = False
         self._stint = 0
-        self._followers: deque[threading.Condition] = deque()
         self._armed_ns: int | None = None
         self._data = carrier.filenos()[0]
         self._office = office
@@ -124,7 +126,7 @@ class Pump:
     @property
     def vacant(self) -> bool:
         """Whether nobody is bound to the port any more, though it has connections."""
-        return not self.closed and not any(end.binds for end in self.ends)
+        return self._used and not self.closed and not any(end.binds for end in self.ends)
 
     def assign(self, connection: Connection, end: End | None) -> None:
         """From now on `end` is told of the connection's events, None for nobody."""
@@ -178,23 +180,24 @@ class Pump:
     def leave(self) -> None:
         """A call is over: if nobody leads, somebody else has to look after the port."""
         if self._leader == _NOBODY and not self.closed:
-            if self._followers:
-                self._followers[0].notify()
+            if self.followers:
+                self.followers[0].notify()
             else:
                 CARETAKER.notice(self, self._stint)
 
     def _follow(self, condition: threading.Condition, until: float | None) -> None:
-        self._followers.append(condition)
+        self.followers.append(condition)
         try:
             condition.wait(None if until is None else max(until - time.monotonic(), 0))
         finally:
-            self._followers.remove(condition)
+            self.followers.remove(condition)
 
     def _lead(
         self, ready: Callable[[], bool], condition: threading.Condition, until: float | None
     ) -> bool:
         """Pumps until something is so, or time is up: whether it is so."""
         if self._leader == _IN_CARE:
+            self._leader = _NOBODY  # who is interrupted here leaves it to somebody
             CARETAKER.give_back(self._epoll)
         self._leader = get_ident()
         self._stint += 1
@@ -222,6 +225,7 @@ class Pump:
     def _sleep(self, seconds: float) -> list[tuple[int, int]]:
         """Waits for descriptors without the lock. What interrupts it comes with the lock held."""
         lock = self.lock
+        self._asleep = True
         try:
             lock.release()
             return self._epoll.poll(seconds)
@@ -232,6 +236,7 @@ class Pump:
                     lock.acquire()
                 except BaseException as error:
                     interrupted = error
+            self._asleep = False
             if interrupted is not None:
                 raise interrupted
 
@@ -306,7 +311,7 @@ class Pump:
         now_ns = time.monotonic_ns()
         try:
             while self._orphans:
-                self._orphans.popleft().close()
+                self._orphans.popleft().abandon()
             self.port.turn(now_ns)
             self._tell_ends()
             if self._look_ns is not None and now_ns >= self._look_ns:
@@ -327,6 +332,8 @@ class Pump:
         if due_ns is not None and (self._armed_ns is None or due_ns < self._armed_ns):
             self._armed_ns = due_ns
             self._timer.arm(due_ns)
+            if self._orphans:  # a finalizer's alarm may have been put off
+                self._timer.arm(1)
 
     def _tell_ends(self) -> None:
         endpoint = self.port.endpoint
@@ -343,14 +350,17 @@ class Pump:
                     del self._end_of[connection.cid]
 
     def kick(self) -> None:
-        """Has the leader look again, if that is another thread."""
-        if self._leader > 0 and self._leader != get_ident():
-            self._timer.arm(1)
+        """Has the leader look again, if he sleeps; it may be his signal handler that calls."""
+        if self._asleep:
+            self._arm(1)
 
     def orphan(self, end: End) -> None:
-        """Has an end closed soon; for finalizers, which may run in the middle of anything."""
-        self._orphans.append(end)
-        if not self.closed:
+        """Has an end and its descriptor closed soon: for finalizers, which may run in the middle of
+        anything, as may signal handlers."""
+        if self.closed:
+            end.forsake()
+        else:
+            self._orphans.append(end)
             self._timer.arm(1)
 
     # --- the caretaker's ---
@@ -388,7 +398,7 @@ class Pump:
             CARETAKER.give_back(self._epoll)
         CARETAKER.overlook(self)
         CARETAKER.remove(self)
-        if self._leader > 0 and self._leader != get_ident():
+        if self._asleep:
             self.kick()  # who sleeps over descriptors closes them
         else:
             self._resources.close()
@@ -396,6 +406,8 @@ class Pump:
     def fail(self) -> None:
         """Ends all at once, without a word to anybody."""
         self.close()
+        while self._orphans:
+            self._orphans.popleft().forsake()
         for end in list(self.ends):
             end.fail(OSError(errno.ECONNABORTED, "interrupted while the port was being pumped"))
 

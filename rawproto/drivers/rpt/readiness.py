@@ -15,6 +15,7 @@ cannot be had by itself: what is wrong shows as readable and writable, as select
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 __all__ = ["Readiness"]
 
@@ -45,19 +46,25 @@ class Readiness:
         return self._theirs.fileno()
 
     def tell(self, *, readable: bool, writable: bool) -> None:
-        """From now on it is so. Only a change costs a system call."""
+        """From now on it is so. Only a change costs a system call.
+
+        Who reads from the descriptor, which is not for that, or has just closed it, harms nobody
+        else: that other sockets of the port go on matters more than that he is told.
+        """
         if readable != self._readable:
             self._readable = readable
-            if readable:
-                self._ours.send(b"!")
-            else:
-                self._theirs.recv(1)
+            with suppress(OSError):
+                if readable:
+                    self._ours.send(b"!")
+                else:
+                    self._theirs.recv(1)
         if writable != self._writable:
             self._writable = writable
-            if writable:
-                self._ours.recv(len(_FILL))
-            else:
-                self._theirs.send(_FILL)
+            with suppress(OSError):
+                if writable:
+                    self._ours.recv(len(_FILL))
+                else:
+                    self._theirs.send(_FILL)
 
     def close(self) -> None:
         """Gives the descriptor back."""

@@ -23,6 +23,7 @@ from rawproto.drivers.rpt.ends import BoundEnd, End, ListeningEnd, StreamEnd, pe
 from rawproto.drivers.rpt.opening import Way, former_pumps, let_in, open_pump
 from rawproto.drivers.rpt.pump import Pump
 from rawproto.drivers.rpt.refusals import failure
+from rawproto.drivers.rpt.sockaddr import ANYWHERE
 from rawproto.drivers.rpt.transfer import Transfer
 from rawproto.transport.connection import Address, Connection
 from rawproto.transport.constants import Kind
@@ -66,9 +67,14 @@ class RPTSocket(Transfer):
             OSError: EADDRINUSE, for connections of a socket that is closed only without
                 SO_REUSEADDR; EADDRNOTAVAIL; EINVAL, it has one; EPERM, no CAP_NET_RAW.
         """
-        if self._use() is not None:
-            raise failure(errno.EINVAL)
+        self._use()
         host, port = self._peer(address)
+        with self._change():
+            if self._use() is not None:
+                raise failure(errno.EINVAL)
+            self._take_port(host, port)
+
+    def _take_port(self, host: str, port: int) -> None:
         if not (self._options.reuse and self._take_over(host, port)):
             pump = open_pump(self._options, self._way, host, port)
             with pump.lock:
@@ -103,9 +109,12 @@ class RPTSocket(Transfer):
     def _datagram_end(self) -> DatagramEnd:
         end = self._use()
         if end is None:
-            self.bind(("", 0))
+            with self._change():
+                if self._use() is None:
+                    self._take_port(ANYWHERE[self.family], 0)
             end = self._use()
-        assert isinstance(end, DatagramEnd)
+        if not isinstance(end, DatagramEnd):
+            raise failure(errno.EBADF)  # another thread closed it
         return end
 
     def listen(self, backlog: int = 128, /) -> None:
@@ -114,17 +123,21 @@ class RPTSocket(Transfer):
         Raises:
             OSError: EOPNOTSUPP, datagrams; EINVAL, it is connected.
         """
-        end = self._use()
+        self._use()
         if self._kind is Kind.DGRAM:
             raise failure(errno.EOPNOTSUPP)
-        if end is None:
-            self.bind(("", 0))
-            end = self._use()
-        if isinstance(end, ListeningEnd):
-            end.backlog = backlog
-            return
-        if not isinstance(end, BoundEnd):
-            raise failure(errno.EINVAL)
+        with self._change():
+            if self._use() is None:
+                self._take_port(ANYWHERE[self.family], 0)
+            end = self._end
+            if isinstance(end, ListeningEnd):
+                end.backlog = backlog
+            elif isinstance(end, BoundEnd):
+                self._listen(end, backlog)
+            elif not self._gone:
+                raise failure(errno.EINVAL)
+
+    def _listen(self, end: BoundEnd, backlog: int) -> None:
         pump = end.pump
         with pump.lock:
             listening = ListeningEnd(pump, self._readiness, backlog)
@@ -186,37 +199,35 @@ class RPTSocket(Transfer):
                 NotAuthorizedError (EACCES) and others (EPROTO).
             OSError: EISCONN, EALREADY, ENETUNREACH and what `bind` raises.
         """
-        end = self._use()
+        self._use()
+        peer = self._peer(address)
         if self._kind is Kind.DGRAM:
-            peer = self._peer(address)
             datagrams = self._datagram_end()
             with datagrams.pump.lock:
                 datagrams.peer = peer
                 datagrams.refresh()
             return
-        if isinstance(end, ListeningEnd) or (isinstance(end, StreamEnd) and end.connected):
-            raise failure(errno.EISCONN)
         until = self._until()
-        if not isinstance(end, StreamEnd):
-            end = self._start(self._peer(address), end)
-            if until == 0:
-                raise failure(errno.EINPROGRESS)
-        elif until == 0 and not end.over:
-            raise failure(errno.EALREADY)
+        with self._change():
+            end = self._use()
+            if isinstance(end, ListeningEnd) or (isinstance(end, StreamEnd) and end.connected):
+                raise failure(errno.EISCONN)
+            if isinstance(end, StreamEnd):
+                now = errno.EALREADY
+            else:
+                end, now = self._start(peer, end), errno.EINPROGRESS
+        if until == 0 and not end.over:
+            raise failure(now)
         with end.pump.lock:
             if not (end.connected or end.over):
                 self._wait(end, lambda: end.connected or end.over or end.closed, until)
-            if end.over or end.closed:
+            if end.closed or (end.over and (end.error is not None or not end.connected)):
                 error = end.take_error()
-                self._end = None  # as it was before; the port goes with the attempt
-                end.close()
+                if self._end is end:
+                    self._end = None  # as it was before; the port goes with the attempt
+                end.give_up()
                 end.pump.turn()
-                self._unready()
                 raise error or failure(errno.ECONNABORTED)
-
-    def _unready(self) -> None:
-        if self._readiness is not None:
-            self._readiness.tell(readable=True, writable=True)
 
     def _start(self, peer: Peer, end: End | None) -> StreamEnd:
         """Begins to connect."""

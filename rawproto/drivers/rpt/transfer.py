@@ -46,9 +46,10 @@ class Transfer(Handle):
 
     def _until(self, flags: int = 0) -> float | None:
         """When a call that begins now gives up; `_NOW` if it must not wait at all."""
-        if flags & _DONTWAIT or self._timeout == 0:
+        timeout = self._timeout  # which another thread may set
+        if flags & _DONTWAIT or timeout == 0:
             return _NOW
-        return None if self._timeout is None else time.monotonic() + self._timeout
+        return None if timeout is None else time.monotonic() + timeout
 
     @staticmethod
     def _wait(end: End, ready: Callable[[], bool], until: float | None) -> None:
@@ -59,6 +60,7 @@ class Transfer(Handle):
             OSError: EBADF, another thread closed the socket.
         """
         if until == _NOW:
+            end.refresh()
             raise failure(errno.EAGAIN)
         in_time = end.pump.wait(ready, end.condition, until)
         if end.closed:
@@ -160,8 +162,9 @@ class Transfer(Handle):
         if not size:
             return b""
         with end.pump.lock:
+            until = self._until(flags) if flags else None
             if not end.readable():
-                self._wait(end, end.readable, self._until(flags))
+                self._wait(end, end.readable, until if flags else self._until())
             if flags & _PEEK:
                 data = end.peek(size)
             else:
@@ -169,14 +172,13 @@ class Transfer(Handle):
             if not data and not self._at_end(end):
                 raise failure(errno.EAGAIN)  # another thread was faster
             if flags & _WAITALL and not flags & _PEEK and data:
-                data = self._receive_rest(end, data, size)
+                data = self._receive_rest(end, data, size, until)
             self._was_read(end)
             return data
 
-    def _receive_rest(self, end: StreamEnd, data: bytes, size: int) -> bytes:
+    def _receive_rest(self, end: StreamEnd, data: bytes, size: int, until: float | None) -> bytes:
         """MSG_WAITALL: more, until it is enough, the end, an error, or time is up."""
         parts, lacking = [data], size - len(data)
-        until = self._until()
         while lacking and until != _NOW:
             self._was_read(end)
             if not end.readable() and not end.pump.wait(end.readable, end.condition, until):
@@ -211,6 +213,8 @@ class Transfer(Handle):
     def _was_read(end: StreamEnd) -> None:
         if end.readiness is not None:
             end.refresh()
+        if end.pump.followers and end.readable():
+            end.condition.notify_all()  # the pump told its leader alone of what he has left
         if not end.over and end.connection.sender.waits:  # the peer may send more now
             end.pump.touch(end.connection)
 
@@ -305,7 +309,7 @@ class Transfer(Handle):
         error = end.take_error()
         if error is not None:
             raise error
-        if end.over or end.write_shut:
+        if end.over or end.sends_no_more:
             raise failure(errno.EPIPE)
 
     def _send_bytes(self, view: memoryview, until: float | None) -> int:
