@@ -8,6 +8,7 @@ tried. Targets are tried from time to time by connecting and closing.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -27,7 +28,7 @@ class _Target(Generic[T]):
     name: str
     what: T
     busy: int = 0
-    chosen: int = 0
+    turn: int = 0  # when it was last chosen
     well: bool = True
 
 
@@ -44,6 +45,7 @@ class Targets(Generic[T]):
     ) -> None:
         self._targets = [_Target(name, what) for name, what in named]
         self._tell = tell
+        self._turns = itertools.count(1)
         self._checks: list[asyncio.Task[None]] = []
 
     async def use(self, attempt: Callable[[T], Awaitable[R]]) -> tuple[R, Callable[[], None]]:
@@ -58,10 +60,10 @@ class Targets(Generic[T]):
         failure: BaseException | None = None
         untried = list(self._targets)
         while untried:
-            target = min(untried, key=lambda each: (not each.well, each.busy, each.chosen))
+            target = min(untried, key=lambda each: (not each.well, each.busy, each.turn))
             untried.remove(target)
             target.busy += 1  # while it connects, too
-            target.chosen += 1
+            target.turn = next(self._turns)
             try:
                 result = await attempt(target.what)
             except BROKEN as error:

@@ -55,6 +55,25 @@ def test_who_cannot_be_reached_is_left_out_until_it_answers() -> None:
     run(scene)
 
 
+def test_who_was_away_takes_turns_and_no_more() -> None:
+    """It got all sessions until it had had as many as the others since the beginning."""
+
+    async def one(balancer: Balancer) -> str:
+        channel = await balancer.open("p")
+        await channel.close()
+        return channel.name[0]
+
+    async def scene() -> None:
+        balancer, (a, _), _ = balanced("a", "b")
+        a.failure = ConnectionRefusedError("no")
+        assert [await one(balancer) for _ in range(10)] == ["b"] * 10
+        a.failure = None
+        balancer._targets._targets[0].well = True  # a check found it so
+        assert [await one(balancer) for _ in range(4)] == ["a", "b", "a", "b"]
+
+    run(scene)
+
+
 def test_checks_find_who_is_down_and_who_is_up_again() -> None:
     async def scene() -> None:
         before = asyncio.all_tasks()
