@@ -6,8 +6,8 @@ examples:
   echo done | rawproto chat join rpt://10.0.0.2:4000 lobby --nick build
   rawproto chat join --stay --json rpt://10.0.0.2:4000 lobby --nick log < /dev/null
 
-A line is a message; /msg NICK TEXT for one alone, /who, /quit, and // for a line that begins
-with a slash. What was said while the connection was lost is heard, and said, when it is back.
+A line is a message; /msg NICK TEXT for one alone (a NICK with spaces in double quotes), /who,
+/quit, and // for a line that begins with a slash. What was said while the connection was lost is heard, and said, when it is back.
 
 exit status: 0 left, 1 refused or not trusted, 2 usage or local error, 130 Ctrl-C
 """
@@ -222,7 +222,9 @@ async def _type(
             except (*FAILURES, RPCError) as error:
                 note(str(error))
         elif command == "/msg":
-            nick, _, text = rest.partition(" ")
+            nick, _, text = (
+                rest[1:].partition('" ') if rest.startswith('"') else rest.partition(" ")
+            )
             if nick and text:
                 await member.say(text, nick)
             else:

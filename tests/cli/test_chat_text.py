@@ -90,3 +90,25 @@ def test_text_that_the_output_cannot_encode_ends_nothing(
         with pytest.raises(ConnectionRefusedError):
             asyncio.run(chat._join(arguments, Trust(arguments.address, accept_new=True)))
     assert b'"\\u6f22 \\ud800"' in (tmp_path / "out").read_bytes()
+
+
+def test_private_words_reach_names_with_spaces() -> None:
+    class Said:
+        def __init__(self) -> None:
+            self.heard: list[tuple[str, str | None]] = []
+
+        async def say(self, text: str, to: str | None = None) -> None:
+            self.heard.append((text, to))
+
+        async def said(self) -> None:
+            pass
+
+    async def typed() -> Any:
+        for line in ('/msg bob a "b" c', '/msg "Ada L" hello there', '/msg "x', "/msg bob", "//x"):
+            yield line
+
+    member, noted = Said(), []
+    arguments = argparse.Namespace(stay=False)
+    asyncio.run(chat._type(member, typed(), arguments, print, noted.append))  # type: ignore[arg-type]
+    assert member.heard == [('a "b" c', "bob"), ("hello there", "Ada L"), ("/x", None)]
+    assert noted == ["/msg NICK TEXT"] * 2
