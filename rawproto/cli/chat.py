@@ -7,7 +7,8 @@ examples:
   rawproto chat join --stay --json rpt://10.0.0.2:4000 lobby --nick log < /dev/null
 
 A line is a message; /msg NICK TEXT for one alone (a NICK with spaces in double quotes), /who,
-/quit, and // for a line that begins with a slash. What was said while the connection was lost is heard, and said, when it is back.
+/quit, and // for a line that begins with a slash. What was said while the connection was lost is
+heard, and said, when it is back.
 
 exit status: 0 left, 1 refused or not trusted, 2 usage or local error, 130 Ctrl-C
 """
