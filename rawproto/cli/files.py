@@ -54,6 +54,10 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 _KEEP_ALIVE_NS = 10_000_000_000
+# A server has as many of one connection's calls under way, and lets others wait.
+_MOST_AT_ONCE = 16
+# Of a server's open files, where the system allows it: 16 calls may have four each.
+_DESCRIPTORS = 65_536
 _REMOTE = re.compile(
     r"((?:rpt(?:\+udp)?://)(?:\[[^\]]+\]|[^/:\[\]]*):\d{1,5})(?:/(.*))?", re.DOTALL
 )
@@ -123,20 +127,25 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what == "serve":
         asyncio.run(_serve(arguments))
         return 0
-    for name in ("at_once", "tries"):
-        if not 1 <= getattr(arguments, name, 1) <= 100:
-            raise UsageError(f"--{name.replace('_', '-')} must be 1 to 100")
+    for name, most in (("at_once", _MOST_AT_ONCE), ("tries", 100)):
+        if not 1 <= getattr(arguments, name, 1) <= most:
+            raise UsageError(f"--{name.replace('_', '-')} must be 1 to {most}")
     return {"ls": _ls, "rm": _rm, "get": _get, "put": _put, "sync": _sync}[arguments.what](
         arguments
     )
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
+    import resource
+
     from rawproto.apps.files.service import FileService  # clients start sooner without
     from rawproto.apps.siblings import Siblings
 
     if arguments.quota is not None and arguments.workers > 1:
         raise UsageError("--quota: one process counts it; leave out --workers")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     log = Log(arguments.log)
     with closing(Root(arguments.root)) as root, closing(Siblings(arguments.workers)) as family:
         service = FileService(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rawproto.apps.files.entries import is_inner
@@ -12,13 +12,17 @@ from rawproto.errors import RawprotoError
 from rawproto.rpc import RPCError
 
 __all__ = ["ERRORS", "FileError", "QuotaError", "ReadOnlyError", "VersionError"]
-__all__ += ["as_file_errors", "fault_of", "file_error"]
+__all__ += ["as_file_errors", "fault_of", "file_error", "told"]
 
 _WORDS = {
     errno.EXDEV: "it leads out of what is served",
     errno.ELOOP: "too many symbolic links",
     errno.EDQUOT: "the user's quota is used up",
 }
+
+
+# Of what went wrong in a pack, in one message, each letter taking six bytes there at most.
+_TOLD_BYTES = 200_000
 
 
 class FileError(RPCError):
@@ -67,6 +71,17 @@ def fault_of(error: OSError, path: str) -> FileError:
     if is_inner(os.path.basename(where)):
         where = path  # nobody but us knows what it is called while it is made
     return file_error(error, where or path)
+
+
+def told(faults: Iterable[FileError]) -> list[str]:
+    """What went wrong in a pack, as far as one message has room for it: "" for each of the rest."""
+    found: list[str] = []
+    room = _TOLD_BYTES
+    for fault in faults:
+        words = str(fault)
+        room -= 6 * len(words)
+        found.append(words if room >= 0 else "")
+    return found
 
 
 @contextmanager

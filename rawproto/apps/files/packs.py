@@ -60,7 +60,7 @@ def read_pack(
     faults: list[FileError] = []
     names = held = 0
     with closing(Parents(root)) as parents:
-        while paths and len(entries) < PACK_ENTRIES and names < NAMES_BYTES:
+        while paths and len(entries) + len(faults) < PACK_ENTRIES and names < NAMES_BYTES:
             path = paths.popleft()
             where = _joined(above, path)
             try:

@@ -50,10 +50,13 @@ class Progress:
         self.done_bytes += size
 
     def on_pack(self, entries: list[Entry], faults: list[str]) -> None:
-        """A pack of these stands, but for what is wrong."""
+        """A pack of these stands, but for what is wrong; "" where nobody said what."""
         files = sum(entry.kind == "file" for entry in entries)
         self.done_files += max(files - len(faults), 0)
-        self.faults += faults
+        named = list(filter(None, faults))
+        self.faults += named
+        if len(named) < len(faults):
+            self.faults.append(f"and {len(faults) - len(named)} more like these")
 
 
 async def joined(*parts: list[Entry] | Listing) -> Listing:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.entries import Entry, is_inner, scan, some_of
-from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors
+from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors, told
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.quota import Quota
 from rawproto.apps.files.source import Source
@@ -34,6 +34,10 @@ from rawproto.rpc import BadRequestError, Call, Method
 
 __all__ = ["Crossing", "FileService"]
 
+# Of one connection's calls so many hold files at once, and listings their names; others wait.
+_CALLS, _LISTINGS = 16, 2
+# As many as one may ask for of small files.
+_MOST_NAMES = 4096
 # Of the names in one message, of which each may be 50,000.
 _LISTED_BYTES = 200_000
 # So long another process may take to let go of a file whose maker has come to this one.
@@ -109,15 +113,16 @@ class FileService:
 
     @property
     def methods(self) -> dict[str, Method]:
-        """For `RPCPeer`."""
+        """For the `RPCPeer` of one connection."""
+        calls, listings = asyncio.Semaphore(_CALLS), asyncio.Semaphore(_LISTINGS)
         return {
             "hello": self._hello,
-            "list": self._list,
-            "get": self._get,
-            "get_pack": self._get_pack,
-            "put": self._put,
-            "put_pack": self._put_pack,
-            "remove": self._remove,
+            "list": _within(listings, self._list),
+            "get": _within(calls, self._get),
+            "get_pack": _within(calls, self._get_pack),
+            "put": _within(calls, self._put),
+            "put_pack": _within(calls, self._put_pack),
+            "remove": _within(calls, self._remove),
         }
 
     async def _hello(self, params: Any, call: Call) -> Any:
@@ -182,9 +187,11 @@ class FileService:
         names = params.get("names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise BadRequestError("names were expected")
+        if len(names) > _MOST_NAMES:
+            raise BadRequestError(f"{len(names)} names; {_MOST_NAMES} are allowed")
         note = self._noting(call, path)
         faults = await send_pack(call, self._root, path, names, self._turn, lambda size: None, note)
-        return [str(fault) for fault in faults]
+        return told(faults)
 
     def _check_writable(self) -> None:
         if not self._writable:
@@ -266,7 +273,7 @@ class FileService:
             )
         finally:
             self._quota.gone()  # what was replaced, and what was admitted and could not be made
-        return [str(fault) for fault in faults]
+        return told(faults)
 
     async def _remove(self, params: Any, call: Call) -> int:
         self._check_writable()
@@ -277,6 +284,16 @@ class FileService:
             finally:
                 self._quota.gone()
         return count
+
+
+def _within(room: asyncio.Semaphore, method: Method) -> Method:
+    """The method, once there is room for another call."""
+
+    async def answer(params: Any, call: Call) -> Any:
+        async with room:
+            return await method(params, call)
+
+    return answer
 
 
 def _check_name(path: str) -> None:

@@ -71,7 +71,7 @@ class Source:
         """The hash of all of it, once every block was looked at."""
         return root_of(self.size, self.leaves)
 
-    def common(self, theirs: bytes) -> int:
+    def common(self, theirs: bytes | bytearray) -> int:
         """How many blocks from the beginning are the same as those with these leaves.
 
         Reads what it does not know the hashes of, so call it in a thread. Raises OSError.

@@ -56,6 +56,8 @@ VERSION = 1
 """Of this protocol."""
 
 _AT_ONCE = 8
+# Whoever sends so much that cannot be made is not sending files.
+_MOST_FAULTS = 4096
 
 Tell = Callable[[int], None]
 Note = Callable[[Entry, FileError | None], None]
@@ -86,7 +88,7 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
     lent = said.get("lent")
     if not 0 <= count <= block_count(source.size):
         raise BadRequestError("more blocks than the file has")
-    theirs = b""
+    theirs = bytearray()
     while len(theirs) < count * LEAF_BYTES:
         piece = await anext(call, None)
         if not isinstance(piece, bytes) or not piece:
@@ -297,6 +299,8 @@ async def receive_pack(
                 note(entry, fault)
                 if fault is not None:
                     faults.append(fault)
+        if len(faults) > _MOST_FAULTS:
+            raise FileError(f"{above or '.'}: more than {_MOST_FAULTS:,} things were wrong")
 
     try:
         async for item in call:
