@@ -27,7 +27,7 @@ from rawproto.lab import LiveHost
 from rawproto.link.packet import ETH_P_IP, ETH_P_IPV6, Frame, PacketLink
 
 PROCESS = [sys.executable, "-m", "rawproto.cli.main", "ping"]
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 @dataclass

@@ -355,6 +355,9 @@ def test_interface_that_goes_down_is_waited_for(
         send(h1, ASSORTED[:2])
         h2.run(["ip", "link", "set", "eth0", "down"], check=True)
         h2.run(["ip", "link", "set", "eth0", "up"], check=True)
+        # The kernel tells the other end by a work queue; asked in this way, at once.
+        while "Link detected: yes" not in h1.run(["ethtool", "eth0"], check=True).stdout:
+            pass
         send(h1, ASSORTED[:2])
         session.run()
     assert frames_in(path) == ASSORTED[:2] * 2

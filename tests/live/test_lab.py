@@ -69,9 +69,10 @@ def survivors(namespaces: set[str]) -> list[int]:
 def keeper_of(inhabitant_namespaces: set[str]) -> int:
     """The process that is number 1 where these namespaces are."""
     for pid in inhabitants(inhabitant_namespaces):
-        status = Path(f"/proc/{pid}/status").read_text()
-        if status.split("NSpid:")[1].splitlines()[0].split()[-1] == "1":
-            return pid
+        with suppress(FileNotFoundError, ProcessLookupError):  # others come and go
+            status = Path(f"/proc/{pid}/status").read_text()
+            if status.split("NSpid:")[1].splitlines()[0].split()[-1:] == ["1"]:
+                return pid
     raise AssertionError("no keeper")
 
 

@@ -50,6 +50,8 @@ def network() -> Iterator[lab.Network]:
         for family in ("ipv4", "ipv6"):
             set_sysctl(network.host("r1"), f"{family}/neigh/eth1/mcast_solicit", "1")
             set_sysctl(network.host("r1"), f"{family}/neigh/eth1/retrans_time_ms", "10")
+        # Nobody is there, and the kernel does not say so while the module runs.
+        set_sysctl(network.host("h1"), "ipv4/neigh/eth0/mcast_solicit", "1000")
         yield network
 
 

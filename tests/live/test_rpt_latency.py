@@ -15,6 +15,13 @@ __all__ = ["impatient"]
 QUESTIONS = 100
 AT_MOST = QUESTIONS * 5 // 4
 """A busy machine delays some answers until their acknowledgement had to leave alone."""
+TRIES = 20
+"""A very busy one delays many: what none of so many rounds keeps to, is not kept to."""
+
+
+def is_kept(spent: list[tuple[int, int]]) -> bool:
+    """Whether a round cost no more than it may; told by what each sent and received."""
+    return max(spent[-1]) <= AT_MOST
 
 
 def test_blocking_sockets_answer_with_one_packet() -> None:
@@ -26,13 +33,16 @@ def test_blocking_sockets_answer_with_one_packet() -> None:
 
         with in_thread(echo):
             machine = client._end.connection
-            before = machine.sender.packets, machine.packets_received
-            for _ in range(QUESTIONS):
-                client.send(bytes(64))
-                assert client.recv(1000) == bytes(64)
-            assert machine.sender.packets - before[0] <= AT_MOST
-            assert machine.packets_received - before[1] <= AT_MOST
+            spent: list[tuple[int, int]] = []
+            while len(spent) < TRIES and not (spent and is_kept(spent)):
+                before = machine.sender.packets, machine.packets_received
+                for _ in range(QUESTIONS):
+                    client.send(bytes(64))
+                    assert client.recv(1000) == bytes(64)
+                sent = machine.sender.packets - before[0]
+                spent.append((sent, machine.packets_received - before[1]))
             client.close()
+        assert is_kept(spent), spent
 
 
 def test_coroutines_answer_with_one_packet() -> None:
@@ -47,12 +57,15 @@ def test_coroutines_answer_with_one_packet() -> None:
             rawproto.connect(str(server.address)) as connection,
         ):
             machine = connection.machine
-            before = machine.sender.packets, machine.packets_received
-            for _ in range(QUESTIONS):
-                await connection.stream.send(bytes(64))
-                assert await connection.stream.receive() == bytes(64)
-            assert machine.sender.packets - before[0] <= AT_MOST
-            assert machine.packets_received - before[1] <= AT_MOST
+            spent: list[tuple[int, int]] = []
+            while len(spent) < TRIES and not (spent and is_kept(spent)):
+                before = machine.sender.packets, machine.packets_received
+                for _ in range(QUESTIONS):
+                    await connection.stream.send(bytes(64))
+                    assert await connection.stream.receive() == bytes(64)
+                sent = machine.sender.packets - before[0]
+                spent.append((sent, machine.packets_received - before[1]))
             await connection.stream.send_eof()
+            assert is_kept(spent), spent
 
     asyncio.run(ask())

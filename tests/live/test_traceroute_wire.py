@@ -165,11 +165,11 @@ def test_a_window_of_one_sends_after_each_answer(h1: lab.LiveHost, tmp_path: Pat
 def test_gap_between_probes_is_kept_in_seconds_or_milliseconds(
     h1: lab.LiveHost, wire: ProbeWire
 ) -> None:
-    for gap in ("0.02", "20"):
+    for gap in ("0.1", "100"):
         traced(h1, "-z", gap, "-q1", "-m4", target(4, HOPS))
         times = [frame.real_ns for frame in wire.frames(4)]
         # On the way some of it may be lost again.
-        assert all(two - one > 10e6 for one, two in pairwise(times))
+        assert all(two - one > 50e6 for one, two in pairwise(times))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -185,7 +185,7 @@ def test_tcpdump_sees_what_the_capture_file_and_the_records_say(
         words = ["--method", method, f"-m{HOPS}", "--pcap", str(ours), target(family, HOPS)]
         said = traced(h1, *words)
         sent = HOPS * 3
-        await_size(theirs, 2 * sent)
+        await_all(theirs, [bytes(packet) for packet in read(ours)])
         tcpdump.terminate()
         tcpdump.wait(PATIENCE_S)
     captured = [bytes(packet.payload) for packet in read(theirs)]
@@ -205,11 +205,15 @@ def test_tcpdump_sees_what_the_capture_file_and_the_records_say(
     assert sorted(told) == sorted(map(source_of, answers))
 
 
-def await_size(pcap: Path, packets: int) -> None:
-    """Until a capture file has so many packets, or patience ends."""
+def await_all(pcap: Path, wanted: list[bytes]) -> None:
+    """Until a capture file has all of these, whatever else passed, or patience ends.
+
+    Of IPv6 headers ours does not know all.
+    """
+    ends = {data[4:] for data in wanted}
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        if pcap.stat().st_size >= 24 and len(read(pcap)) >= packets:
+        if pcap.stat().st_size >= 24 and ends <= {bytes(p.payload)[4:] for p in read(pcap)}:
             return
         time.sleep(0.01)
 
