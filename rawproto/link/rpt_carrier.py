@@ -13,12 +13,11 @@ single peer follows the way there: if this host gets another address, packets le
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Literal, Protocol, cast
 
@@ -39,10 +38,10 @@ from rawproto.link.options import (
 )
 from rawproto.link.privileges import raw_socket_refused
 from rawproto.link.routes import lookup
+from rawproto.link.rpt_errors import CarrierError, read_errors
 from rawproto.link.rpt_ports import Lease, hold_port
 from rawproto.link.rpt_volley import Volley, pack_target
 from rawproto.link.rpt_way import Way
-from rawproto.link.timestamps import EXTENDED_ERROR, ORIGIN_LOCAL, split_error_message
 from rawproto.wire.address import unpack_ipv4
 from rawproto.wire.ipv4 import DF, IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
@@ -51,12 +50,10 @@ from rawproto.wire.rpt import IP_PROTOCOL
 __all__ = [
     "Address",
     "Carrier",
-    "CarrierError",
     "Family",
     "RawCarrier",
     "alike",
     "family_number",
-    "read_errors",
     "target_6",
     "wildcard",
 ]
@@ -72,22 +69,6 @@ _MAX_PEERS = 4096
 ANCILLARY_BYTES = 256
 LOW_BYTE = 0 if sys.byteorder == "little" else 3
 _PKTINFO = struct.Struct("@16sI")
-_MOST_ERRORS = 64
-
-
-@dataclass(slots=True, kw_only=True)
-class CarrierError:
-    """An ICMP error about a packet of ours.
-
-    Attributes:
-        data: as much of the RPT packet as was quoted.
-        errno: what the kernel makes of it (ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ...).
-        mtu: the largest RPT packet that passes, of EMSGSIZE; else None.
-    """
-
-    data: bytes
-    errno: int
-    mtu: int | None = None
 
 
 class Carrier(Protocol):
@@ -97,11 +78,15 @@ class Carrier(Protocol):
         port: the RPT port.
         ceiling: the largest RPT packet that the interface takes, in bytes.
         udp: whether RPT stands in UDP.
+        echoed: an ICMP error was met with in `receive`; `errors` tells which.
     """
 
     port: int
     ceiling: int
     udp: bool
+
+    @property
+    def echoed(self) -> bool: ...
 
     def filenos(self) -> list[int]:
         """The descriptors that become readable when something has arrived."""
@@ -192,26 +177,8 @@ def family_number(family: Family) -> socket.AddressFamily:
     return socket.AF_INET if family == 4 else socket.AF_INET6
 
 
-def read_errors(sock: socket.socket, family: Family, skip: int) -> list[CarrierError]:
-    """Empties a socket's error queue; `skip` bytes stand before RPT in what it quotes."""
-    found = []
-    for _ in range(_MOST_ERRORS):
-        try:
-            data, ancillary, _, _ = sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
-        except OSError:
-            break
-        _, extended = split_error_message(ancillary)
-        if extended is None:
-            continue
-        number, origin, _, _, _, info, _ = EXTENDED_ERROR.unpack_from(extended)
-        if origin == ORIGIN_LOCAL:
-            continue  # the system call said so itself
-        mtu = info - (20 if family == 4 else 40) if number == errno.EMSGSIZE else None
-        found.append(CarrierError(data=data[skip:], errno=number, mtu=mtu))
-    return found
-
-
 _Header = tuple[bytes, bytes, tuple[str, int], bytes]
+_Read = Callable[[socket.socket, int, list[tuple[bytes, Address, int]]], None]
 
 
 def _new_headers() -> list[dict[str, _Header]]:
@@ -253,7 +220,7 @@ class RawCarrier:
         self._family = family
         self._header_bytes = 20 if family == 4 else 40
         self._way = Way(family, peer, addr) if peer else None
-        self._moved = False
+        self._moved = self.echoed = False
         mtu = 65_535
         if self._way is not None:
             addr, mtu = self._way.src_addr, self._way.mtu
@@ -356,21 +323,36 @@ class RawCarrier:
         if descriptor == self._data:  # nearly always
             try:
                 read(self._sockets[0], limit, packets)
+            except BlockingIOError:
+                pass
             except OSError:
-                return packets  # it is empty, or this is an ICMP error's echo; `errors` tells
+                self._read_on(read, self._sockets[0], limit, packets)
             return packets
         if self._way is not None and descriptor in (None, self._way.fileno()):
             self._look(self._way)
         for sock in self._sockets:
             if descriptor is not None and sock.fileno() != descriptor:
                 continue
+            most = limit if sock is self._sockets[0] else min(limit, _INIT_BATCH)
             try:
-                read(sock, limit if sock is self._sockets[0] else min(limit, _INIT_BATCH), packets)
+                read(sock, most, packets)
             except BlockingIOError:
                 continue
             except OSError:
-                continue  # an ICMP error's echo; `errors` tells
+                self._read_on(read, sock, most, packets)
         return packets
+
+    def _read_on(
+        self,
+        read: _Read,
+        sock: socket.socket,
+        limit: int,
+        packets: list[tuple[bytes, Address, int]],
+    ) -> None:
+        """Past an ICMP error's echo, or they who send those would have nothing else read."""
+        self.echoed = True
+        with suppress(OSError):
+            read(sock, limit - len(packets), packets)
 
     def _receive_4(
         self, sock: socket.socket, limit: int, packets: list[tuple[bytes, Address, int]]
@@ -473,6 +455,7 @@ class RawCarrier:
         return self._addr or self._local.get(addr) or lookup(addr).src_addr
 
     def errors(self) -> list[CarrierError]:
+        self.echoed = False
         return [
             each
             for sock in self._sockets

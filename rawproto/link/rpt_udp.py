@@ -29,23 +29,23 @@ from rawproto.link.rpt_carrier import (
     RECEIVE_BYTES,
     SEND_BYTES,
     Address,
-    CarrierError,
     Family,
     alike,
     family_number,
-    read_errors,
     target_6,
     wildcard,
 )
+from rawproto.link.rpt_errors import CarrierError, read_errors
 from rawproto.link.rpt_way import Way
 
 __all__ = ["UDPCarrier"]
 
 # udp(7): the kernel cuts what one call sends into datagrams. They may not make more than one
 # would without that; devices that cannot take checksums refuse, older kernels know nothing of it.
+# Neither of these is an ICMP error's, which whatever is sent next would be told.
 _UDP_SEGMENT = 103
 _SEGMENTED_BYTES = 65_000
-_NOT_SEGMENTED = (errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT)
+_NOT_SEGMENTED = (errno.EIO, errno.EINVAL)
 _U16 = struct.Struct("=H")
 _ECN_OPTION = {
     4: (socket.IPPROTO_IP, socket.IP_TOS),
@@ -83,7 +83,7 @@ class UDPCarrier:
         self._addr = addr
         self._header_bytes = 28 if family == 4 else 48
         self._way = Way(family, peer, addr) if peer else None
-        self._moved = False
+        self._moved = self.echoed = False
         mtu = 65_535 if self._way is None else self._way.mtu
         self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._size = 65_535 if mtu > 9216 else mtu + 64
@@ -147,7 +147,8 @@ class UDPCarrier:
             except BlockingIOError:
                 break
             except OSError:
-                continue  # an ICMP error's echo; `errors` tells
+                self.echoed = True
+                continue
             addr = source[0]
             if self._family == 6 and source[3]:
                 addr = f"{addr.partition('%')[0]}%{source[3]}"
@@ -190,6 +191,7 @@ class UDPCarrier:
         return self._addr or lookup(addr).src_addr
 
     def errors(self) -> list[CarrierError]:
+        self.echoed = False
         return read_errors(self._socket, self._family, 0)
 
     def close(self) -> None:

@@ -6,6 +6,8 @@ import errno
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pytest
+
 from rawproto.drivers.rpt.port import Port
 from rawproto.transport.constants import MAX_ACK_DELAY_NS
 
@@ -76,8 +78,38 @@ def test_packet_that_a_device_drops_for_good_is_lost_and_the_next_one_leaves() -
     assert port.due_ns(0) is None
 
 
+ICMP = [
+    errno.ECONNREFUSED,  # port unreachable
+    errno.ENOPROTOOPT,  # protocol unreachable
+    errno.EHOSTUNREACH,
+    errno.EOPNOTSUPP,  # source route failed
+    errno.EMSGSIZE,  # fragmentation needed
+]
+
+
+@pytest.mark.parametrize("error", ICMP)
+def test_icmp_error_about_another_packet_costs_this_one_nothing(error: int) -> None:
+    told: list[object] = []
+    device, source = Device(error, times=2), Source(b"first", b"second")
+    source.on_unreachable = source.on_refused = lambda *what: told.append(what)  # type: ignore[attr-defined]
+    turns(device, source, 1)
+    assert device.sent == [b"first", b"second"]
+    assert told == []
+
+
+def test_address_that_the_kernel_refuses_again_and_again_is_no_way() -> None:
+    told: list[Any] = []
+    device, source = Device(errno.EHOSTUNREACH, times=9), Source(b"init")
+    source.on_unreachable = lambda *what: told.append(what)  # type: ignore[attr-defined]
+    turns(device, source, 1)
+    assert device.sent == []
+    assert [(data, error.errno) for data, error in told] == [(b"init", errno.EHOSTUNREACH)]
+
+
 class Inbox(Device):
     """A carrier at which packets have come."""
+
+    echoed = False
 
     def __init__(self, *sizes: int) -> None:
         super().__init__(0)

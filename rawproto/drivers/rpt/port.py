@@ -37,6 +37,9 @@ _MOST_DROPS = 16
 # Port or protocol unreachable; IPv6 has Parameter Problem for an unknown next header.
 _REFUSED = (errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.EPROTO)
 _RETRY_NS = 1_000_000
+_DOUBTS = 2
+"""Whatever the socket is asked next tells an ICMP error about anything that it sent, and so do
+forged ones: what is true of this packet is told again."""
 
 
 class Port:
@@ -68,7 +71,7 @@ class Port:
         """
         packets = self.carrier.receive(1, descriptor)
         if not packets:
-            self._on_nothing(time.monotonic_ns())
+            self._on_others(time.monotonic_ns())
             return None
         packet = packets[0]
         if len(packet[0]) >= BASE_PACKET_BYTES:
@@ -111,12 +114,12 @@ class Port:
         now_ns = time.monotonic_ns()
         if packets:
             self.endpoint.receive(packets, now_ns)
-        else:
-            self._on_nothing(now_ns)
+        if not packets or self.carrier.echoed:
+            self._on_others(now_ns)
         return len(packets)
 
-    def _on_nothing(self, now_ns: int) -> None:
-        """No packet was what made a descriptor readable."""
+    def _on_others(self, now_ns: int) -> None:
+        """No packet, or not packets alone, was what made a descriptor readable."""
         if self.carrier.moved():
             self.endpoint.on_moved(self.carrier.ceiling, now_ns)
         self._read_errors(now_ns)
@@ -158,6 +161,7 @@ class Port:
     def _send_unsent(self, now_ns: int) -> bool:
         """Sends what waits: False if the kernel takes no more for now."""
         unsent, send_many = self._unsent, self.carrier.send_many
+        doubts = _DOUBTS
         while unsent:
             packets, address, ecn = unsent[0]
             try:
@@ -170,8 +174,12 @@ class Port:
                     self._drops += 1
                     if self._drops < _MOST_DROPS:
                         return False
+                elif doubts and not isinstance(error, LinkError):
+                    doubts -= 1
+                    continue
                 else:
                     self._on_refused(packets[0], address, error, now_ns)
+                doubts = _DOUBTS
             else:
                 self._drops = 0
             if sent < len(packets):

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rawproto.capture import RPT_KEY_LOG, CapturedPacket, PcapngWriter, Writer
-from rawproto.link.rpt_carrier import Address, Carrier, CarrierError
+from rawproto.link.rpt_carrier import Address, Carrier
+from rawproto.link.rpt_errors import CarrierError
 from rawproto.wire.dissect import RAW
 from rawproto.wire.ipv4 import DF, IPv4Header
 from rawproto.wire.ipv6 import IPv6Header
@@ -64,6 +65,10 @@ class TappedCarrier:
 
     def local_to(self, addr: str) -> str:
         return self._carrier.local_to(addr)
+
+    @property
+    def echoed(self) -> bool:
+        return self._carrier.echoed
 
     def errors(self) -> list[CarrierError]:
         return self._carrier.errors()
