@@ -34,7 +34,7 @@ def relaying(peer: Peer, *words: str) -> Iterator[tuple[str, subprocess.Popen[by
     finally:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def test_worker_that_is_killed_is_replaced_and_the_path_stays(
         os.kill(workers_of(process)[0], signal.SIGKILL)
         assert all(pid() for _ in range(5))
         process.terminate()
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=30)
         assert process.returncode == 0
     assert not path.exists()
     assert said.count(b'"session"') >= 5, "each has its line, but that of who was killed"
@@ -282,7 +282,7 @@ def test_session_goes_to_whoever_is_well(peers: tuple[Peer, Peer]) -> None:
         )  # fmt: skip
         assert [ask(left.host, port_of(near), b"") for _ in range(3)] == [b"b"] * 3
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=30)
         assert process.returncode == 0
     told = [json.loads(line) for line in said.splitlines()]
     assert [each["target"] for each in told if each["type"] == "target"] == [
@@ -376,7 +376,7 @@ def test_kill_of_who_dials_harms_nobody_and_he_comes_back_at_once(
             expected = b"hello" + hashlib.sha256(b"again").hexdigest().encode()
             assert ask(left.host, port_of(listening), b"again") == expected
         far.terminate()
-        _, said = far.communicate(timeout=10)
+        _, said = far.communicate(timeout=30)
         assert far.returncode == 0
         assert said.count(b'"session"') == 3, "that of who was killed is over, too"
 
