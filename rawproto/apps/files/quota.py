@@ -1,22 +1,30 @@
 """What all the files that are served may hold together.
 
-What is counted is never less than what there is: what comes is added before it is taken, and
-what went is found out by counting anew, once there would be no room otherwise.
+Everything counts in blocks, as the disk has it: a link, a directory and an empty file take one,
+or there would be no end of them. What comes is added before it is taken, and what went is found
+out by counting anew, once there would be no room otherwise. What a file replaces it may have the
+room of: until it is whole, both are there.
 """
 
 from __future__ import annotations
 
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.entries import scan
+from rawproto.apps.files.entries import entry_of, scan
 from rawproto.apps.files.faults import QuotaError
 from rawproto.apps.files.partial import is_leaves, part_path
 
 __all__ = ["Quota"]
+
+_BLOCK_BYTES = 4096
+
+
+def _taken(size: int) -> int:
+    """What something of so many bytes takes."""
+    return max(-(-size // _BLOCK_BYTES), 1) * _BLOCK_BYTES
 
 
 class Quota:
@@ -31,7 +39,7 @@ class Quota:
         self._root = root
         self._limit = limit_bytes
         self._lock = threading.Lock()
-        self._coming: dict[str, int] = {}
+        self._coming: list[tuple[str, int]] = []
         self._used = 0
         if limit_bytes is not None:
             self._count()
@@ -42,7 +50,7 @@ class Quota:
         return self._limit is not None
 
     def admit(self, path: str, size: int) -> None:
-        """A file comes: one that is there once this returns, or may be.
+        """Something comes: it is there once this returns, or may be, and directories above it.
 
         Raises:
             QuotaError: there is no room for it.
@@ -64,11 +72,11 @@ class Quota:
         if self._limit is None:
             yield
             return
-        self._coming[path] = size
+        self._coming.append((path, size))
         try:
             yield
         finally:
-            del self._coming[path]
+            self._coming.remove((path, size))
             with self._lock:
                 self._used += self._held(part_path(path))  # what is left of one that did not
                 self._stale = True
@@ -78,17 +86,24 @@ class Quota:
         self._stale = True
 
     def _lacking(self, path: str, size: int) -> int:
-        return max(size - self._held(path) - self._held(part_path(path)), 0)
+        there = self._held(path)
+        lacking = max(_taken(size) - there - self._held(part_path(path)), 0)
+        while not there and (path := path.rstrip("/").rpartition("/")[0]):
+            there = self._held(path)
+            lacking += 0 if there else _BLOCK_BYTES
+        return lacking
 
     def _held(self, path: str) -> int:
         try:
             status = self._root.stat(path)
         except OSError:
             return 0
-        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+        return _taken(entry_of(path, status).size)
 
     def _count(self) -> None:
         there = scan(self._root, "", recursive=True, inner=True)
-        self._used = sum(each.size for each in there if not is_leaves(each.path))
-        self._used += sum(self._lacking(*each) for each in list(self._coming.items()))
+        self._used = sum(
+            _taken(each.size) for each in there if each.path and not is_leaves(each.path)
+        )
+        self._used += sum(self._lacking(*each) for each in list(self._coming))
         self._stale = False

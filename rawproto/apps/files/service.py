@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.entries import Entry, is_inner, scan, some_of
+from rawproto.apps.files.entries import PREFIX, Entry, is_inner, scan, some_of
 from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors, told
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.quota import Quota
@@ -263,7 +263,7 @@ class FileService:
 
         def admit(where: str, entry: Entry) -> None:
             _check_name(where)
-            if entry.kind == "file":
+            if entry.kind != "other":
                 self._quota.admit(where, entry.size)
 
         try:
@@ -297,7 +297,7 @@ def _within(room: asyncio.Semaphore, method: Method) -> Method:
 
 
 def _check_name(path: str) -> None:
-    if is_inner(path.rpartition("/")[2]):
+    if PREFIX in path and any(map(is_inner, path.split("/"))):
         raise FileError(f"{path}: such names are not for clients")
 
 

@@ -86,13 +86,28 @@ def test_nonsense_is_answered_and_the_connection_goes_on(place: Place, entries: 
     assert place.run(work) == [""]
 
 
-@pytest.mark.parametrize("name", [".rpt-0123.part", "a/.rpt-x"])
-def test_names_of_files_in_the_making_are_not_for_clients(place: Place, name: str) -> None:
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+@pytest.mark.parametrize(
+    "name", [".rpt-0123.part", "a/.rpt-x", ".rpt-0.leaves/", ".rpt-x/.", ".rpt-x/f", "a/.rpt-x//f"]
+)
+def test_names_of_files_in_the_making_are_not_for_clients(
+    place: Place, name: str, kind: str
+) -> None:
+    """Nor in the middle of a path: nobody would see what is there, and no quota some of it."""
+
     async def work(client: FileClient, peer: RPCPeer) -> None:
-        with pytest.raises(FileError, match="not for clients"):
-            await peer.call("put", {"entry": [name, "file", 0, 0o644, 0, ""]})
+        if kind == "file":
+            with pytest.raises(FileError, match="not for clients"):
+                await peer.call("put", {"entry": [name, "file", 0, 0o644, 0, ""]})
+        async with peer.open("put_pack", {"path": ""}) as call:
+            await call.send({"entries": [[name, kind, 0, 0, 0, "x"]], "leaf": leaf(b"").hex()})
+            await call.send(b"")
+            await call.end()
+            (fault,) = await call.result()
+            assert "not for clients" in fault
 
     place.run(work)
+    assert os.listdir(place.served) == []
 
 
 def test_server_cannot_write_outside_what_a_client_asked_for(place: Place, tmp_path: Path) -> None:

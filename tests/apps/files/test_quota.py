@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from rawproto.apps.files.beneath import Root
-from rawproto.apps.files.blocks import BLOCK_BYTES, leaf
+from rawproto.apps.files.blocks import BLOCK_BYTES, leaf, root_of
 from rawproto.apps.files.client import FileClient
-from rawproto.apps.files.faults import (
-    QuotaError,
-)
+from rawproto.apps.files.faults import FileError, QuotaError
 from rawproto.apps.files.plan import Progress
+from rawproto.apps.files.service import FileService
 from rawproto.rpc import RPCError, RPCPeer
 from tests.apps.files.place import Place, place
 
 __all__ = ["place"]
+
+BLOCK = 4096
 
 
 def test_full_disk_is_told_and_leaves_no_half_file(
@@ -43,32 +44,84 @@ def test_full_disk_is_told_and_leaves_no_half_file(
 
 
 def test_quota_counts_what_is_there_and_what_comes(place: Place) -> None:
-    (place.served / "there").write_bytes(bytes(1000))
+    (place.served / "there").write_bytes(bytes(5000))
     (place.here / "large").write_bytes(os.urandom(100_000))
     (place.here / "small").write_bytes(os.urandom(900))
     progress = place.put("large", "large", quota_bytes=50_000)
-    assert progress.faults == ["large: 100000 bytes, and the quota has 49000 left"]
-    assert place.put("small", "small", quota_bytes=2000).faults == []
-    assert place.put("small", "there", quota_bytes=1900).faults == [], "it takes a larger's place"
+    assert progress.faults == ["large: 100000 bytes, and the quota has 41808 left"]
+    assert place.put("small", "small", quota_bytes=3 * BLOCK).faults == []
+    assert place.put("small", "there", quota_bytes=3 * BLOCK).faults == [], "a larger's place"
     assert sorted(os.listdir(place.served)) == ["small", "there"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ["a/b", "directory", 0, 0o755, 0, ""],
+        ["b", "link", 0, 0o777, 0, "x" * 4000],
+        ["b", "file", 0, 0o644, 0, ""],
+        ["a/b/c", "file", 0, 0o644, 0, ""],
+    ],
+)
+def test_quota_counts_what_has_no_bytes(place: Place, entry: list[Any]) -> None:
+    """There would be no end of it: each takes a block of the disk."""
+
+    async def work(client: FileClient, peer: RPCPeer) -> None:
+        async with peer.open("put_pack", {"path": ""}) as call:
+            for number in range(200):
+                entries = [[f"{number}{entry[0]}", *entry[1:]]]
+                await call.send({"entries": entries, "leaf": leaf(b"").hex()})
+                await call.send(b"")
+            await call.end()
+            await call.result()
+
+    with pytest.raises(QuotaError):
+        place.run(work, quota_bytes=100 * BLOCK)
+    assert len([*place.served.rglob("*")]) in range(98, 101)
+
+
+def test_quota_outlives_two_who_put_the_same_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stranger(service: FileService, path: str, key: bytes) -> None:
+        """Takes nothing over, as whoever is not the same."""
+
+    monkeypatch.setattr(FileService, "_take_over", stranger)
+
+    async def work(client: FileClient, peer: RPCPeer) -> None:
+        entry = ["f", "file", 10, 0o644, 0, ""]
+        async with (
+            peer.open("put", {"entry": entry}) as first,
+            peer.open("put", {"entry": entry}) as second,
+        ):
+            assert await first.receive() == {"have": 0, "lent": 0}
+            with pytest.raises(FileError, match="already"):
+                await second.result()
+            await first.send({"from": 0})
+            await first.send(leaf(b"0" * 10) + b"0" * 10)
+            await first.send({"root": root_of(10, leaf(b"0" * 10)).hex()})
+            await first.result()
+
+    place.run(work, quota_bytes=10 * BLOCK)
+    assert (place.served / "f").read_bytes() == b"0" * 10
 
 
 def test_quota_is_given_back_by_nothing_that_stays(place: Place) -> None:
     """Directories and pipes in the place of a file, that never take it."""
-    (place.served / "there").write_bytes(bytes(1000))
+    (place.served / "there").write_bytes(bytes(BLOCK))
 
     async def work(client: FileClient, peer: RPCPeer) -> None:
         for kind in ("directory", "other"):
             async with peer.open("put_pack", {"path": ""}) as call:
-                entries = [["there/x", "link", 0, 0, 0, "y"], ["there", kind, 0, 0o755, 0, ""]]
+                entries = [["there", kind, 0, 0o755, 0, ""]]
                 await call.send({"entries": entries, "leaf": leaf(b"").hex()})
                 await call.send(b"")
                 await call.end()
-                assert await call.result()
+                await call.result()
         with pytest.raises(QuotaError, match="has 0 left"):
             await peer.call("put", {"entry": ["more", "file", 1, 0o644, 0, ""]})
 
-    place.run(work, quota_bytes=1000)
+    place.run(work, quota_bytes=BLOCK)
 
 
 def test_quota_counts_what_was_broken_off_until_it_is_whole(place: Place) -> None:
@@ -105,4 +158,4 @@ def test_quota_has_room_again_once_something_was_removed(place: Place) -> None:
         root.close()
         assert progress.faults == []
 
-    place.run(work, quota_bytes=1000)
+    place.run(work, quota_bytes=BLOCK)
