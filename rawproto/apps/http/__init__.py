@@ -3,6 +3,7 @@
 ::
 
     service   an ASGI application, run by uvicorn's protocol classes on RPT's transports
+    bounds    to what one connection makes those classes hold
     site      a directory as such an application: files, ranges, conditions, pages of names
     listing   the page of a directory
     fetch     requests by httpcore: redirects, ranges, uploads, what went wrong in curl's terms

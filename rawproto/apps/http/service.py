@@ -20,6 +20,7 @@ from typing import Any
 
 import uvicorn
 
+from rawproto.apps.http.bounds import Websocket, protocol_class
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.transport import RPTTransport
 from rawproto.errors import RawprotoError
@@ -86,8 +87,8 @@ class HTTPService:
     ) -> None:
         self._config = uvicorn.Config(
             app,
-            http=parser,
-            ws="websockets-sansio",  # older ones would take what websockets itself has given up
+            http=protocol_class(parser),
+            ws=Websocket,
             lifespan="auto" if lifespan else "off",
             log_config=None,
             log_level="warning",
