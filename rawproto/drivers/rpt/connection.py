@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["RPTConnection"]
 
 _OF_STREAMS = (StreamReadable, StreamWritable)
+_MOST_UNACCEPTED = 4
+"""So many times `max_streams` wait to be accepted; half of them can be open, in two directions."""
 
 
 class RPTConnection:
@@ -50,6 +52,7 @@ class RPTConnection:
         self.watched: set[RPTStream] = set()
         self._first = self._handle(0)
         self._opened: list[RPTStream] = []
+        self._most_unaccepted = _MOST_UNACCEPTED * connection.config.max_streams
         self._established = connection.peer_key != b""
         self._error: Exception | None = None
         self._over = False
@@ -251,19 +254,34 @@ class RPTConnection:
                 self._end(event.error)
             elif isinstance(event, StreamOpened):
                 self._opened.append(self._handle(event.stream_id))
-            elif isinstance(event, StreamReset):
-                handle = woken[event.stream_id] = self._handle(event.stream_id)
-                handle.reset_by = RemoteProtocolError(event.code, "the peer reset the stream")
-            elif isinstance(event, SendingStopped):
-                handle = woken[event.stream_id] = self._handle(event.stream_id)
-                words = "the peer wants no more of the stream"
-                handle.stopped_by = RemoteProtocolError(event.code, words)
+                if len(self._opened) > self._most_unaccepted:
+                    self._forget_unaccepted()
+            elif isinstance(event, StreamReset | SendingStopped):
+                handle = self._streams.get(event.stream_id)
+                if handle is not None:
+                    self._break(handle, event)
+                    if handle.bell.is_heard:
+                        woken[event.stream_id] = handle
             elif not isinstance(event, StreamsAllowed | DatagramReadable):
                 raise LocalProtocolError(CloseCode.INTERNAL, f"unknown event {event}")
         for handle in woken.values():
             handle.bell.ring()
         if ring:
             self._bell.ring()
+
+    @staticmethod
+    def _break(handle: RPTStream, event: StreamReset | SendingStopped) -> None:
+        if isinstance(event, StreamReset):
+            handle.reset_by = RemoteProtocolError(event.code, "the peer reset the stream")
+        else:
+            words = "the peer wants no more of the stream"
+            handle.stopped_by = RemoteProtocolError(event.code, words)
+
+    def _forget_unaccepted(self) -> None:
+        """Where nobody accepts streams a peer could open and give up any number: those that are
+        over make room, for nothing can be read of them."""
+        known = self._connection.streams.known
+        self._opened = [stream for stream in self._opened if known(stream.stream_id) is not None]
 
     def _end(self, error: Exception | None) -> None:
         self._over = True

@@ -32,11 +32,16 @@ class Bell:
     __slots__ = ("_waiters", "watcher")
 
     def __init__(self) -> None:
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in their order
         self.watcher: Callable[[], None] | None = None
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody waits or watches."""
+        return bool(self._waiters) or self.watcher is not None
+
     def ring(self) -> None:
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -45,8 +50,12 @@ class Bell:
 
     async def wait(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
+        self._waiters[waiter] = None
+        try:
+            await waiter
+        except asyncio.CancelledError:  # who asks with a time-out may do so for ever
+            self._waiters.pop(waiter, None)
+            raise
 
 
 class RPTStream:
