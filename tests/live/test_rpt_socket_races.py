@@ -438,6 +438,17 @@ def interrupt() -> None:
     raise Interrupted
 
 
+@pytest.mark.parametrize("what", ["connect", "bind"])
+def test_port_of_a_call_that_is_interrupted_before_it_has_it_is_given_back(what: str) -> None:
+    with listening() as listener, rawproto.socket() as sock:
+        call = sock.bind if what == "bind" else sock.connect
+        with pytest.raises(Interrupted), within(ends.End, "__init__", interrupt, behind=True):
+            call(LOOPBACK if what == "bind" else listener.getsockname())
+        assert CARETAKER.pumps() == [listener._end.pump]
+        call(LOOPBACK if what == "bind" else listener.getsockname())
+    await_ports()
+
+
 def test_message_that_is_interrupted_half_written_is_the_last() -> None:
     with joined(type=SEQ) as (client, server):
         with pytest.raises(Interrupted), within(Outgoing, "write", interrupt, behind=True):

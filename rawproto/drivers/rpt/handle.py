@@ -43,6 +43,11 @@ _LONGEST_MS = (1 << 31) - 1  # what poll(2) takes
 class Handle:
     """The part of `RPTSocket` that neither connects nor moves data. Args, Raises as there."""
 
+    # Until all is well, for the finalizer.
+    _closed = _gone = True
+    _end: End | None = None
+    _readiness: Readiness | None = None
+
     def __init__(
         self,
         family: int = stdlib.AF_INET,
@@ -56,9 +61,6 @@ class Handle:
         authorize: Callable[[bytes], bool] = lambda key: True,
         config: Config | None = None,
     ) -> None:
-        self._closed = self._gone = True  # until all is well, for the finalizer
-        self._end: End | None = None
-        self._readiness: Readiness | None = None
         if family not in (stdlib.AF_INET, stdlib.AF_INET6):
             raise failure(errno.EAFNOSUPPORT)
         if type & ~_FLAGS not in _KINDS:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import errno
 import socket as stdlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from rawproto.drivers.rpt.datagrams import DatagramEnd, Peer
@@ -77,9 +79,21 @@ class RPTSocket(Transfer):
     def _take_port(self, host: str, port: int) -> None:
         if not (self._options.reuse and self._take_over(host, port)):
             pump = open_pump(self._options, self._way, host, port)
-            with pump.lock:
+            with self._has_opened(pump):
                 self._settle(pump)
         self._bound = host, port
+
+    @contextmanager
+    def _has_opened(self, pump: Pump) -> Iterator[None]:
+        """Holds the lock of a port; who is interrupted before anything came of it gives it back."""
+        try:
+            with pump.lock:
+                yield
+        except BaseException:
+            self._end = None
+            with pump.lock:
+                pump.fail()
+            raise
 
     def _take_over(self, host: str, port: int) -> bool:
         """Takes a port of which there are but connections of a socket that is closed."""
@@ -237,7 +251,7 @@ class RPTSocket(Transfer):
             pump = open_pump(self._options, self._way, peer=peer[0])
         else:
             pump = end.pump
-        with pump.lock:
+        with pump.lock if end is not None else self._has_opened(pump):
             connection = self._begin(pump, peer)
             started = StreamEnd(pump, self._readiness, connection, self._options.send_buffer)
             if end is not None:
