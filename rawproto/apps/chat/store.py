@@ -8,6 +8,7 @@ the same file open: SQLite lets one write at a time, so a number is never seen b
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import unicodedata
@@ -126,6 +127,10 @@ class Store:
 
     def __init__(self, path: str | None, most: int | None = None) -> None:
         self._most = most or (0 if path else MOST_IN_MEMORY)
+        if path is not None:
+            # Private words are in it; what is wrong with the path SQLite tells below.
+            with suppress(OSError):
+                os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600))
         try:
             self._base = sqlite3.connect(path or ":memory:", isolation_level=None)
             self._base.execute("PRAGMA journal_mode=WAL")

@@ -22,6 +22,14 @@ def test_history_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
         Store(str(tmp_path / "newer"))
 
 
+def test_history_is_its_owners_alone(tmp_path: Path) -> None:
+    """Everybody on the machine could read what was told in private."""
+    store = Store(str(tmp_path / "history"))
+    store.add(Event(0, "private", "r", "n", b"k", "m", b"m", "psst", 0), None)
+    assert {each.stat().st_mode & 0o077 for each in tmp_path.iterdir()} == {0}
+    store.close()
+
+
 def test_memory_keeps_what_was_last() -> None:
     store = Store(None)
     hub = Hub(store)
