@@ -37,7 +37,7 @@ _URL = re.compile(r"(rpt(?:\+udp)?://[^/?#]*)([^#]*)(?:#.*)?", re.DOTALL)
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _REDIRECTS = (301, 302, 303, 307, 308)
-_SECRETS = (b"authorization", b"cookie")
+_FOR_ONE_SERVER = (b"authorization", b"cookie", b"host")
 _MOST_DISCARDED_BYTES = 1 << 16
 
 
@@ -185,7 +185,7 @@ class Fetcher:
         while True:
             async with self._asked(request) as answer:
                 moved = answer.header("location") if answer.status in _REDIRECTS else None
-                if moved is None or not follow:
+                if not (moved and follow):
                     yield answer
                     return
                 count += 1
@@ -251,7 +251,7 @@ def _moved(request: Request, status: int, moved: str) -> Request:
     location = _resolved(request.location, moved)
     headers = request.headers
     if location.address != request.location.address:
-        headers = [each for each in headers if each[0].lower() not in _SECRETS]
+        headers = [each for each in headers if each[0].lower() not in _FOR_ONE_SERVER]
     to_get = status == 303 or (status in (301, 302) and request.method == "POST")
     if to_get and request.method not in ("GET", "HEAD"):
         headers = [each for each in headers if not each[0].lower().startswith(b"content-")]
@@ -263,11 +263,18 @@ def _moved(request: Request, status: int, moved: str) -> Request:
 
 
 def _resolved(base: Location, moved: str) -> Location:
-    """Where a Location header leads. `http` to the same host and port means the same listener."""
+    """Where a Location header leads. `http` to the same host and port means the same listener.
+
+    What a URL cannot have, bytes of UTF-8 and spaces most of all, is escaped, as curl does.
+    """
+    moved = quote(moved.encode("latin-1"), safe=_AS_IT_IS)
     if moved.startswith(("rpt://", "rpt+udp://")):
         return parse_url(moved)
     here = f"http://{host_and_port(*base.address[1:])}"
-    there = urljoin(here + base.target, moved)
+    try:
+        there = urljoin(here + base.target, moved)
+    except ValueError:
+        raise FetchError(3, f"{moved}: redirected to what is no URL") from None
     if there == here or there.startswith((here + "/", here + "?", here + "#")):
         return parse_url(str(base.address) + there.removeprefix(here))
     raise FetchError(1, f"{moved}: redirected away from RPT")

@@ -210,14 +210,35 @@ def test_redirect_away_from_rpt_is_not_followed(location: str) -> None:
     assert caught.value.code == 1
 
 
+@pytest.mark.parametrize(
+    "location", ["http://[", "//[::1", "x://[31m/", "rpt://[", "rpt://h:99999/"]
+)
+def test_redirect_to_no_url_has_curls_number(location: str) -> None:
+    request = Request(location=parse_url(f"{HERE}/"))
+    with pytest.raises(FetchError) as caught:
+        fetch(request, [reply(302, location=location), reply(200)], follow=True)
+    assert caught.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [("/caf\xe9 \x9b", "/caf%C3%A9%20%C2%9B"), ("/a b%20c?d e", "/a%20b%20c?d%20e")],
+)
+def test_bytes_that_a_url_has_not_are_escaped_in_a_redirect(location: str, target: str) -> None:
+    request = Request(location=parse_url(f"{HERE}/"))
+    answer, *_ = fetch(request, [reply(302, location=location), reply(200)], follow=True)
+    assert answer.location.target == target
+
+
 def test_secrets_stay_with_whom_they_were_for() -> None:
-    headers = [(b"Authorization", b"s"), (b"cookie", b"s"), (b"X", b"y")]
+    headers = [(b"Authorization", b"s"), (b"cookie", b"s"), (b"Host", b"s"), (b"X", b"y")]
     request = Request(location=parse_url(f"{HERE}/"), headers=headers)
     answers = [reply(302, location="rpt://10.0.0.3:1/"), reply(200)]
     _, _, servers, _ = fetch(request, answers, follow=True)
     first, second = [server.sent for server in servers.values()]
     assert (b"Authorization: s" in first, b"cookie: s" in first) == (True, True)
     assert b": s" not in second
+    assert b"Host: 10.0.0.3:1\r\n" in second
     assert b"X: y" in second
 
 
@@ -241,6 +262,7 @@ def test_what_cannot_be_sent_again_is_not_redirected() -> None:
 def test_answer_without_a_location_or_not_followed_is_an_answer() -> None:
     request = Request(location=parse_url(f"{HERE}/"))
     assert fetch(request, [reply(302)], follow=True)[0].status == 302
+    assert fetch(request, [reply(302, location="")], follow=True)[0].status == 302
     assert fetch(request, [reply(302, location="/b")])[0].status == 302
 
 
