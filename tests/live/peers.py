@@ -42,7 +42,7 @@ class Peer:
     def run(self, *words: str, data: bytes = b"") -> tuple[int, bytes, str]:
         """(exit code, output, what it said)."""
         process = self.start(*words)
-        output, said = process.communicate(data, timeout=30)
+        output, said = process.communicate(data, timeout=60)
         return process.returncode, output, said.decode()
 
 
@@ -64,7 +64,7 @@ def listening(peer: Peer, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if process.poll() is None:
             process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def serving(peer: Peer, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
 
 
 def workers_of(server: subprocess.Popen[bytes]) -> list[int]:

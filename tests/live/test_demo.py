@@ -41,7 +41,7 @@ def demo(*arguments: str, cwd: Path, **environment: str) -> subprocess.Completed
         env={**os.environ, "COLUMNS": "80", **environment},
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=120,
         check=False,
     )
 

@@ -73,7 +73,7 @@ def test_tree_crosses_there_and_back(
         assert code == 0
         assert os.listdir(tmp_path / "served") == []
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=10)
+        server.communicate(timeout=30)
         assert server.returncode == 0
 
 
@@ -110,7 +110,7 @@ def test_kill_in_the_middle_leaves_no_half_file_and_goes_on(who: str, tmp_path: 
     (tmp_path / "served").mkdir()
     data = os.urandom(4_000_000)
     (tmp_path / "big").write_bytes(data)
-    with lab.up(lab.pair().changed("1:rate=40mbit,delay=5ms")) as network:
+    with lab.up(lab.pair().changed("1:rate=20mbit,delay=5ms")) as network:
         left = Peer(network.host("h1"), tmp_path / "left")
         right = Peer(network.host("h2"), tmp_path / "right")
         address = address_of(right)
@@ -120,7 +120,7 @@ def test_kill_in_the_middle_leaves_no_half_file_and_goes_on(who: str, tmp_path: 
         with serving(right, *words) as server:
             client = left.start(*put)
             deadline = time.monotonic() + 20
-            while not grown(tmp_path / "served", 1_500_000):
+            while not grown(tmp_path / "served", 600_000):
                 assert time.monotonic() < deadline
                 assert client.poll() is None, client.communicate()
                 time.sleep(0.01)
@@ -130,11 +130,11 @@ def test_kill_in_the_middle_leaves_no_half_file_and_goes_on(who: str, tmp_path: 
             if who == "client":
                 client.communicate()
                 client = left.start(*put)
-                _, said = client.communicate(timeout=30)
+                _, said = client.communicate(timeout=60)
                 assert client.returncode == 0, said
         if who == "server":
             with serving(right, *words):
-                _, said = client.communicate(timeout=40)
+                _, said = client.communicate(timeout=60)
                 assert client.returncode == 0, said
                 assert b"trying again" in said
     assert (tmp_path / "served" / "big").read_bytes() == data
@@ -227,7 +227,7 @@ def test_hundred_clients_at_once_each_get_all(peers: tuple[Peer, Peer], tmp_path
                 assert progress.faults == []
 
     async def everybody() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             await asyncio.gather(*[one(number) for number in range(100)])
 
     words = ("files", "serve", str(tree), "--log", "none", "--workers", "2", "--listen", address)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
 APP = "tests.live.http_app:app"
-PATIENCE_S = 20
+PATIENCE_S = 60
 MOST_BYTES = 30_000
 """At once: a server that closes has read all of it, or TCP would reset what it answered."""
 BARRIER = b"GET /barrier HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -82,7 +82,7 @@ def uvicorn(peer: Peer, parser: str) -> Iterator[int]:
         yield 9000
     finally:
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
 
 
 class Reference:

@@ -29,11 +29,11 @@ Handler = Callable[[RPTConnection], Awaitable[None]]
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    """In a loop of its own, 20 s at most, after which nothing of it is left."""
+    """In a loop of its own, 60 s at most, after which nothing of it is left."""
     before = os.listdir("/proc/self/fd")
 
     async def bounded() -> None:
-        await asyncio.wait_for(coroutine, 20)
+        await asyncio.wait_for(coroutine, 60)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not others, others
 

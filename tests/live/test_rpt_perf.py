@@ -42,7 +42,7 @@ def test_all_bytes_arrive_in_packets_as_large_as_the_cable_takes(
             assert code == 0, said
         finally:
             server.send_signal(signal.SIGINT)
-            _, told = server.communicate(timeout=10)
+            _, told = server.communicate(timeout=30)
     assert server.returncode == 130
     assert ("received" in told.decode()) == ("--reverse" not in words)
     summary = json.loads(output.splitlines()[-1])
@@ -80,7 +80,7 @@ def test_workers_serve_one_client_after_the_other_and_end_with_the_server(tmp_pa
                 assert code == 0, said
         finally:
             server.send_signal(signal.SIGINT)
-            _, told = server.communicate(timeout=10)
+            _, told = server.communicate(timeout=30)
         assert server.returncode == 130
         assert told.decode().count("received") == 3
         assert b"Traceback" not in told

@@ -266,7 +266,7 @@ def test_close_gives_connections_the_time_it_was_told_and_leaves_nothing() -> No
             leaving = await clients.connect_to(server, pids[0])
             staying = await clients.connect_to(server, pids[1])
             gone = ended(pids)
-            closing = asyncio.create_task(server.close(grace_s=0.5))
+            closing = asyncio.create_task(server.close(grace_s=3))
             await asyncio.sleep(0)
             assert await ask(leaving) == pids[0]
             await leaving.close()
@@ -416,7 +416,7 @@ def test_each_process_begins_before_its_clients_and_ends_after_them(
         async with listener as server, Clients() as clients:
             client = await clients.connect(server.address)
             pid = await ask(client)
-            closing = asyncio.create_task(server.close(grace_s=5))
+            closing = asyncio.create_task(server.close(grace_s=30))
             while "ending" not in (tmp_path / str(pid)).read_text():
                 await asyncio.sleep(0.001)  # nobody tells that a worker was told
             await client.close()
