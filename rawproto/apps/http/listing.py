@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ MOST_NAMES = 10_000
 """Of one directory on a page; more are only said to be there."""
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799
 """The years 1 to 9999, which dates of HTTP have (RFC 9110 section 5.6.7); files may have any."""
+_COMMANDS = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What commands a terminal, ends a line, or turns its order, so that exe.png is a program."""
 
 _STYLE = """body{font:15px system-ui,sans-serif;margin:2em}
 td{padding:.1em 2em .1em 0}td+td{text-align:right;font-variant-numeric:tabular-nums}
@@ -92,5 +95,6 @@ def _line(row: _Row) -> str:
 
 
 def _text(name: str) -> str:
-    """A name that HTML can hold: bytes that are no UTF-8 as the sign for that."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A name that HTML can hold, and a terminal: bytes that are no UTF-8 as the sign for that."""
+    text = os.fsencode(name).decode("utf-8", "replace")
+    return _COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import mimetypes
 import os
+import re
 import stat
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -31,6 +32,7 @@ _INDEX = "index.html"
 _PIECE_BYTES = 1 << 18
 _BUSY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
+_BYTES = re.compile(r"\s*bytes\s*=", re.IGNORECASE)
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
@@ -105,6 +107,10 @@ class _OpenFile(FileResponse):
         os.close(self._fd)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET" or not _BYTES.match(Headers(scope=scope).get("range", "")):
+            # Nor may it be an error (RFC 9110 section 14.2).
+            headers = [each for each in scope["headers"] if each[0] != b"range"]
+            scope = {**scope, "headers": headers}
         try:
             await super().__call__(scope, receive, _no_more_than_promised(send))
         finally:

@@ -83,6 +83,20 @@ def test_several_ranges_come_as_parts(site: Site) -> None:
     assert b"bytes 10-11/768000\r\n\r\n\x0a\x0b\r\n" in answered.body
 
 
+@pytest.mark.parametrize("asked", ["lines=1-2", "Bytes2=0-1", "nonsense"])
+def test_range_of_what_is_no_byte_is_none(asked: str, site: Site) -> None:
+    """RFC 9110 section 14.2: a range unit that is not understood MUST be ignored."""
+    answered = ask(site, "/file.txt", {"Range": asked})
+    assert (answered.status, answered.body) == (200, BODY)
+
+
+def test_range_is_for_get_alone(site: Site) -> None:
+    """RFC 9110 section 14.2 again: it MUST be ignored where no method has a use for it."""
+    answered = ask(site, "/file.txt", {"Range": "bytes=0-1"}, method="HEAD")
+    assert answered.status == 200
+    assert answered.headers["content-length"] == str(len(BODY))
+
+
 def test_range_behind_the_end_is_told_with_the_size(site: Site) -> None:
     answered = ask(site, "/file.txt", {"Range": "bytes=768000-"})
     assert answered.status == 416
@@ -165,6 +179,19 @@ def test_names_cannot_break_out_of_the_page(top: Path, site: Site) -> None:
         ask(site, f"/sub/{link[2:]}").body for link in links if link not in ("../", "./deep/")
     ]
     assert {name.encode("utf-8", "surrogateescape") for name in hostile} < set(bodies)
+
+
+def test_names_command_no_terminal_and_turn_no_line(top: Path, site: Site) -> None:
+    """curl shows a page as it is."""
+    persian = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 a"
+    for name in ("a\x1b[31m", "b\x9b31m", "c\u202egnp.exe", "d\ne", "f\u2028g", persian):
+        (top / "sub" / "deep" / name).touch()
+    text = ask(site, "/sub/deep/").body.decode()
+    assert not set("\x1b\x9b\u202e\u2028") & set(text)
+    for name in (r"a\x1b[31m", r"b\x9b31m", r"c\u202egnp.exe", r"d\ne", r"f\u2028g", persian):
+        assert f">{name}</a>" in text
+    (top / "\x1b[31m").mkdir()
+    assert "\x1b" not in ask(site, "/%1b%5b31m/").body.decode()
 
 
 def test_page_of_very_many_names_is_cut(top: Path, site: Site) -> None:
