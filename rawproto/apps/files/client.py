@@ -11,6 +11,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, closing
 from dataclasses import replace
+from functools import partial
 from itertools import filterfalse
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from rawproto.apps.files.faults import ERRORS, FileError, VersionError, as_file_
 from rawproto.apps.files.packs import set_directories
 from rawproto.apps.files.partial import part_path
 from rawproto.apps.files.plan import (
+    Clearing,
     Listing,
     Progress,
     is_large,
@@ -27,10 +29,10 @@ from rawproto.apps.files.plan import (
     joined,
     scanned,
     standing,
-    strays,
     whole,
 )
 from rawproto.apps.files.source import Source
+from rawproto.apps.files.threads import in_thread
 from rawproto.apps.files.transfer import (
     VERSION,
     begun,
@@ -109,7 +111,9 @@ class FileClient:
         """Removes: how many things. Raises RPCError."""
         params = {"path": path, "recursive": recursive}
         await self._understood()
-        count: int = await self._peer.call("remove", params, timeout_s=_SECONDS)
+        count = await self._peer.call("remove", params, timeout_s=_SECONDS)
+        if type(count) is not int:
+            raise _nonsense(path)
         return count
 
     # --- from there ---
@@ -168,11 +172,11 @@ class FileClient:
             progress.total_files, progress.total_bytes = 1, told.size
             try:
                 with as_file_errors(name):
-                    partial = await begun(root, told)
+                    making = await begun(root, told)
                     try:
-                        await receive_file(call, partial, told.size, progress.add)
+                        await receive_file(call, making, told.size, progress.add)
                     finally:
-                        partial.close()
+                        making.close()
                     await call.result()
             except FileError as error:
                 progress.faults.append(str(error))
@@ -202,16 +206,21 @@ class FileClient:
         self, path: str, root: Root, name: str, theirs: Listing, progress: Progress,
         sync: bool, delete: bool,
     ) -> None:  # fmt: skip
-        ours = standing(root, name) if sync or delete else {}
+        ours = await in_thread(standing, root, name) if sync or delete else {}
+
+        async def remove(stray: str) -> int:
+            with as_file_errors(stray):
+                return await in_thread(partial(root.remove, _join(name, stray), recursive=True))
+
+        clearing = Clearing(ours, remove, progress, delete)
         if delete:
             found = await whole(theirs)
-            for stray in strays(found, ours, progress):
-                with as_file_errors(stray):
-                    progress.removed += root.remove(_join(name, stray), recursive=True)
+            await clearing.delete_strays(found)
             theirs = joined(found)
         directories = await self._carry(
             theirs,
             ours if sync else {},
+            clearing,
             lambda entry: self._get_one(path, root, name, entry, progress, sync),
             lambda some: self._get_pack(path, root, name, some, progress),
             progress,
@@ -224,19 +233,19 @@ class FileClient:
         here, there = _join(name, entry.path), _join(path, entry.path)
         progress.path = here
         with as_file_errors(here):
-            partial = await begun(root, replace(entry, path=here), old=sync)
+            making = await begun(root, replace(entry, path=here), old=sync)
             try:
                 async with self._peer.open("get", {"path": there}, timeout_s=_SECONDS) as call:
-                    await offer(call, partial)
+                    await offer(call, making)
                     try:
                         told = replace(Entry.from_json(await anext(call, None)), path=here)
                     except ValueError:
                         raise FileError(f"{there}: the server told nonsense") from None
-                    partial.retarget(told)  # it may have changed since it was listed
-                    await receive_file(call, partial, told.size, progress.add)
+                    making.retarget(told)  # it may have changed since it was listed
+                    await receive_file(call, making, told.size, progress.add)
                     await call.result()
             finally:
-                partial.close()
+                making.close()
         progress.done_files += 1
 
     async def _get_pack(
@@ -270,14 +279,19 @@ class FileClient:
             except FileError as error:
                 if error.details != {"errno": "ENOENT"}:
                     raise
+
+        def remove(stray: str) -> Awaitable[int]:
+            return self.remove(_join(path, stray), recursive=True)
+
+        clearing = Clearing(theirs, remove, progress, delete)
         if delete:
             found = await whole(ours)
-            for stray in strays(found, theirs, progress):
-                progress.removed += await self.remove(_join(path, stray), recursive=True)
+            await clearing.delete_strays(found)
             ours = joined(found)
         directories = await self._carry(
             ours,
             theirs if sync else {},
+            clearing,
             lambda entry: self._put_one(root, name, path, entry, progress, sync),
             lambda some: self._put_pack(root, name, path, some, progress),
             progress,
@@ -322,6 +336,7 @@ class FileClient:
         self,
         listing: Listing,
         known: dict[str, Entry],
+        clearing: Clearing,
         carry: Callable[[Entry], Awaitable[None]],
         carry_pack: Callable[[list[Entry]], Awaitable[None]],
         progress: Progress,
@@ -333,6 +348,7 @@ class FileClient:
         Args:
             listing: what there is, parents first.
             known: what stands already.
+            clearing: of what is in the way.
             carry: one large file.
             carry_pack: many small things.
             progress: told as it goes.
@@ -367,6 +383,7 @@ class FileClient:
             async with asyncio.TaskGroup() as group:
                 async for some in listing:
                     wanted = [entry for entry in some if is_wanted(entry, known, progress)]
+                    await clearing.make_way(wanted)
                     directories += [entry for entry in wanted if entry.kind == "directory"]
                     for entry in filter(is_large, wanted):
                         group.create_task(one(entry))

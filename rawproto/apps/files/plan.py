@@ -6,16 +6,17 @@ A listing goes on while what it told first is carried already; whoever needs it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.entries import Entry, scan, some_of
-from rawproto.apps.files.faults import as_file_errors
+from rawproto.apps.files.faults import VersionError, as_file_errors
 from rawproto.apps.files.packs import PACKED_BYTES
+from rawproto.rpc import RPCError
 
-__all__ = ["Listing", "Progress"]
-__all__ += ["is_large", "is_wanted", "joined", "scanned", "standing", "strays", "whole"]
+__all__ = ["Clearing", "Listing", "Progress"]
+__all__ += ["is_large", "is_wanted", "joined", "scanned", "standing", "whole"]
 
 Listing = AsyncGenerator[list[Entry], None]
 """Some entries at a time, parents first."""
@@ -111,16 +112,66 @@ def is_large(entry: Entry) -> bool:
     return entry.kind == "file" and (entry.size > PACKED_BYTES or not entry.path)
 
 
-def strays(source: list[Entry], target: dict[str, Entry], progress: Progress) -> list[str]:
-    """What is in the target and not in the source, the outermost of each."""
-    if source[0].kind != "directory":
-        return []  # it takes nothing's place but that of its own name
-    if any(entry.kind == "unread" for entry in source):
-        progress.faults.append("nothing was deleted, as not all could be read")
-        return []
+@dataclass(slots=True)
+class Clearing:
+    """What goes where things are carried to.
+
+    Args:
+        stands: what is there, by its path.
+        remove: removes something there, with all that is in it: how many things. Raises RPCError.
+        progress: told of it, and of what could not be removed.
+        delete: whether all goes that is not in the source, too.
+    """
+
+    stands: dict[str, Entry]
+    remove: Callable[[str], Awaitable[int]]
+    progress: Progress
+    delete: bool
+
+    async def delete_strays(self, source: list[Entry]) -> None:
+        """Removes what is not in the source, unless some of that is not known."""
+        if source[0].kind != "directory":
+            self.delete = False  # it takes nothing's place but that of its own name
+        elif any(entry.kind == "unread" for entry in source):
+            self.progress.faults.append("nothing was deleted, as not all could be read")
+            self.delete = False
+        else:
+            for path in _strays(source, self.stands):
+                await self._remove(path)
+
+    async def make_way(self, entries: list[Entry]) -> None:
+        """Removes what has their names and is in their way."""
+        for entry in entries if self.stands else []:
+            if _in_the_way(entry, self.stands.get(entry.path), self.delete):
+                await self._remove(entry.path)
+
+    async def _remove(self, path: str) -> None:
+        try:
+            self.progress.removed += await self.remove(path)
+        except VersionError:
+            raise
+        except RPCError as error:
+            self.progress.faults.append(str(error))
+
+
+def _strays(source: list[Entry], stands: dict[str, Entry]) -> list[str]:
+    """What is not in the source, the outermost of each."""
     names = {entry.path for entry in source}
     found: list[str] = []
-    for path in sorted(target):
+    for path in sorted(stands):
         if path not in names and not (found and path.startswith(found[-1] + "/")):
             found.append(path)
     return found
+
+
+def _in_the_way(entry: Entry, stands: Entry | None, delete: bool) -> bool:
+    """Whether only one of the two can be there, and the other may go.
+
+    What is in a directory would come into what a link of its name leads to. A directory goes only
+    where things are deleted, as it may have much in it.
+    """
+    if stands is None or not entry.path or entry.kind == stands.kind:
+        return False
+    if stands.kind in ("directory", "unread"):
+        return delete and entry.kind in ("file", "link")
+    return entry.kind == "directory"

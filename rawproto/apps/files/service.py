@@ -94,6 +94,7 @@ class FileService:
         self._quota = Quota(root, quota_bytes)
         # Who makes which file: one who was cut off and comes back takes over from himself.
         self._makers: dict[str, tuple[bytes, asyncio.Task[Any] | None]] = {}
+        self._relieved: set[asyncio.Task[Any]] = set()
         self._siblings = siblings or Siblings(1)
         self._number = 0
         self._turn = asyncio.Lock()
@@ -198,6 +199,19 @@ class FileService:
             raise ReadOnlyError("the server takes nothing: it was started without --write")
 
     async def _put(self, params: Any, call: Call) -> None:
+        """As `_made`, unless another call of the same peer takes over."""
+        task = asyncio.current_task()
+        try:
+            await self._made(params, call)
+        except asyncio.CancelledError:
+            if task not in self._relieved:
+                raise
+            task.uncancel()
+            raise FileError(f"{params['entry'][0]}: you are sending it anew") from None
+        finally:
+            self._relieved.discard(task)
+
+    async def _made(self, params: Any, call: Call) -> None:
         self._check_writable()
         try:
             entry = Entry.from_json(params.get("entry") if isinstance(params, dict) else None)
@@ -246,16 +260,21 @@ class FileService:
 
     def _asked_to_let_go(self, message: bytes) -> None:
         key, path = message[:KEY_BYTES], os.fsdecode(message[KEY_BYTES:])
-        before = self._makers.get(path)
-        if before is not None and before[0] == key and before[1] is not None:
-            before[1].cancel()
+        self._relieve(path, key)
 
     async def _take_over(self, path: str, key: bytes) -> None:
-        """Ends an earlier call of the same peer for the same file, whose connection may be dead."""
-        before = self._makers.get(path)
-        if before is not None and before[0] == key and before[1] is not None:
-            before[1].cancel()
-            await asyncio.wait({before[1]})
+        """Has an earlier call, whose connection may be dead, end first."""
+        if (task := self._relieve(path, key)) is not None:
+            await asyncio.wait({task})
+
+    def _relieve(self, path: str, key: bytes) -> asyncio.Task[Any] | None:
+        """Ends an earlier call of the same peer for the same file: its task, if there is one."""
+        of, task = self._makers.get(path, (b"", None))
+        if of != key or task is None:
+            return None
+        self._relieved.add(task)
+        task.cancel()
+        return task
 
     async def _put_pack(self, params: Any, call: Call) -> Any:
         self._check_writable()

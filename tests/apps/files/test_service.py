@@ -14,10 +14,7 @@ import pytest
 from rawproto.apps.files.beneath import Parents, Root
 from rawproto.apps.files.blocks import BLOCK_BYTES, leaf
 from rawproto.apps.files.client import FileClient
-from rawproto.apps.files.faults import (
-    ReadOnlyError,
-    VersionError,
-)
+from rawproto.apps.files.faults import FileError, ReadOnlyError, VersionError
 from rawproto.errors import ConnectionLostError, ProtocolError
 from rawproto.rpc import Call, RPCError, RPCPeer
 from tests.apps.files.place import Place, place, planted, seen
@@ -303,3 +300,77 @@ def test_sync_carries_permissions_that_changed(place: Place) -> None:
     (place.here / "tree" / "script").chmod(0o755)
     place.put("tree", "copy", sync=True)
     assert (place.served / "copy" / "script").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
+def test_sync_makes_way_for_what_is_another_kind_of_thing(place: Place, way: str) -> None:
+    """What was to come into a directory came into what a link of its name led to."""
+    source, target = place.here / "tree", place.served / "copy"
+    if way == "get":
+        source, target = place.served / "tree", place.here / "copy"
+    for name in ("was a link", "was a file", "e"):
+        (source / name).mkdir(parents=True)
+        (source / name / "x").write_text(name)
+    (source / "was a directory").write_text("is a file")
+    (target / "e").mkdir(parents=True)
+    (target / "was a link").symlink_to("e")
+    (target / "was a file").touch()
+    (target / "was a directory" / "in it").mkdir(parents=True)
+    act = partial(place.put if way == "put" else place.get, "tree", "copy", sync=True)
+    where = "copy/" if way == "put" else ""
+    assert act().faults == [f"{where}was a directory: is a directory"]
+    assert (target / "was a link" / "x").read_text() == "was a link"
+    assert (target / "was a directory" / "in it").exists(), "nothing was to be deleted"
+    assert act(delete=True).faults == []
+    assert seen(target) == seen(source)
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
+def test_what_cannot_be_deleted_stops_nothing(
+    place: Place, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = place.here / "tree", place.served / "copy"
+    if way == "get":
+        source, target = place.served / "tree", place.here / "copy"
+    (source).mkdir()
+    (source / "f").write_text("f")
+    for name in ("a", "b"):
+        (target / name).mkdir(parents=True)
+    remove = Root.remove
+
+    def refusing(root: Root, path: str, **options: Any) -> int:
+        if path.endswith("a"):
+            raise OSError(errno.EACCES, "Permission denied", path)
+        return remove(root, path, **options)
+
+    monkeypatch.setattr(Root, "remove", refusing)
+    progress = (place.put if way == "put" else place.get)("tree", "copy", sync=True, delete=True)
+    assert [each.rpartition("/")[2] for each in progress.faults] == ["a: permission denied"]
+    assert sorted(os.listdir(target)) == ["a", "f"]
+    assert progress.removed == 1
+
+
+def test_nonsense_for_how_many_were_removed_is_told(place: Place) -> None:
+    async def remove(params: Any, call: Call) -> Any:
+        return "\x1b[2J"
+
+    place.methods = {"remove": remove}
+    (place.here / "tree").mkdir()
+    (place.served / "copy" / "stray").mkdir(parents=True)
+    progress = place.put("tree", "copy", sync=True, delete=True)
+    assert progress.faults == ["copy/stray: the server told nonsense"]
+
+
+def test_who_sends_a_file_twice_at_once_is_told_at_the_first(place: Place) -> None:
+    """Whose connection may be dead; if it is not, it goes on with what else there is."""
+
+    async def work(client: FileClient, peer: RPCPeer) -> None:
+        params = {"entry": ["f", "file", 10**6, 0o644, 0, ""]}
+        async with peer.open("put", params) as first:
+            await first.receive()
+            async with peer.open("put", params) as second:
+                assert await second.receive() == {"have": 0, "lent": 0}
+                with pytest.raises(FileError, match="f: you are sending it anew"):
+                    await first.result()
+
+    place.run(work)
