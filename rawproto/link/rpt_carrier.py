@@ -261,6 +261,8 @@ class RawCarrier:
             sock = socket.socket(family_number(self._family), socket.SOCK_RAW, IP_PROTOCOL)
         except PermissionError:
             raise raw_socket_refused("open raw socket") from None
+        except OSError as error:
+            raise LinkError("open raw socket", "", error.errno) from None
         self._sockets.append(sock)
         sock.setblocking(False)
         attach_filter(sock, program.to_bytes())

@@ -82,12 +82,19 @@ class UDPCarrier:
         self._family = family
         self._addr = addr
         self._header_bytes = 28 if family == 4 else 48
-        self._way = Way(family, peer, addr) if peer else None
+        try:
+            self._socket = sock = socket.socket(family_number(family), socket.SOCK_DGRAM)
+        except OSError as error:
+            raise LinkError("open UDP socket", "", error.errno) from None
+        try:
+            self._way = Way(family, peer, addr) if peer else None
+        except BaseException:
+            sock.close()
+            raise
         self._moved = self.echoed = False
         mtu = 65_535 if self._way is None else self._way.mtu
         self.ceiling = min(mtu, 65_535) - self._header_bytes
         self._size = 65_535 if mtu > 9216 else mtu + 64
-        self._socket = sock = socket.socket(family_number(family), socket.SOCK_DGRAM)
         self._segments = True
         self._ecn = 0  # of what leaves; it seldom changes
         self._ecn_option = _ECN_OPTION[family]

@@ -45,7 +45,10 @@ class Way:
         self.mtu = route.interface_mtu
         self._fixed = bool(src_addr)
         flags = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-        self._notices = socket.socket(socket.AF_NETLINK, flags, 0)
+        try:
+            self._notices = socket.socket(socket.AF_NETLINK, flags, 0)
+        except OSError as error:
+            raise LinkError("watch routes", "", error.errno) from None
         try:
             self._notices.bind((0, _RTMGRP_LINK | _GROUPS[family]))
         except OSError as error:

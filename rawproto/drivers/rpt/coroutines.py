@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rawproto.drivers.names import resolve, resolve_all
 from rawproto.drivers.rpt.address import RPTAddress, parse_address
 from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.judges import careful_authorize, careful_trust
 from rawproto.drivers.rpt.node import Node
 from rawproto.drivers.rpt.race import first_to_answer
 from rawproto.drivers.rpt.responder import Responder
 from rawproto.drivers.rpt.workers import MOST_WORKERS, WorkerServer
 from rawproto.errors import (
-    LinkError,
     RawprotoError,
     UsageError,
 )
@@ -148,7 +148,7 @@ class connect:
     ) -> None:
         self._address = parse_address(address)
         self._credentials = Credentials(
-            static=static or os.urandom(32), peer_key=peer_key, psk=psk, trust=trust
+            static=static or os.urandom(32), peer_key=peer_key, psk=psk, trust=careful_trust(trust)
         )
         self._config = config or Config()
         self._family = family
@@ -168,8 +168,14 @@ class connect:
         carrier = _open_carrier(
             self._address, family, peer=host, listens=False, capture=self._capture
         )
-        endpoint = Endpoint(carrier.port, self._config, entropy=os.urandom, ceiling=carrier.ceiling)
-        attempt = _Attempt(Node(endpoint, carrier))
+        try:
+            endpoint = Endpoint(
+                carrier.port, self._config, entropy=os.urandom, ceiling=carrier.ceiling
+            )
+            attempt = _Attempt(Node(endpoint, carrier))
+        except BaseException:
+            carrier.close()
+            raise
         try:
             if self._address.carrier == "rpt":
                 attempt.responder = Responder(6 if family == 6 else 4)
@@ -272,27 +278,31 @@ class Server:
         """Stops: connections get `grace_s` seconds to end by themselves and are aborted then."""
         self.refuse()
         life, self._life = self._life, None
-        if life is not None:
-            life.ending()
-        if self._tasks and grace_s:
-            await asyncio.wait(self._tasks, timeout=grace_s)
-        for connection in list(self._connections):
-            connection.abort()
         try:
-            for task in list(self._tasks):
-                task.cancel()
+            if life is not None:
+                life.ending()
+            if self._tasks and grace_s:
+                await asyncio.wait(self._tasks, timeout=grace_s)
+            self._abort()
             if self._tasks:
                 await asyncio.gather(*self._tasks, return_exceptions=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_FAREWELL_S):
                     await self._node.drained()
         finally:
+            self._abort()
             if self.responder is not None:
                 self.responder.close()
             self._node.close()
             self._over.set()
             if life is not None:
                 await life.end()
+
+    def _abort(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
+        for task in list(self._tasks):
+            task.cancel()
 
     def _accepted(self, connection: RPTConnection) -> None:
         self._connections.add(connection)
@@ -374,7 +384,11 @@ class serve:
         # It follows from the key, so that a restarted listener can tell its old clients.
         self._reset_key = hmac.digest(static, b"rpt1 reset", "sha256")
         self._listener = Listener(
-            static, self._config, psk=psk, authorize=authorize, token_key=os.urandom(32)
+            static,
+            self._config,
+            psk=psk,
+            authorize=careful_authorize(authorize),
+            token_key=os.urandom(32),
         )
         self._server: Server | WorkerServer | None = None
 
@@ -395,7 +409,7 @@ class serve:
         if address.carrier == "rpt":
             try:
                 server.responder = Responder(6 if family == 6 else 4)
-            except LinkError:
+            except BaseException:
                 await server.close()
                 raise
         self._server = server

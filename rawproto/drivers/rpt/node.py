@@ -45,13 +45,13 @@ class Node:
         carrier: Carrier,
         on_accept: Callable[[RPTConnection], None] = lambda connection: None,
     ) -> None:
+        self._timer = Timer()  # there may be no descriptor left for it
         self.endpoint = endpoint
         self.carrier = carrier
         self._on_accept = on_accept
         self._loop = asyncio.get_running_loop()
         self._handles: dict[int, RPTConnection] = {}
         self._port = Port(endpoint, carrier)
-        self._timer = Timer()
         self._armed_ns: int | None = None
         self._scheduled = self._waits_for_answer = False
         self._closed = False

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hmac
 import os
-import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rawproto.drivers.rpt.caretaker import CARETAKER
+from rawproto.drivers.rpt.judges import careful_authorize, careful_trust
 from rawproto.drivers.rpt.office import Office
 from rawproto.drivers.rpt.options import Options
 from rawproto.drivers.rpt.pump import Pump
-from rawproto.errors import HandshakeError, LinkError, RawprotoError
+from rawproto.errors import LinkError
 from rawproto.link.rpt_carrier import Carrier, RawCarrier
 from rawproto.link.rpt_udp import UDPCarrier
 from rawproto.transport.config import Config
@@ -107,34 +106,3 @@ class _Gate(Listener):
         if door is not None and door.full():
             return None
         return super().on_init(packet, data, address, now_ns)
-
-
-def careful_trust(
-    trust: Callable[[bytes], RawprotoError | None],
-) -> Callable[[bytes], RawprotoError | None]:
-    """A judgement that fails is a refusal: it must not end in whatever thread pumps."""
-
-    def judge(key: bytes) -> RawprotoError | None:
-        try:
-            return trust(key)
-        except RawprotoError as error:
-            return error
-        except Exception as error:
-            refused = HandshakeError(f"trust failed: {error}")
-            refused.__cause__ = error
-            return refused
-
-    return judge
-
-
-def careful_authorize(authorize: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
-    """Likewise."""
-
-    def judge(key: bytes) -> bool:
-        try:
-            return authorize(key)
-        except Exception as error:
-            warnings.warn(f"authorize failed: {error!r}", RuntimeWarning, stacklevel=2)
-            return False
-
-    return judge

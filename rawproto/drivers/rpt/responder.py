@@ -6,6 +6,7 @@ import asyncio
 from typing import Literal
 
 from rawproto.drivers.rpt.office import LOOK_S, Office
+from rawproto.errors import LinkError, PrivilegeError
 
 __all__ = ["Responder"]
 
@@ -26,9 +27,17 @@ class Responder:
         self._look: asyncio.TimerHandle | None = None
         self._stand()
 
+    def _stand_again(self) -> None:
+        try:
+            self._stand()
+        except PrivilegeError:
+            pass  # the rights were given up meanwhile
+        except LinkError:  # no descriptor just now
+            self._look = self._loop.call_later(LOOK_S, self._stand_again)
+
     def _stand(self) -> None:
         if not self._office.stand():
-            self._look = self._loop.call_later(LOOK_S, self._stand)
+            self._look = self._loop.call_later(LOOK_S, self._stand_again)
             return
         for descriptor in self._office.filenos():
             self._loop.add_reader(descriptor, self._office.answer)
