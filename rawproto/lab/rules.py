@@ -127,8 +127,14 @@ def _chains(
         masquerade = f"iifname {INSIDE} oifname != {INSIDE} masquerade"
         yield "postrouting", [_hook("nat", "postrouting", "srcnat"), masquerade]
     ways = _ways(behaviour, table)
-    if ways:
-        yield "prerouting", [_hook("filter", "prerouting", "mangle"), *_marks(behaviour, ways)]
+    if not ways:
+        return
+    if behaviour.balance == "packet":
+        yield "turns", [f"meta mark set numgen inc mod {ways} offset 1"]
+        marks = _choices(table)
+    else:
+        marks = _flows(ways)
+    yield "prerouting", [_hook("filter", "prerouting", "mangle"), *marks]
 
 
 def _hook(kind: str, hook: str, priority: str) -> str:
@@ -148,10 +154,19 @@ def _error_rules(behaviour: Behaviour) -> Iterator[str]:
         yield f"{ip} saddr set {address}"
 
 
-def _marks(behaviour: Behaviour, ways: int) -> Iterator[str]:
-    if behaviour.balance == "packet":
-        yield f"meta mark set numgen inc mod {ways} offset 1"
-        return
+def _choices(table: Sequence[TableEntry]) -> Iterator[str]:
+    """Only what has several gateways takes a turn: else answers would use up those of questions."""
+
+    def length(entry: TableEntry) -> int:
+        return ip_network(entry.destination).prefixlen
+
+    for entry in sorted(table, key=length, reverse=True):
+        ip = "ip6" if ":" in entry.destination else "ip"
+        verdict = "goto turns" if len(entry.gateways) > 1 else "accept"
+        yield f"{ip} daddr {entry.destination} {verdict}"
+
+
+def _flows(ways: int) -> Iterator[str]:
     # The first four bytes behind the IP header: ports, or ICMP's type, code and checksum.
     for fields in ("ip saddr . ip daddr", "ip6 saddr . ip6 daddr . ip6 flowlabel"):
         yield f"meta mark set jhash {fields} . @th,0,32 mod {ways} seed 0x1 offset 1"

@@ -161,6 +161,22 @@ def test_ways_are_so_many_that_every_gateway_is_on_equally_many() -> None:
         assert len([line for line in lines if line.startswith(words)]) == 3
 
 
+def test_only_what_has_several_ways_takes_a_turn_and_the_longest_prefix_decides() -> None:
+    plain = diamond(2)
+    gateways = ("10.99.2.2", "10.99.4.2")
+    routes = (
+        Route(host="r1", destination="203.0.113.0/24", gateways=gateways[:1]),
+        Route(host="r1", destination="203.0.0.0/16", gateways=gateways),
+    )
+    mixed = Topology(name="mixed", hosts=plain.hosts, links=plain.links, routes=routes)
+    lines = rules(mixed.misbehaving("r1:balance=packet"), "r1")
+    assert "ip daddr 10.99.1.0/24 accept" in lines
+    assert "ip6 daddr fd99:1::/64 accept" in lines
+    assert "ip6 daddr fd99:6::/64 goto turns" in lines
+    one, several = "ip daddr 203.0.113.0/24 accept", "ip daddr 203.0.0.0/16 goto turns"
+    assert lines.index("chain turns {") < lines.index(one) < lines.index(several)
+
+
 def test_balance_by_flow_looks_at_the_first_four_bytes_behind_the_header() -> None:
     lines = rules(diamond(2).misbehaving("r1:balance=flow"), "r1")
     assert [line for line in lines if "jhash" in line] == [

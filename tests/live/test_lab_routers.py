@@ -224,6 +224,21 @@ def test_packets_of_one_flow_take_all_paths_in_turn(family: str, maker: str) -> 
         assert Counter(error.src for error in errors) == dict.fromkeys(hops(family, *MIDDLE), 4)
 
 
+@families
+@makers
+def test_what_comes_back_takes_no_turn_of_what_goes(family: str, maker: str) -> None:
+    with probing(f"r1:balance=packet{maker}", family, lab.diamond(2)) as (_, prober):
+        seen = []
+        for _ in range(8):
+            probe = prober.udp(ttl=2)
+            prober.send(probe)
+            error = next(prober.heard())  # which has passed by r1
+            assert is_about(error, probe)
+            seen.append(error.src)
+        assert sorted(seen[:2]) == sorted(hops(family, 2, 4))
+        assert seen == seen[:2] * 4
+
+
 # --- NAT ------------------------------------------------------------------------------------------
 
 
