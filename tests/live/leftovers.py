@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rawproto.lab.syscalls import CLONE_NEWNS, MS_REC, mount, setns, unshare
+from rawproto.lab.syscalls import CLONE_FS, CLONE_NEWNS, MS_REC, mount, setns, unshare
 
 _MS_PRIVATE, _MS_SHARED = 0x40000, 0x100000
 
@@ -60,6 +60,7 @@ def _own_mounts() -> Iterator[None]:
         try:
             yield
         finally:
+            unshare(CLONE_FS)  # which a thread just joined may still share, and setns refuses then
             setns(outside, CLONE_NEWNS)
             os.chdir(directory)
     finally:
