@@ -51,10 +51,10 @@ def page(root: Root, path: str, shown: str) -> str:
     fd = root.open_directory(path)
     try:
         with os.scandir(fd) as entries:
-            names = [entry.name for entry in islice(entries, MOST_NAMES + 1)]
+            first = list(islice(entries, MOST_NAMES + 1))
+        rows = sorted(_rows(root, path, first[:MOST_NAMES]))
     finally:
         os.close(fd)
-    rows = sorted(_rows(root, path, names[:MOST_NAMES]))
     title = html.escape(_text(f"Index of {shown}"))
     lines = [
         f'<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>',
@@ -64,7 +64,7 @@ def page(root: Root, path: str, shown: str) -> str:
         lines.append('<tr><td><a href="../">../</a></td><td></td><td></td></tr>')
     lines += [_line(row) for row in rows]
     lines.append("</table>")
-    if len(names) > MOST_NAMES:
+    if len(first) > MOST_NAMES:
         lines.append(f"<p>Only {MOST_NAMES} names of more are shown.</p>")
     return "\n".join(lines) + "\n"
 
@@ -74,10 +74,13 @@ def modified_s(found: os.stat_result) -> float:
     return min(max(found.st_mtime, _FIRST_S), _LAST_S)
 
 
-def _rows(root: Root, path: str, names: Iterable[str]) -> Iterable[_Row]:
-    for name in names:
+def _rows(root: Root, path: str, entries: Iterable[os.DirEntry[str]]) -> Iterable[_Row]:
+    for entry in entries:
+        name = entry.name
         try:
-            found = root.stat(f"{path}/{name}".lstrip("/"), follow=True)
+            found = entry.stat(follow_symlinks=False)
+            if stat.S_ISLNK(found.st_mode):
+                found = root.stat(f"{path}/{name}".lstrip("/"), follow=True)
         except OSError:
             continue  # it leads out, or is gone by now
         if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):

@@ -45,6 +45,7 @@ class Site:
 
     def __init__(self, root: Root) -> None:
         self._root = root
+        self._paging = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -59,7 +60,13 @@ class Site:
             return PlainTextResponse("Method Not Allowed", 405, {"allow": "GET, HEAD"})
         path = os.fsdecode(unquote_to_bytes(scope["raw_path"]))
         try:
-            return await asyncio.to_thread(self._look_up, path, scope)
+            found = await asyncio.to_thread(self._look_up, path, scope)
+            if found is not None:
+                return found
+            # A long one takes a tenth of a second: one at a time, and files go ahead of them.
+            async with self._paging:
+                text = await asyncio.to_thread(page, self._root, path.lstrip("/"), path)
+            return HTMLResponse(text)
         except OSError as error:
             if error.errno in _BUSY:
                 return PlainTextResponse("Service Unavailable", 503)
@@ -67,7 +74,8 @@ class Site:
                 return PlainTextResponse("Forbidden", 403)
             return PlainTextResponse("Not Found", 404)
 
-    def _look_up(self, path: str, scope: Scope) -> Response:
+    def _look_up(self, path: str, scope: Scope) -> Response | None:
+        """The answer, None for a page of names."""
         name = path.lstrip("/")
         if not stat.S_ISDIR(self._root.stat(name, follow=True).st_mode):
             return self._file(name, scope)
@@ -79,7 +87,7 @@ class Site:
         try:
             return self._file(name + _INDEX, scope)
         except (FileNotFoundError, IsADirectoryError):
-            return HTMLResponse(page(self._root, name, path))
+            return None
 
     def _file(self, name: str, scope: Scope) -> Response:
         response = _OpenFile(self._root.open_file(name), _media_type(name))

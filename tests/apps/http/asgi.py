@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Answered", "ask"]
+__all__ = ["Answered", "ask", "asked"]
 
 
 @dataclass
@@ -27,6 +27,17 @@ def ask(
     during: Any = lambda: None,
 ) -> Answered:
     """One request; `during` is called once the answer's header is there."""
+    return asyncio.run(asked(app, target, headers, method, during))
+
+
+async def asked(
+    app: Any,
+    target: str | bytes = "/",
+    headers: Mapping[str, str] | None = None,
+    method: str = "GET",
+    during: Any = lambda: None,
+) -> Answered:
+    """The same in a loop that runs."""
     raw = target.encode() if isinstance(target, str) else target
     path, _, query = raw.partition(b"?")
     scope = {
@@ -52,14 +63,11 @@ def ask(
             answered.body += message.get("body", b"")
             over = not message.get("more_body", False)
 
-    async def run() -> None:
-        never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-        async def receive() -> Any:
-            return await never
+    async def receive() -> Any:
+        return await never
 
-        await asyncio.wait_for(app(scope, receive, send), 10)
-        assert over
-
-    asyncio.run(run())
+    await asyncio.wait_for(app(scope, receive, send), 10)
+    assert over
     return answered

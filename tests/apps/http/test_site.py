@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rawproto.apps.files.beneath import Root
+from rawproto.apps.http import site as site_module
 from rawproto.apps.http.listing import MOST_NAMES
 from rawproto.apps.http.site import Site
-from tests.apps.http.asgi import ask
+from tests.apps.http.asgi import ask, asked
 
 BODY = bytes(range(256)) * 3000
 MODIFIED = 1_700_000_000
@@ -192,6 +195,32 @@ def test_names_command_no_terminal_and_turn_no_line(top: Path, site: Site) -> No
         assert f">{name}</a>" in text
     (top / "\x1b[31m").mkdir()
     assert "\x1b" not in ask(site, "/%1b%5b31m/").body.decode()
+
+
+def test_files_wait_for_no_pages(top: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that 300 asked for at once kept everybody waiting for 50 s."""
+    go = threading.Event()
+    made = 0
+
+    def slow_page(*words: object) -> str:
+        nonlocal made
+        made += 1
+        assert go.wait(10)
+        return "page"
+
+    monkeypatch.setattr(site_module, "page", slow_page)
+
+    async def run() -> None:
+        pages = [asyncio.ensure_future(asked(site, "/sub/")) for _ in range(100)]
+        try:
+            for _ in range(20):
+                assert (await asyncio.wait_for(asked(site, "/sub/a.html"), 5)).body == b"<p>a"
+            assert made == 1
+        finally:
+            go.set()
+        assert {each.body for each in await asyncio.gather(*pages)} == {b"page"}
+
+    asyncio.run(run())
 
 
 def test_page_of_very_many_names_is_cut(top: Path, site: Site) -> None:
