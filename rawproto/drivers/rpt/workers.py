@@ -105,10 +105,20 @@ class WorkerServer:
 
         def supervise() -> None:
             self._orders.close()
-            _Supervisor(program, theirs, start, carriers).run()
+            try:
+                supervisor = _Supervisor(program, theirs, start, carriers)
+            except OSError as error:
+                theirs.send(_STARTED.pack(0, 0) + f"no supervisor: {error}".encode())
+                raise SystemExit(1) from None
+            supervisor.run()
 
-        self._supervisor = _fork(supervise)
-        theirs.close()
+        try:
+            self._supervisor = _fork(supervise)
+        except OSError as error:
+            self._orders.close()
+            raise LinkError("fork", "", error.errno) from None
+        finally:
+            theirs.close()
         for carrier in carriers:
             carrier.close()
         self._loop.add_reader(self._orders, self._told)
@@ -178,8 +188,11 @@ class WorkerServer:
             raise LinkError("serve", str(self.address), None, "the supervisor was killed")
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """Ends all workers; connections get `grace_s` seconds to end by themselves."""
-        if not self._closing and not self._over.done():
+        """Ends all workers; connections get `grace_s` seconds to end by themselves.
+
+        Who calls it once more can only hasten the end.
+        """
+        if not self._over.done():
             self._closing = True
             with suppress(OSError):
                 self._orders.send(_GRACE.pack(min(grace_s, _MOST_GRACE_S)))
@@ -272,7 +285,7 @@ class _Supervisor:
             if self._end is None:
                 for worker in self._workers:
                     if not worker.pid and worker.due <= now:
-                        self._begin(worker)
+                        self._try_to_begin(worker)
                 times = [worker.due for worker in self._workers if not worker.pid]
             else:
                 if now >= self._end:
@@ -282,12 +295,23 @@ class _Supervisor:
             for key, _ in self._selector.select(wait_s):
                 key.data()
 
+    def _try_to_begin(self, worker: _Worker) -> None:
+        worker.started = time.monotonic()
+        try:
+            self._begin(worker)
+        except OSError as error:  # no descriptor, no process, no memory: the others go on
+            self._put_off(worker, f"worker {worker.number} cannot start", str(error).encode())
+
     def _begin(self, worker: _Worker) -> None:
         worker.orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         supervisor = os.getpid()
-        worker.started = time.monotonic()
-        worker.pid = _fork(lambda: self._work(worker, theirs, supervisor))
-        theirs.close()
+        try:
+            worker.pid = _fork(lambda: self._work(worker, theirs, supervisor))
+        except OSError:
+            worker.orders.close()
+            raise
+        finally:
+            theirs.close()
         self._selector.register(
             worker.orders, selectors.EVENT_READ, functools.partial(self._heard, worker)
         )
@@ -338,7 +362,7 @@ class _Supervisor:
                     self._lost(worker, os.waitstatus_to_exitcode(ended[1]))
 
     def _lost(self, worker: _Worker, code: int) -> None:
-        """A worker is dead: another is due, at once unless this one died young."""
+        """A worker is dead."""
         assert worker.orders is not None
         if not worker.words:
             self._heard(worker)
@@ -346,6 +370,11 @@ class _Supervisor:
         worker.orders.close()
         pid, worker.pid = worker.pid, 0
         words, worker.words = worker.words, b""
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
+        self._put_off(worker, f"worker {worker.number} (process {pid}) {how}", words)
+
+    def _put_off(self, worker: _Worker, what: str, words: bytes) -> None:
+        """A worker is not there: another is due, at once unless the last one died young."""
         if self._end is not None:
             self._tell(worker)
             return
@@ -360,17 +389,14 @@ class _Supervisor:
         else:
             worker.wait_s = min(max(2 * worker.wait_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
         worker.due = now + worker.wait_s
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
         if words:
-            how += f": {words.decode(errors='replace')}"
-        then = f"; the next one starts in {worker.wait_s:g} s"
-        _log.warning("worker %d (process %d) %s%s", worker.number, pid, how, then)
+            what += f": {words.decode(errors='replace')}"
+        _log.warning("%s; the next one starts in %g s", what, worker.wait_s)
 
     def _finish(self, grace_s: float) -> None:
         """Has all workers end; the later of two wishes can only hasten it."""
         end = time.monotonic() + grace_s + END_S
-        if self._end is not None:
-            self._end = min(self._end, end)
+        if self._end is not None and self._end <= end:
             return
         self._end = end
         for worker in self._workers:
@@ -405,22 +431,32 @@ class _Supervisor:
         """Serves until it is told to end, by an order or by SIGTERM."""
         loop = asyncio.get_running_loop()
         end: asyncio.Future[float] = loop.create_future()
+        server: _Closeable | None = None
+        hastened: list[asyncio.Task[None]] = []
 
         def finish(grace_s: float) -> None:
             if not end.done():
                 end.set_result(grace_s)
+            elif server is not None:
+                hastened.append(loop.create_task(server.close(grace_s)))
 
         def ordered() -> None:
-            loop.remove_reader(orders)
             told = orders.recv(_GRACE.size)
+            if not told:
+                loop.remove_reader(orders)
             finish(*(_GRACE.unpack(told) if told else (0.0,)))
 
         loop.add_reader(orders, ordered)
         loop.add_signal_handler(signal.SIGTERM, finish, 0.0)
         try:
             server = await self._start(number)
-        except RawprotoError as error:
-            orders.send(str(error).encode(errors="replace")[:_MOST_WORDS_BYTES])
+        except Exception as error:
+            words = str(error)
+            if not isinstance(error, RawprotoError):
+                _log.exception("worker %d cannot start", number)
+                words = f"{type(error).__name__}: {words}"
+            orders.send(words.encode(errors="replace")[:_MOST_WORDS_BYTES])
             raise SystemExit(1) from None
         orders.send(_STANDS)
         await server.close(await end)
+        await asyncio.gather(*hastened)
