@@ -20,6 +20,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from threading import Event
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.blocks import (
@@ -65,6 +66,7 @@ class Partial:
         root: beneath which.
         entry: what it is to be; missing directories above it are made.
         old: the file that has the name now lends its blocks, wherever they serve.
+        given_up: set when nobody wants it any more: what takes long then ends with an OSError.
 
     Raises:
         OSError: it cannot be made; EBUSY: somebody makes it already.
@@ -73,10 +75,14 @@ class Partial:
         leaves: of the blocks that stand, from the first one on; until `keep` also of those behind
             them that the old file lends.
         lent_from: which block is the first of these.
+        given_up: as above.
     """
 
-    def __init__(self, root: Root, entry: Entry, *, old: bool = False) -> None:
+    def __init__(
+        self, root: Root, entry: Entry, *, old: bool = False, given_up: Event | None = None
+    ) -> None:
         self._entry = entry
+        self.given_up = given_up or Event()
         with root.parent(entry.path, make=True) as (fd, self._name):
             self._directory = os.dup(fd)
         self._part = part_path(self._name)
@@ -136,6 +142,7 @@ class Partial:
             first -= 1
             looked_at += BLOCK_BYTES if leaves[first] != zeros else 0
         for index in range(first, count):
+            self._check_wanted()
             if leaf(os.pread(self._file, BLOCK_BYTES, index * BLOCK_BYTES)) != leaves[index]:
                 return known[: index * LEAF_BYTES]
         return known[: count * LEAF_BYTES]
@@ -161,10 +168,15 @@ class Partial:
         if status.st_mode & 0o170000 != 0o100000:
             return
         for index in range(self.lent_from, min(status.st_size, self._entry.size) // BLOCK_BYTES):
+            self._check_wanted()
             block = os.pread(old, BLOCK_BYTES, index * BLOCK_BYTES)
             if len(block) < BLOCK_BYTES:
                 return
             self.leaves += leaf(block)
+
+    def _check_wanted(self) -> None:
+        if self.given_up.is_set():
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), self._entry.path)
 
     def _borrowed(self, index: int, its_leaf: bytes) -> bytes:
         """A block of the old file, b"" if it lends none that is the same.
@@ -199,6 +211,7 @@ class Partial:
         self._noted = 0
         self._note()
         for begun in range(standing, count, _SYNC_BYTES // BLOCK_BYTES):
+            self._check_wanted()
             some = range(begun, min(begun + _SYNC_BYTES // BLOCK_BYTES, count))
             ends = [(index * LEAF_BYTES, (index + 1) * LEAF_BYTES) for index in some]
             self.write([(self._lent[start:end], b"") for start, end in ends])

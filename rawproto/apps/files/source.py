@@ -6,10 +6,12 @@ to go on with a file that was broken off does not read it again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 from rawproto.apps.files.blocks import (
     BLOCK_BYTES,
@@ -43,6 +45,7 @@ class Source:
     Attributes:
         size: in bytes, at the beginning.
         leaves: of the blocks looked at so far, in order, `LEAF_BYTES` each.
+        given_up: set when nobody wants it any more: what takes long then ends with an OSError.
     """
 
     def __init__(self, fd: int, path: str, memory: Path | None = None) -> None:
@@ -51,6 +54,7 @@ class Source:
         self._status = status = os.fstat(fd)
         self.size = status.st_size
         self.leaves = bytearray()
+        self.given_up = Event()
         self._kept: Path | None = None
         if memory is not None and block_count(self.size) >= _WORTH_KEEPING:
             who = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
@@ -80,6 +84,8 @@ class Source:
         for index in range(count):
             at = index * LEAF_BYTES
             if at == len(self.leaves):
+                if self.given_up.is_set():
+                    raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED), self._path)
                 self.leaves += leaf(self._read(index))
             if self.leaves[at : at + LEAF_BYTES] != theirs[at : at + LEAF_BYTES]:
                 return index

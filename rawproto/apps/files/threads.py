@@ -22,14 +22,24 @@ def started(work: Callable[..., _T], *arguments: Any, **options: Any) -> asyncio
     return loop.run_in_executor(None, partial(work, *arguments, **options))
 
 
-async def done(running: asyncio.Future[_T]) -> _T:
-    """What comes of a thread, or of a task that waits for one, however often this is cancelled."""
+def _nothing() -> None:
+    pass
+
+
+async def done(running: asyncio.Future[_T], stop: Callable[[], None] = _nothing) -> _T:
+    """What comes of a thread, or of a task that waits for one, however often this is cancelled.
+
+    Args:
+        running: what `started`.
+        stop: called when this is cancelled, so that what takes long ends sooner.
+    """
     cancelled: asyncio.CancelledError | None = None
     while not running.done():
         try:
             await asyncio.wait({running})
         except asyncio.CancelledError as error:
             cancelled = error
+            stop()
     if cancelled is not None:
         if not running.cancelled():
             running.exception()  # of which nobody hears any more

@@ -20,6 +20,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from threading import Event
 from typing import Any
 
 from rawproto.apps.files.beneath import Root
@@ -94,7 +95,9 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
         if not isinstance(piece, bytes) or not piece:
             raise BadRequestError("leaves were expected")
         theirs += piece
-    first = await in_thread(source.common, theirs) if theirs else 0
+    first = 0
+    if theirs:
+        first = await done(started(source.common, theirs), source.given_up.set)
     await call.send({"from": first})
     tell(min(first * BLOCK_BYTES, source.size))
 
@@ -129,9 +132,10 @@ async def send_file(call: Call, source: Source, tell: Tell) -> None:
 
 async def begun(root: Root, entry: Entry, *, old: bool = False) -> Partial:
     """Makes a `Partial` in a thread: its arguments, and what it raises."""
-    making = started(Partial, root, entry, old=old)
+    given_up = Event()
+    making = started(Partial, root, entry, old=old, given_up=given_up)
     try:
-        return await done(making)
+        return await done(making, given_up.set)
     except asyncio.CancelledError:
         with suppress(OSError):
             making.result().close()
@@ -159,7 +163,7 @@ async def receive_file(call: Call, partial: Partial, size: int, tell: Tell) -> N
     if not 0 <= first <= len(partial.leaves) // LEAF_BYTES:
         raise BadRequestError("more blocks than there are")
     if partial.leaves:
-        await in_thread(partial.keep, first)
+        await done(started(partial.keep, first), partial.given_up.set)
     tell(min(first * BLOCK_BYTES, size))
     writing: asyncio.Future[None] | None = None
     waiting: list[tuple[bytes, bytes]] = []
