@@ -378,14 +378,15 @@ def test_our_own_routers_pass_what_the_kernels_would() -> None:
 def test_our_own_router_follows_a_link_that_is_made_anew_or_smaller() -> None:
     with lab.up(lab.chain(3).misbehaving("r1:userspace", "r2:mtu=1350")) as network:
         h1, h2 = network.host("h1"), network.host("h2")
+        patiently = ["ping", "-c1", "-w20", "-i0.2"]  # until it has seen that the link changed
         network.change("2:delay=1ms")
         assert network.link(2).made in ("emulator", "netem")
         for target in (h2.ipv4, h2.ipv6):
-            assert h1.run(["ping", "-c1", "-W5", target]).returncode == 0
+            assert h1.run([*patiently, target]).returncode == 0
             shown = h1.run(["ping", "-c1", "-W5", "-Mdo", "-s1400", target]).stdout
             assert "1350" in shown
         network.change("2:mtu=1320")
-        shown = h1.run(["ping", "-c1", "-W5", "-Mdo", "-s1310", h2.ipv4]).stdout
+        shown = h1.run([*patiently, "-Mdo", "-s1310", h2.ipv4]).stdout
         assert "From 10.99.1.2 " in shown
         assert "mtu = 1320" in shown
 
