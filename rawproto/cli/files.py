@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.client import FileClient, local
 from rawproto.apps.files.faults import ERRORS, FileError
-from rawproto.apps.files.plan import Progress
+from rawproto.apps.files.plan import Progress, unread_words
 from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, summary_json
 from rawproto.cli.rpt_dial import dial
 from rawproto.cli.rpt_options import add_client_options, add_server_options
@@ -240,6 +240,7 @@ def tell_faults(faults: list[str]) -> None:
 
 def _ls(arguments: argparse.Namespace) -> int:
     place = _there(arguments.place)
+    unread: list[str] = []
 
     async def work(client: FileClient) -> None:
         write = listed_json if arguments.json else listed
@@ -247,8 +248,11 @@ def _ls(arguments: argparse.Namespace) -> int:
             for entry in some:
                 if entry.path or entry.kind != "directory":
                     sys.stdout.write(write(entry, place.path, long=arguments.long))
+                if entry.kind == "unread":
+                    tell_faults([unread_words(entry)])
+                    unread.append(entry.path)
 
-    return _with(arguments, place.address, work)
+    return _with(arguments, place.address, work) or bool(unread)
 
 
 def _rm(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ surrogates (PEP 383), which JSON can carry and which lead back to the same bytes
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 _TYPES = [str, str, int, int, int, str]
 _AT_ONCE = 500
 _MOST_NS = 1 << 63
+_GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(slots=True)  # frozen, it would take three times as long to make, and there are many
@@ -32,8 +34,8 @@ class Entry:
 
     Attributes:
         path: relative, with `/`; "" for what was asked for itself.
-        kind: `"file"`, `"directory"`, `"link"`, `"other"`, or `"unread"`: a directory that nobody
-            could look into.
+        kind: `"file"`, `"directory"`, `"link"`, `"other"`, or `"unread"`: what nobody could look
+            at, or a directory that nobody could look into.
         size: of a file, in bytes.
         mode: permissions, 0 to 0o777.
         mtime_ns: when it was changed.
@@ -93,7 +95,8 @@ def scan(root: Root, path: str, *, recursive: bool, inner: bool = False) -> Iter
     """What is at a path, first itself as "", then what is in it, names in order, parents first.
 
     A link at the path itself is followed; below it none is. Raises OSError for the path itself;
-    a directory below it that cannot be read is told as `"unread"`, and why. Holds no descriptor
+    what cannot be read below it is told as `"unread"`, and why, for whoever deletes what is not
+    told: a directory perhaps a second time. Holds no descriptor
     between two entries, however deep it is, and however slowly they are taken. Files in the
     making are left out unless they, too, are wanted (`inner`).
     """
@@ -131,21 +134,29 @@ def _names(root: Root, path: str, inner: bool) -> list[str]:
 def _some(root: Root, path: str, above: str, names: list[str]) -> list[Entry]:
     """Looks at the next names in a directory, up to one that is a directory itself."""
     found: list[Entry] = []
+
+    def fail(path: str, error: OSError) -> None:
+        if error.errno not in _GONE:  # while we looked
+            found.append(Entry(path, "unread", target=error.strerror or ""))
+
     try:
         directory = root.open_directory(f"{path}/{above}".strip("/"))
-    except OSError:
-        names.clear()  # it went while we looked
+    except OSError as error:
+        names.clear()
+        fail(above, error)
         return found
     try:
         while names and len(found) < _AT_ONCE:
             name = names.pop()
+            inside = f"{above}/{name}".lstrip("/")
             try:
                 status = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 link = stat.S_ISLNK(status.st_mode)
                 target = os.readlink(name, dir_fd=directory) if link else ""
-            except OSError:
-                continue  # likewise
-            found.append(entry_of(f"{above}/{name}".lstrip("/"), status, target))
+            except OSError as error:
+                fail(inside, error)
+                continue
+            found.append(entry_of(inside, status, target))
             if found[-1].kind == "directory":
                 break
     finally:

@@ -16,7 +16,7 @@ from rawproto.apps.files.packs import PACKED_BYTES
 from rawproto.rpc import RPCError
 
 __all__ = ["Clearing", "Listing", "Progress"]
-__all__ += ["is_large", "is_wanted", "joined", "scanned", "standing", "whole"]
+__all__ += ["is_large", "is_wanted", "joined", "scanned", "standing", "unread_words", "whole"]
 
 Listing = AsyncGenerator[list[Entry], None]
 """Some entries at a time, parents first."""
@@ -96,7 +96,7 @@ def is_wanted(entry: Entry, known: dict[str, Entry], progress: Progress) -> bool
     if entry.kind == "other":
         progress.faults.append(f"{entry.path or '.'}: neither file nor directory nor link")
     elif entry.kind == "unread":
-        progress.faults.append(f"{entry.path}: {entry.target.lower()}")
+        progress.faults.append(unread_words(entry))
     elif entry.kind == "file":
         if entry.same_as(known.get(entry.path)):
             progress.skipped_files += 1
@@ -105,6 +105,11 @@ def is_wanted(entry: Entry, known: dict[str, Entry], progress: Progress) -> bool
         progress.total_bytes += entry.size
         return True
     return entry.kind in ("directory", "link")
+
+
+def unread_words(entry: Entry) -> str:
+    """Why nobody could look at it."""
+    return f"{entry.path or '.'}: {entry.target.lower()}"
 
 
 def is_large(entry: Entry) -> bool:

@@ -280,6 +280,37 @@ def test_what_cannot_be_read_is_told_and_nothing_is_deleted(
     ]
 
 
+@pytest.mark.parametrize("where", ["copy/a", "copy/a/f"])
+def test_what_cannot_be_looked_at_is_told_and_not_deleted(
+    place: Place, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that may be read and not searched, or for which no descriptor was left: what was
+    in it was left out, without a word, and --delete removed it."""
+    for top in (place.served / "copy", place.here / "tree"):
+        (top / "a" / "b").mkdir(parents=True)
+        (top / "a" / "f").write_text("f")
+    opened: list[str] = []
+    look, open_directory = os.stat, Root.open_directory
+
+    def refusing(name: Any, **options: Any) -> os.stat_result:
+        if name == "f" and where.endswith("f"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look(name, **options)
+
+    def lacking(root: Root, path: str) -> int:
+        opened.append(path)
+        if path == where and opened.count(path) == 3:  # read, looked at, looked at again
+            raise OSError(errno.EMFILE, "Too many open files", path)
+        return open_directory(root, path)
+
+    monkeypatch.setattr("rawproto.apps.files.entries.os.stat", refusing)
+    monkeypatch.setattr(Root, "open_directory", lacking)
+    progress = place.get("copy", "tree", sync=True, delete=True)
+    assert len(progress.faults) == 2
+    assert progress.faults[0] == "nothing was deleted, as not all could be read"
+    assert (place.here / "tree" / "a" / "f").exists()
+
+
 @pytest.mark.parametrize("way", ["put", "get"])
 def test_file_in_the_place_of_a_directory_deletes_nothing(place: Place, way: str) -> None:
     source, target = place.here / "one", place.served / "two"
