@@ -23,7 +23,7 @@ from rawproto.identity.keys import (
     new_identity,
     state_directory,
 )
-from rawproto.identity.known import KnownPeers, load_authorized
+from rawproto.identity.known import AuthorizedKeys, KnownPeers
 from rawproto.transport.config import Config
 from rawproto.transport.congestion import CONTROLLERS
 from rawproto.transport.key_log import key_log_lines
@@ -100,8 +100,7 @@ def authorize_of(arguments: argparse.Namespace) -> Callable[[bytes], bool]:
     """Whom a listener admits."""
     if arguments.authorized is None:
         return lambda key: True
-    admitted = load_authorized(arguments.authorized)
-    return lambda key: key in admitted
+    return AuthorizedKeys(arguments.authorized).admits
 
 
 def capture_of(arguments: argparse.Namespace) -> AbstractContextManager[Writer | None]:

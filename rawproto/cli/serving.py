@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import re
 import signal
 import sys
 import time
@@ -30,6 +32,9 @@ from rawproto.wire.words import printable
 
 __all__ = ["Log", "add_listen_option", "add_serving_options", "answer_calls", "ready"]
 __all__ += ["serve_sessions", "until_terminated"]
+
+_COMMANDS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What commands a terminal or turns a line's order, beside what JSON escapes anyway."""
 
 
 def add_listen_option(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +60,7 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("serving")
     group.add_argument(
         "--grace",
-        type=float,
+        type=_grace,
         default=5.0,
         metavar="SECONDS",
         help="on SIGTERM or SIGHUP, how long sessions may go on (default: %(default)g)",
@@ -66,6 +71,16 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         default="text",
         help="a line a session on stderr (default: %(default)s)",
     )
+
+
+def _grace(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError("must be 0 to 86400 seconds")
+    return value
 
 
 def ready(address: object) -> None:
@@ -91,7 +106,8 @@ class Log:
             stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
             line = f"{stamp} {printable(words)}\n"
         else:
-            line = json_line(kind, {"time": round(now, 6), **fields})
+            record = json_line(kind, {"time": round(now, 6), **fields})
+            line = _COMMANDS.sub(lambda found: json.dumps(found[0])[1:-1], record)
         if self._form != "none":
             with suppress(OSError):  # a terminal that has gone is no reason to end a session
                 sys.stderr.write(line)

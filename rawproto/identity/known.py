@@ -11,7 +11,9 @@ is locked, read anew, and replaced as a whole.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,9 @@ from pathlib import Path
 from rawproto.errors import UsageError
 from rawproto.identity.keys import PublicKey, parse_public_key, write_private
 
-__all__ = ["KnownPeers", "load_authorized"]
+__all__ = ["AuthorizedKeys", "KnownPeers", "load_authorized"]
+
+_log = logging.getLogger("rawproto")
 
 
 class KnownPeers:
@@ -106,3 +110,44 @@ def load_authorized(path: Path) -> frozenset[bytes]:
             except UsageError as error:
                 raise UsageError(f"{path} line {number}: {error}") from None
     return frozenset(keys)
+
+
+class AuthorizedKeys:
+    """The keys that a listener admits, read anew when their file has changed.
+
+    Where it cannot be read any more, nobody is admitted: a key that was taken out by who broke
+    another line would be admitted still.
+
+    Args:
+        path: of the file; as for `load_authorized`.
+
+    Raises:
+        UsageError, OSError: as `load_authorized`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = self._stamp_now()
+        self._keys = load_authorized(path)
+
+    def admits(self, key: bytes) -> bool:
+        """Whether a key is in the file."""
+        stamp = self._stamp_now()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            try:
+                self._keys = load_authorized(self._path)
+            except (OSError, UsageError) as error:
+                self._keys = frozenset()
+                _log.error("nobody is admitted: %s", error)
+        return key in self._keys
+
+    def _stamp_now(self) -> tuple[int, ...]:
+        """What changes with the file; nothing does of a pipe, which can be read once."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return ()
+        if not stat.S_ISREG(found.st_mode):
+            return (found.st_dev, found.st_ino)
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import json
 import os
 import signal
 import sys
 
 import pytest
 
-from rawproto.cli.serving import Log, until_terminated
+from rawproto.cli.main import Parser
+from rawproto.cli.serving import Log, add_serving_options, until_terminated
 
 
 def ended_by(*numbers: signal.Signals) -> list[float]:
@@ -50,6 +52,37 @@ def test_server_under_nohup_goes_on() -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("words", ["nan", "-1", "inf", "1e9", "soon"])
+def test_grace_is_a_time_that_can_pass(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = Parser(prog="rawproto files serve")
+    add_serving_options(parser)
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args([f"--grace={words}"])
+    assert ended.value.code == 2
+    assert "--grace: must be 0 to 86400 seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["0", "0.5", "86400"])
+def test_grace_may_be_none_or_a_day(words: str) -> None:
+    parser = Parser()
+    add_serving_options(parser)
+    assert parser.parse_args(["--grace", words]).grace == float(words)
+
+
+HOSTILE = "\x1b[2J\x7f\x9b31m\u202e\u2028\udcff \u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f680"
+
+
+def test_record_commands_no_terminal_and_means_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Log("json").write("file", "", {"path": HOSTILE})
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert not set("\x1b\x7f\x9b\u202e\u2028\udcff") & set(line)
+    assert "\u0645\u06cc" in line, "letters are shown as they are"
+    assert json.loads(line)["path"] == HOSTILE
 
 
 class Gone(io.StringIO):
