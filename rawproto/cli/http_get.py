@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import errno
 import os
 import re
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import cache
 from getpass import getpass
 from itertools import zip_longest
 from typing import Any
@@ -33,7 +35,7 @@ from rawproto.capture import Writer
 from rawproto.cli.files_text import Meter
 from rawproto.cli.http import Whole
 from rawproto.cli.http_sink import SHOWN, Sink
-from rawproto.cli.rpt_dial import complain
+from rawproto.cli.rpt_dial import complain, farewell
 from rawproto.cli.rpt_options import Trust, capture_of, log_secrets, private_key, psk_of, trace
 from rawproto.drivers.rpt.address import RPTAddress
 from rawproto.drivers.rpt.httpcore import RPTBackend
@@ -82,11 +84,16 @@ def _check(arguments: argparse.Namespace) -> None:
 async def _get_all(arguments: argparse.Namespace, trusts: dict[RPTAddress, Trust]) -> int:
     code = 0
     async with AsyncExitStack() as stack:
+        stack.enter_context(farewell())
         capture = stack.enter_context(capture_of(arguments))
+
+        @cache  # for all servers: out of a pipe they can be read once
+        def secrets() -> tuple[bytes, bytes]:
+            return private_key(arguments), psk_of(arguments)
 
         def backend_of(address: RPTAddress) -> httpcore.AsyncNetworkBackend:
             trusts[address] = Trust(str(address), accept_new=arguments.accept_new)
-            return _Backend(address, arguments, trusts[address], capture)
+            return _Backend(address, arguments, *secrets(), trusts[address], capture)
 
         watch = _show_head if arguments.verbose else None
         fetcher = Fetcher(backend_of, arguments.max_redirs, watch)
@@ -104,14 +111,16 @@ class _Backend(RPTBackend):
         self,
         address: RPTAddress,
         arguments: argparse.Namespace,
+        static: bytes,
+        psk: bytes,
         trust: Trust,
         capture: Writer | None,
     ) -> None:
         super().__init__(
             address.carrier,
-            static=private_key(arguments),
+            static=static,
             trust=trust.judge,
-            psk=psk_of(arguments),
+            psk=psk,
             config=Config(congestion=arguments.congestion, keep_alive_ns=_ASKS_NS),
             family=arguments.family,
             capture=capture,
@@ -303,6 +312,8 @@ class _Transfer:
         try:
             found = os.stat(name)
             os.close(os.open(name, os.O_RDONLY))
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         except OSError as error:
             raise FetchError(26, f"{name}: {error.strerror}") from None
         if not stat.S_ISREG(found.st_mode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 
 from rawproto.apps.http.fetch import FetchError
 from rawproto.drivers.stdio import write_output
@@ -13,6 +14,9 @@ __all__ = ["SHOWN", "Sink"]
 
 SHOWN = ""
 """Where an answer goes that nobody named a file for: stdout, escaped on a terminal."""
+
+_COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What commands a terminal, or turns a line's order; what joins letters of a script stays."""
 
 
 class Sink:
@@ -67,12 +71,7 @@ class Sink:
         if b"\0" in data:
             raise FetchError(23, "bytes that are no text, for a terminal: say -o FILE")
         text = self._decoder.decode(data)
-        return "".join(
-            [
-                c if c.isprintable() or c in "\n\t" else "" if c == "\r" else printable(c)
-                for c in text
-            ]
-        ).encode()
+        return _COMMANDS.sub(lambda found: printable(found[0]), text.replace("\r", "")).encode()
 
     def _failed(self, error: OSError) -> FetchError:
         return FetchError(23, f"{self._name or 'stdout'}: {error.strerror}")

@@ -29,7 +29,7 @@ from rawproto.wire.words import printable
 if TYPE_CHECKING:
     from rawproto.capture import Writer
 
-__all__ = ["FAILURES", "complain", "connect_once", "dial"]
+__all__ = ["FAILURES", "complain", "connect_once", "dial", "farewell"]
 
 _LOUD = """rawproto {verb}: THE KEY OF {address} HAS CHANGED: it shows {key} now.
 Somebody may be in between. If the change is known to be right: rawproto keys forget {address}
@@ -94,12 +94,12 @@ async def _connect(
     trust: Trust,
     use: Callable[[RPTConnection], Awaitable[None]],
 ) -> None:
-    with _farewell(), capture_of(arguments) as capture:
+    with farewell(), capture_of(arguments) as capture:
         await connect_once(arguments, config, trust, capture, use)
 
 
 @contextmanager
-def _farewell() -> Iterator[None]:
+def farewell() -> Iterator[None]:
     """What ends this process ends the block first, so that the other side hears of it at once.
 
     ssh, too, ends its ProxyCommand by SIGHUP.

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import pty
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from rawproto.cli import http_get
 from rawproto.cli.http import add_arguments
 from rawproto.cli.http_sink import Sink
 from rawproto.cli.main import main
+from rawproto.drivers.rpt.connection import RPTConnection
+from rawproto.drivers.rpt.coroutines import serve
 
 ANY = "rpt+udp://127.0.0.1:0"
 URL = "rpt://10.0.0.2:4000/dir/file"
@@ -54,6 +57,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (["get", "nonsense"], 3, "not a url"),
         (["get", "rpt://nowhere.invalid:1/"], 6, "nowhere.invalid"),
         (["get", "-T", "/nowhere", "rpt://127.0.0.1:1/"], 26, "no such file"),
+        (["get", "-T", "/etc", "rpt://127.0.0.1:1/"], 26, "is a directory"),
         (["get", "-I", "-d", "x", "rpt://127.0.0.1:1/"], 2, "only one of"),
         (["get", "-O", "rpt://127.0.0.1:1/"], 23, "no name for a file"),
         (["get", "-r", "0-1", "-C", "5", "rpt://127.0.0.1:1/"], 2, "only one of"),
@@ -281,7 +285,7 @@ def test_terminal_is_shown_what_would_command_it_and_no_bytes_that_are_no_text(
     try:
         os.dup2(terminal, 1)
         sink = Sink("")
-        sink.write_now("né \x1b]0;title\x07\tx\r\n".encode())
+        sink.write_now("né\xa0\u200c \u202e\x1b]0;title\x07\tx\r\n".encode())
         with pytest.raises(FetchError) as caught:
             sink.write_now(b"a\0b")
         Sink("-").write_now(b"\x1bc")
@@ -290,9 +294,57 @@ def test_terminal_is_shown_what_would_command_it_and_no_bytes_that_are_no_text(
         os.close(kept)
     os.close(terminal)
     assert caught.value.code == 23
-    wanted = "né \\x1b]0;title\\x07\tx\r\n\x1bc".encode()
+    wanted = "né\xa0\u200c \\u202e\\x1b]0;title\\x07\tx\r\n\x1bc".encode()
     shown = b""
     while len(shown) < len(wanted):  # the kernel hands it over bit by bit
         shown += os.read(screen, 1000)
     os.close(screen)
     assert shown == wanted
+
+
+def test_key_and_secret_are_read_once_as_out_of_a_pipe_they_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def note(name: str) -> None:
+        real = getattr(http_get, name)
+        monkeypatch.setattr(http_get, name, lambda words: (asked.append(name), real(words))[1])
+
+    note("private_key")
+    note("psk_of")
+    urls = [f"rpt+udp://127.0.0.1:{port}/" for port in (1, 2)]
+    assert main(["http", "get", "--accept-new", *urls]) == 7
+    assert sorted(asked) == ["private_key", "psk_of"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_server_hears_of_the_signal_that_ends_a_client(number: signal.Signals) -> None:
+    """Without a word it went on for 16 s with a transfer that nobody wanted."""
+
+    async def run() -> tuple[int, Exception | None]:
+        asked = asyncio.Event()
+        over: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        async def stall(connection: RPTConnection) -> None:
+            assert await connection.stream.receive(10)
+            await connection.stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nsome")
+            asked.set()
+            await connection.wait_closed()
+            over.set_result(connection.error)
+
+        async with serve("rpt+udp://127.0.0.1:0", stall) as server:
+            words = ["-m", "rawproto.cli.main", "http", "get", "--accept-new", "-s"]
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *words, f"{server.address}/",
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+                preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+            )  # fmt: skip
+            await asyncio.wait_for(asked.wait(), 20)
+            assert process.stdout is not None
+            assert await process.stdout.readexactly(4) == b"some"
+            process.send_signal(number)
+            error = await asyncio.wait_for(over, 5)
+            return await process.wait(), error
+
+    assert asyncio.run(run()) == (-number, None)
