@@ -22,13 +22,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.client import FileClient, local
-from rawproto.apps.files.faults import ERRORS, FileError
+from rawproto.apps.files.faults import ERRORS, FileError, VersionError
 from rawproto.apps.files.plan import Progress, unread_words
 from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, summary_json
 from rawproto.cli.rpt_dial import dial
@@ -240,6 +240,7 @@ def tell_faults(faults: list[str]) -> None:
 
 def _ls(arguments: argparse.Namespace) -> int:
     place = _there(arguments.place)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     unread: list[str] = []
 
     async def work(client: FileClient) -> None:
@@ -311,6 +312,17 @@ def _transfer(
     return code or bool(progress.faults)
 
 
+@contextmanager
+def _stopping_no_other(count: int, progress: Progress) -> Iterator[None]:
+    """Notes what is wrong with one of several things, as with a file in a directory."""
+    try:
+        yield
+    except RPCError as error:
+        if count == 1 or isinstance(error, VersionError):
+            raise
+        progress.faults.append(str(error))
+
+
 def _get(arguments: argparse.Namespace) -> int:
     target = arguments.places.pop() if _remote(arguments.places[-1]) is None else "."
     if not arguments.places:
@@ -328,7 +340,7 @@ def _get(arguments: argparse.Namespace) -> int:
         for place in places:
             name = place.path.rpartition("/")[2]
             root, here = local(os.path.join(target, name) if inside else target)
-            with closing(root):
+            with closing(root), _stopping_no_other(len(places), progress):
                 await client.get(place.path, root, here, progress, sync=again)
 
     return _transfer(arguments, places[0].address, work)
@@ -348,7 +360,7 @@ def _put(arguments: argparse.Namespace) -> int:
             name = os.path.basename(os.path.abspath(path))
             there = f"{place.path}/{name}".strip("/") if inside else place.path
             root, name = local(os.path.realpath(path))  # a link that somebody names is followed
-            with closing(root):
+            with closing(root), _stopping_no_other(len(arguments.places), progress):
                 await client.put(root, name, there, progress, sync=again)
 
     return _transfer(arguments, place.address, work)

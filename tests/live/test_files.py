@@ -197,6 +197,43 @@ def test_directory_that_cannot_be_made_is_one_line(
     assert (tmp_path / "served" / "taken").read_text() == "what was there"
 
 
+def test_what_is_wrong_with_one_of_several_things_stops_no_other(
+    peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, right = peers
+    served, here = tmp_path / "served", tmp_path / "here"
+    served.mkdir()
+    here.mkdir()
+    for name in ("a", "b"):
+        (served / name).write_text(name)
+    (served / "taken").mkdir()
+    (here / "taken").write_text("a file")
+    address = address_of(right)
+    with serving(right, "files", "serve", str(served), "--write", "--listen", address):
+        left.run("files", "ls", "--accept-new", address)
+        places = [f"{address}/{name}" for name in ("a", "gone", "b")]
+        code, _, said = left.run("files", "get", "-q", *places, f"{here}")
+        assert (code, said) == (1, "rawproto files: gone: no such file or directory\n")
+        assert sorted(os.listdir(here)) == ["a", "b", "taken"]
+        put = [str(here / name) for name in ("taken", "a")]
+        code, _, said = left.run("files", "put", "-q", *put, f"{address}/new/")
+        assert (code, said) == (0, "")
+        assert sorted(os.listdir(served / "new")) == ["a", "taken"]
+
+
+def test_names_are_listed_where_the_output_has_no_such_letters(
+    peers: tuple[Peer, Peer], tmp_path: Path
+) -> None:
+    left, right = peers
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "ж").touch()
+    address = address_of(right)
+    left.environment = {**left.environment, "PYTHONIOENCODING": "ascii"}
+    with serving(right, "files", "serve", str(tmp_path / "served"), "--listen", address):
+        code, output, said = left.run("files", "ls", "--accept-new", address)
+    assert (code, output) == (0, b"\\u0436\n"), said
+
+
 def test_many_clients_at_once(peers: tuple[Peer, Peer], tmp_path: Path) -> None:
     left, right = peers
     tree = plant(tmp_path / "tree", 100_000)

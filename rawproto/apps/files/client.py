@@ -359,6 +359,7 @@ class FileClient:
         room = asyncio.Semaphore(self._at_once)
         # Without a bound: a listing that waits for packs fills the window that these need.
         packs: asyncio.Queue[list[Entry]] = asyncio.Queue()
+        large: asyncio.Queue[Entry | None] = asyncio.Queue()
         directories: list[Entry] = []
 
         async def attempt(work: Awaitable[None]) -> None:
@@ -369,16 +370,17 @@ class FileClient:
             except RPCError as error:
                 progress.faults.append(str(error))
 
-        async def one(entry: Entry) -> None:
-            async with room:
-                await attempt(carry(entry))
+        async def alone() -> None:
+            while (entry := await large.get()) is not None:
+                async with room:
+                    await attempt(carry(entry))
 
         async def lane() -> None:
             async with room:
                 while some := await packs.get():
                     await attempt(carry_pack(some))
 
-        lanes = 0
+        lanes = lone = 0
         try:
             async with asyncio.TaskGroup() as group:
                 async for some in listing:
@@ -386,7 +388,10 @@ class FileClient:
                     await clearing.make_way(wanted)
                     directories += [entry for entry in wanted if entry.kind == "directory"]
                     for entry in filter(is_large, wanted):
-                        group.create_task(one(entry))
+                        if lone < self._at_once:
+                            lone += 1
+                            group.create_task(alone())
+                        large.put_nowait(entry)
                     for pack in cut(filterfalse(is_large, wanted), _NAMES, _NAMES_BYTES):
                         if lanes < _LANES:  # so that one is asked for while another comes
                             lanes += 1
@@ -394,6 +399,8 @@ class FileClient:
                         packs.put_nowait(pack)
                 for _ in range(lanes):
                     packs.put_nowait([])
+                for _ in range(lone):
+                    large.put_nowait(None)
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return directories[::-1]

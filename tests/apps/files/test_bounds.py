@@ -102,6 +102,25 @@ def test_client_that_sends_for_ever_what_cannot_be_made_is_stopped(place: Place)
     place.run(work)
 
 
+def test_listing_of_many_large_files_is_no_task_for_each(place: Place) -> None:
+    """A million would be two gigabytes."""
+    tasks: list[int] = []
+
+    async def told(params: Any, call: Call) -> None:
+        await call.send([["", "directory", 0, 0o755, 0, ""]])
+        for some in range(10):
+            await call.send([[f"{some}-{n}", "file", 1 << 30, 0o644, 0, ""] for n in range(300)])
+
+    async def get(params: Any, call: Call) -> None:
+        tasks.append(len(asyncio.all_tasks()))
+        raise FileError("no")
+
+    place.methods = {"list": told, "get": get}
+    assert place.get("dir", "got").faults == ["no"] * 3000
+    assert len(tasks) == 3001
+    assert max(tasks) < 100
+
+
 def test_server_that_sends_for_ever_what_nobody_asked_for_is_left(place: Place) -> None:
     async def told(params: Any, call: Call) -> None:
         await call.send([["", "directory", 0, 0o755, 0, ""], ["f", "file", 1, 0o644, 0, ""]])
