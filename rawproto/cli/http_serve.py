@@ -17,7 +17,7 @@ from uvicorn.importer import ImportFromStringError, import_from_string
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.http.service import Exchange, HTTPService
 from rawproto.apps.http.site import Site
-from rawproto.cli.serving import Log, serve_sessions
+from rawproto.cli.serving import Log, allow_files, serve_sessions
 from rawproto.drivers.rpt.address import host_and_port
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.errors import UsageError
@@ -38,9 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.parser == "httptools" and find_spec("httptools") is None:
         raise UsageError("--http httptools needs it: pip install httptools")
     log = Log(arguments.log)
-    # Set up before the processes part; uvicorn and asyncio tell of what fails through it.
-    if arguments.log != "none":
-        logging.basicConfig(handlers=[_Told(log, whole=arguments.debug)], level=logging.WARNING)
+    # Set up before the processes part; uvicorn and asyncio tell of what fails through it. With
+    # --log none too, where Python would write each line by itself.
+    logging.basicConfig(handlers=[_Told(log, whole=arguments.debug)], level=logging.WARNING)
+    allow_files()
 
     def tell(exchange: Exchange) -> None:
         _tell(log, exchange)
@@ -101,6 +102,12 @@ class _Told(logging.Handler):
         self._whole = whole
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._tell(record)
+        except Exception:  # an application's own, in what it wanted to say
+            self.handleError(record)
+
+    def _tell(self, record: logging.LogRecord) -> None:
         lines = record.getMessage().strip().splitlines() or [""]
         words = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
         error = record.exc_info[1] if record.exc_info else None

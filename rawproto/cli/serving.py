@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import re
+import resource
 import signal
 import sys
 import time
@@ -30,9 +31,10 @@ from rawproto.rpc import Method, RPCError, RPCPeer
 from rawproto.transport.config import Config
 from rawproto.wire.words import printable
 
-__all__ = ["Log", "add_listen_option", "add_serving_options", "answer_calls", "ready"]
-__all__ += ["serve_sessions", "until_terminated"]
+__all__ = ["Log", "add_listen_option", "add_serving_options", "allow_files", "answer_calls"]
+__all__ += ["ready", "serve_sessions", "until_terminated"]
 
+_MOST_FILES = 1 << 16
 _COMMANDS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What commands a terminal or turns a line's order, beside what JSON escapes anyway."""
 
@@ -87,6 +89,14 @@ def ready(address: object) -> None:
     """Says that an address can be connected to now."""
     sys.stderr.write(f"listening {address}\n")
     sys.stderr.flush()
+
+
+def allow_files() -> None:
+    """Lets this process have as many files open as it may: a shell's 1024 are few for a server."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Log:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import pty
 import signal
@@ -19,10 +20,13 @@ from httpcore import Response
 from rawproto.apps.http.fetch import Answer, Fetcher, FetchError, Request, parse_url
 from rawproto.cli import http_get
 from rawproto.cli.http import add_arguments
+from rawproto.cli.http_serve import _Told
 from rawproto.cli.http_sink import Sink
 from rawproto.cli.main import main
+from rawproto.cli.serving import Log
 from rawproto.drivers.rpt.connection import RPTConnection
 from rawproto.drivers.rpt.coroutines import serve
+from rawproto.drivers.rpt.transport_api import open_rpt_connection
 
 ANY = "rpt+udp://127.0.0.1:0"
 URL = "rpt://10.0.0.2:4000/dir/file"
@@ -348,3 +352,38 @@ def test_server_hears_of_the_signal_that_ends_a_client(number: signal.Signals) -
             return await process.wait(), error
 
     assert asyncio.run(run()) == (-number, None)
+
+
+def test_nothing_is_logged_where_nothing_is_to_be(tmp_path: Path) -> None:
+    words = ["-m", "rawproto.cli.main", "http", "serve", str(tmp_path), "--log", "none"]
+
+    async def run() -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *words, "--listen", ANY, stderr=asyncio.subprocess.PIPE
+        )
+        assert process.stderr is not None
+        listening = await asyncio.wait_for(process.stderr.readline(), 20)
+        reader, writer = await open_rpt_connection(listening.split()[1].decode())
+        writer.write(b"\0\r\n\r\n")
+        assert b" 400 " in await reader.read()
+        writer.close()
+        process.terminate()
+        said = await process.stderr.read()
+        assert await process.wait() == 0
+        return said
+
+    assert asyncio.run(run()) == b""
+
+
+def test_words_that_cannot_be_logged_break_no_application(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    handler = _Told(Log("text"), whole=False)
+    for record in (
+        logging.makeLogRecord({"msg": "%d of %s", "args": ("x",)}),
+        logging.makeLogRecord({"msg": "well", "levelno": logging.ERROR, "levelname": "ERROR"}),
+    ):
+        handler.handle(record)
+    said = capsys.readouterr().err
+    assert "Logging error" in said
+    assert said.endswith("Z well\n")

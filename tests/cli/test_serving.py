@@ -7,13 +7,14 @@ import errno
 import io
 import json
 import os
+import resource
 import signal
 import sys
 
 import pytest
 
 from rawproto.cli.main import Parser
-from rawproto.cli.serving import Log, add_serving_options, until_terminated
+from rawproto.cli.serving import Log, add_serving_options, allow_files, until_terminated
 
 
 def ended_by(*numbers: signal.Signals) -> list[float]:
@@ -83,6 +84,18 @@ def test_record_commands_no_terminal_and_means_the_same(
     assert not set("\x1b\x7f\x9b\u202e\u2028\udcff") & set(line)
     assert "\u0645\u06cc" in line, "letters are shown as they are"
     assert json.loads(line)["path"] == HOSTILE
+
+
+def test_server_may_open_as_many_files_as_it_is_allowed_to() -> None:
+    """1024, as a shell has it, are 500 readers who read nothing: all others got 503."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = before
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        allow_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, 1 << 16), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 class Gone(io.StringIO):
