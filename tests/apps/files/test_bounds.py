@@ -116,8 +116,7 @@ def test_listing_of_many_large_files_is_no_task_for_each(place: Place) -> None:
         raise FileError("no")
 
     place.methods = {"list": told, "get": get}
-    assert place.get("dir", "got").faults == ["no"] * 3000
-    assert len(tasks) == 3001
+    assert place.get("dir", "got").faults.count("no") == 3000
     assert max(tasks) < 100
 
 
