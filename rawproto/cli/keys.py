@@ -24,9 +24,8 @@ from rawproto.identity.keys import (
     new_identity,
     parse_public_key,
     state_directory,
-    write_private,
 )
-from rawproto.identity.known import KnownPeers, load_authorized
+from rawproto.identity.known import KnownPeers, authorize
 
 __all__ = ["add_arguments", "run"]
 
@@ -82,15 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
         if not known.forget(address):
             raise UsageError(f"{address} is not known")
     else:
-        _authorize(arguments.file or config_directory() / "authorized", arguments.key)
+        path = arguments.file or config_directory() / "authorized"
+        authorize(path, parse_public_key(arguments.key))
     return 0
-
-
-def _authorize(path: Path, line: str) -> None:
-    key = parse_public_key(line)
-    text = path.read_text() if path.exists() else ""
-    if path.exists() and key.data in load_authorized(path):
-        return
-    if text and not text.endswith("\n"):
-        text += "\n"
-    write_private(path, f"{text}{key}\n")

@@ -170,18 +170,31 @@ def _check_mode(path: Path) -> None:
         raise UsageError(f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}")
 
 
+def _make_alike(descriptor: int, other: os.stat_result) -> None:
+    with suppress(PermissionError):  # only root gives files away
+        os.fchown(descriptor, other.st_uid, other.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(other.st_mode))
+
+
 def write_private(path: Path, text: str, *, replace: bool = True) -> None:
     """Writes a file in one go, mode 0600; its directory is made, mode 0700.
+
+    One that is replaced keeps its owner and mode, and its place where a link points to it: whoever
+    could read it still can.
 
     Raises:
         FileExistsError: it is there, and not to be replaced.
     """
+    if replace:
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", errors="surrogateescape") as file:
             file.write(text)
+            if replace and path.exists():
+                _make_alike(descriptor, path.stat())
         if replace:
             os.replace(temporary, path)
             return

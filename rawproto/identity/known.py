@@ -21,7 +21,7 @@ from pathlib import Path
 from rawproto.errors import UsageError
 from rawproto.identity.keys import PublicKey, parse_public_key, write_private
 
-__all__ = ["AuthorizedKeys", "KnownPeers", "load_authorized"]
+__all__ = ["AuthorizedKeys", "KnownPeers", "authorize", "load_authorized"]
 
 _log = logging.getLogger("rawproto")
 
@@ -62,15 +62,21 @@ class KnownPeers:
         return known.data if known else None
 
     def trust(self, address: str, key: PublicKey) -> None:
-        """Pins a key to an address, in place of whatever was pinned."""
-        with self._locked():
+        """Pins a key to an address, in place of whatever was pinned.
+
+        Raises:
+            UsageError: no line could hold such an address.
+        """
+        if not address.isprintable() or " " in address:
+            raise UsageError(f"{address!r}: no address has spaces and control characters")
+        with _locked(self.path):
             peers = self.all()
             peers[address] = key
             self._write(peers)
 
     def forget(self, address: str) -> bool:
         """Unpins an address: whether it was known."""
-        with self._locked():
+        with _locked(self.path):
             peers = self.all()
             if address not in peers:
                 return False
@@ -82,17 +88,17 @@ class KnownPeers:
         lines = [f"{address} {key}\n" for address, key in peers.items()]
         write_private(self.path, "".join(lines))
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(
-            self.path.with_name(f".{self.path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600
-        )
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keeps others from changing a file meanwhile."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(path.with_name(f".{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def load_authorized(path: Path) -> frozenset[bytes]:
@@ -110,6 +116,22 @@ def load_authorized(path: Path) -> frozenset[bytes]:
             except UsageError as error:
                 raise UsageError(f"{path} line {number}: {error}") from None
     return frozenset(keys)
+
+
+def authorize(path: Path, key: PublicKey) -> None:
+    """Adds a key to those that a listener admits, if it is not among them.
+
+    Raises:
+        UsageError: a line cannot be read; which one.
+        OSError: the file cannot be read or written.
+    """
+    with _locked(path):
+        text = path.read_text(errors="surrogateescape") if path.exists() else ""
+        if text and key.data in load_authorized(path):
+            return
+        if text and not text.endswith("\n"):
+            text += "\n"
+        write_private(path, f"{text}{key}\n")
 
 
 class AuthorizedKeys:

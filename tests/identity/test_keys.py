@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from rawproto.identity.keys import (
     new_identity,
     parse_public_key,
 )
-from rawproto.identity.known import KnownPeers, load_authorized
+from rawproto.identity.known import KnownPeers, authorize, load_authorized
 
 KEY = PublicKey(bytes(range(32)), "alice@laptop")
 
@@ -146,6 +147,44 @@ def test_programs_that_pin_at_once_lose_nothing(tmp_path: Path) -> None:
         child.join(20)
     assert len(KnownPeers(path).all()) == 8
     assert sorted(os.listdir(tmp_path)) == [".known_peers.lock", "known_peers"]
+
+
+@pytest.mark.parametrize(
+    "name", ["rpt://a b:1", "rpt://a\nb:1", "rpt://a\u2028b:1", "rpt://\x1b:1"]
+)
+def test_address_that_no_line_can_hold_is_not_pinned(name: str, tmp_path: Path) -> None:
+    """One of them, and no program could read the file any more."""
+    peers = KnownPeers(tmp_path / "known")
+    with pytest.raises(UsageError) as caught:
+        peers.trust(name, KEY)
+    assert str(caught.value).isprintable()
+    assert peers.all() == {}
+
+
+def test_keys_authorized_at_once_are_all_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "authorized"
+    keys = [PublicKey(bytes([number] * 32)) for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(authorize, [path] * 12, keys))
+    assert load_authorized(path) == {key.data for key in keys}
+
+
+def test_file_that_is_replaced_keeps_its_mode_its_owner_and_its_place(tmp_path: Path) -> None:
+    """Else the server, which runs as somebody else, can read it no more."""
+    path, link = tmp_path / "authorized", tmp_path / "link"
+    path.write_text("# caf\xe9\n", encoding="latin-1")
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 1234)
+    link.symlink_to(path)
+    before = path.stat()
+    authorize(link, KEY)
+    after = path.stat()
+    assert link.is_symlink()
+    assert path.read_bytes() == b"# caf\xe9\n" + f"{KEY}\n".encode()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode, before.st_uid, before.st_gid,
+    )  # fmt: skip
 
 
 def test_damaged_line_is_named_by_its_number(tmp_path: Path) -> None:
