@@ -341,7 +341,9 @@ def _get(arguments: argparse.Namespace) -> int:
             name = place.path.rpartition("/")[2]
             root, here = local(os.path.join(target, name) if inside else target)
             with closing(root), _stopping_no_other(len(places), progress):
-                await client.get(place.path, root, here, progress, sync=again)
+                # Nobody who serves says what may be done in a directory that somebody named.
+                top = bool(name) or not inside
+                await client.get(place.path, root, here, progress, sync=again, top=top)
 
     return _transfer(arguments, places[0].address, work)
 

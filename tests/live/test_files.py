@@ -215,6 +215,9 @@ def test_what_is_wrong_with_one_of_several_things_stops_no_other(
         code, _, said = left.run("files", "get", "-q", *places, f"{here}")
         assert (code, said) == (1, "rawproto files: gone: no such file or directory\n")
         assert sorted(os.listdir(here)) == ["a", "b", "taken"]
+        here.chmod(0o700)
+        assert left.run("files", "get", "-q", address, f"{here}")[0] == 1, "a file is in the way"
+        assert here.stat().st_mode & 0o777 == 0o700, "it was the user's before"
         put = [str(here / name) for name in ("taken", "a")]
         code, _, said = left.run("files", "put", "-q", *put, f"{address}/new/")
         assert (code, said) == (0, "")

@@ -17,13 +17,14 @@ from contextlib import contextmanager, suppress
 
 from rawproto.errors import UsageError
 
-__all__ = ["Parents", "Root"]
+__all__ = ["MOST_PATH_BYTES", "Parents", "Root"]
 
 _OPENAT2 = 437
 _HOW = struct.Struct("QQQ")  # flags, mode, resolve
 _NO_MAGICLINKS, _BENEATH = 0x02, 0x08
 _TRIES = 32
-_MOST_BYTES = 4095  # of a path (PATH_MAX, with the zero at its end)
+MOST_PATH_BYTES = 4095
+"""PATH_MAX, without the zero at its end."""
 _MOST_DEPTH = 256
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,7 +53,7 @@ def _encoded(path: str) -> bytes:
         name = b"\0"
     if b"\0" in name:
         raise OSError(errno.EINVAL, "no name", path)
-    if len(name) > _MOST_BYTES:  # before the first of its directories is made
+    if len(name) > MOST_PATH_BYTES:  # before the first of its directories is made
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
     return name
 

@@ -120,7 +120,7 @@ class FileClient:
 
     async def get(
         self, path: str, root: Root, name: str, progress: Progress, *, sync: bool = False,
-        delete: bool = False,
+        delete: bool = False, top: bool = True,
     ) -> None:  # fmt: skip
         """Fetches a file or a directory with all that is in it.
 
@@ -131,6 +131,7 @@ class FileClient:
             progress: told as it goes.
             sync: leave out what is the same, and send only the blocks that differ.
             delete: remove here what is not there.
+            top: a directory itself has the time and permissions that it has there, too.
 
         Raises:
             RPCError: the path itself cannot be fetched.
@@ -149,7 +150,8 @@ class FileClient:
             with closing(inner):
                 listing = joined(first, theirs)
                 await self._get_all(path, inner, "", listing, progress, sync, delete)
-            set_directories(root, name, first[:1])
+            if top:
+                set_directories(root, name, first[:1])
 
     async def _get_file(self, path: str, root: Root, name: str, progress: Progress) -> bool:
         """Fetches a file of which nothing stands here; False if it is none, or something stands.

@@ -210,14 +210,17 @@ def _forget(directory: int, inner: str) -> None:
 
 def set_directories(root: Root, above: str, entries: Iterable[Entry]) -> None:
     """Gives directories their permissions and times, those within first."""
-    for entry in entries:
-        path = _joined(above, entry.path)
-        with suppress(OSError):  # what could not be made was told
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with closing(Parents(root)) as parents:
+        for entry in entries:
+            path = _joined(above, entry.path)
             if not path or entry.kind != "directory":
                 continue
-            fd = root.open_directory(path)
-            try:
-                os.fchmod(fd, entry.mode)
-                os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-            finally:
-                os.close(fd)
+            with suppress(OSError):  # what could not be made was told
+                directory, name = parents.of(path)  # never the root itself, however it is named
+                fd = os.open(name, flags, dir_fd=directory)
+                try:
+                    os.fchmod(fd, entry.mode)
+                    os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+                finally:
+                    os.close(fd)

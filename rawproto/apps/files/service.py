@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rawproto.apps.files.beneath import Root
+from rawproto.apps.files.beneath import MOST_PATH_BYTES, Root
 from rawproto.apps.files.entries import PREFIX, Entry, is_inner, scan, some_of
-from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors, told
+from rawproto.apps.files.faults import FileError, ReadOnlyError, as_file_errors, file_error, told
 from rawproto.apps.files.partial import Partial
 from rawproto.apps.files.quota import Quota
 from rawproto.apps.files.source import Source
@@ -37,7 +37,7 @@ __all__ = ["Crossing", "FileService"]
 # Of one connection's calls so many hold files at once, and listings their names; others wait.
 _CALLS, _LISTINGS = 16, 2
 # As many as one may ask for of small files.
-_MOST_NAMES = 4096
+_MOST_NAMES = 1024
 # Of the names in one message, of which each may be 50,000.
 _LISTED_BYTES = 200_000
 # So long another process may take to let go of a file whose maker has come to this one.
@@ -324,4 +324,6 @@ def _path(params: Any) -> str:
     path = params.get("path") if isinstance(params, dict) else None
     if not isinstance(path, str):
         raise BadRequestError("a path was expected")
+    if len(path) > MOST_PATH_BYTES:  # of each name in a pack it would be said again
+        raise file_error(OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)), path[:100])
     return path.strip("/")

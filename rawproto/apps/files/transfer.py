@@ -58,7 +58,7 @@ VERSION = 1
 
 _AT_ONCE = 8
 # Whoever sends so much that cannot be made is not sending files.
-_MOST_FAULTS = 4096
+_MOST_FAULTS = 1024
 
 Tell = Callable[[int], None]
 Note = Callable[[Entry, FileError | None], None]

@@ -86,6 +86,19 @@ def test_names_asked_for_in_one_pack_are_bounded(place: Place) -> None:
     place.run(work)
 
 
+@pytest.mark.parametrize("method", ["get_pack", "put_pack", "list", "remove"])
+def test_path_longer_than_any_is_refused_before_it_is_said_of_each_name(
+    place: Place, method: str
+) -> None:
+    """Of 100 KB each of 1,000 names made as much again, and a line in the log."""
+
+    async def work(client: FileClient, peer: RPCPeer) -> None:
+        with pytest.raises(FileError, match="file name too long"):
+            await peer.call(method, {"path": "x" * 100_000, "names": [""] * 1000})
+
+    place.run(work)
+
+
 async def bad(call: Call, count: int) -> None:
     for _ in range(count):
         entries = [["x", "other", 0, 0, 0, ""]] * 1000
@@ -96,7 +109,7 @@ async def bad(call: Call, count: int) -> None:
 def test_client_that_sends_for_ever_what_cannot_be_made_is_stopped(place: Place) -> None:
     async def work(client: FileClient, peer: RPCPeer) -> None:
         async with peer.open("put_pack", {"path": ""}) as call:
-            with pytest.raises(FileError, match="more than 4,096"):
+            with pytest.raises(FileError, match="more than 1,024"):
                 await bad(call, 1 << 40)
 
     place.run(work)
@@ -128,7 +141,7 @@ def test_server_that_sends_for_ever_what_nobody_asked_for_is_left(place: Place) 
         await bad(call, 1 << 40)
 
     place.methods = {"list": told, "get_pack": pack}
-    assert any("more than 4,096" in each for each in place.get("dir", "got").faults)
+    assert any("more than 1,024" in each for each in place.get("dir", "got").faults)
 
 
 @pytest.mark.parametrize("way", ["put", "get"])

@@ -63,6 +63,22 @@ async def put_pack(peer: RPCPeer, entries: Any) -> None:
         await call.result()
 
 
+@pytest.mark.parametrize("name", [".", "a/..", "self", "a/../self/."])
+def test_root_keeps_its_permissions(place: Place, name: str) -> None:
+    (place.served / "a").mkdir()
+    (place.served / "self").symlink_to(".")
+    before = place.served.stat()
+
+    async def work(client: FileClient, peer: RPCPeer) -> None:
+        async with peer.open("put_pack", {"path": ""}) as call:
+            await call.send({"directories": [[name, "directory", 0, 0, 0, ""]]})
+            await call.end()
+            await call.result()
+
+    place.run(work)
+    assert place.served.stat() == before
+
+
 @pytest.mark.parametrize(
     "entries",
     [
