@@ -14,6 +14,7 @@ from rawproto.errors import LinkError
 from rawproto.filter.rpt_programs import Share, rpt_selector
 from rawproto.link.options import (
     IP_MTU_DISCOVER,
+    IP_PKTINFO,
     IP_RECVERR,
     IPV6_MTU_DISCOVER,
     IPV6_RECVERR,
@@ -47,6 +48,9 @@ _UDP_SEGMENT = 103
 _SEGMENTED_BYTES = 65_000
 _NOT_SEGMENTED = (errno.EIO, errno.EINVAL)
 _U16 = struct.Struct("=H")
+_PKTINFO_4, _PKTINFO_6 = struct.Struct("=I4s4x"), struct.Struct("=16sI")
+_MULTICAST_6 = 0xFF
+_MAX_PEERS = 4096
 _ECN_OPTION = {
     4: (socket.IPPROTO_IP, socket.IP_TOS),
     6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS),
@@ -98,6 +102,10 @@ class UDPCarrier:
         self._segments = True
         self._ecn = 0  # of what leaves; it seldom changes
         self._ecn_option = _ECN_OPTION[family]
+        # Peers know us by the address that they write to, and what stands between, a NAT or a
+        # firewall, by no other; the kernel would choose. By peer: (as it came, as it is sent).
+        self._local: dict[Address, tuple[bytes, list[tuple[int, int, bytes]]]] = {}
+        self._anyhow = not (addr or peer)
         sock.setblocking(False)
         worker, workers = share or Share(0, 1)
         try:
@@ -108,12 +116,14 @@ class UDPCarrier:
                 sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
                 sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+                sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, self._anyhow)
                 sock.bind((addr or wildcard(4), port))
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
                 sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, self._anyhow)
                 sock.bind(target_6(addr or wildcard(6), port))
             grow_buffers(sock, RECEIVE_BYTES, SEND_BYTES)
             keep_freed_memory()
@@ -147,7 +157,7 @@ class UDPCarrier:
         if self._way is not None and descriptor in (None, self._way.fileno()):
             self._look(self._way)
         low = 0 if self._family == 4 else LOW_BYTE  # IP_TOS is a byte, IPV6_TCLASS an int
-        receive, size = self._socket.recvmsg, self._size
+        receive, size, anyhow = self._socket.recvmsg, self._size, self._anyhow
         for _ in range(limit):
             try:
                 data, ancillary, _, source = receive(size, ANCILLARY_BYTES)
@@ -159,20 +169,43 @@ class UDPCarrier:
             addr = source[0]
             if self._family == 6 and source[3]:
                 addr = f"{addr.partition('%')[0]}%{source[3]}"
-            ecn = ancillary[0][2][low] & 3 if ancillary else 0
-            packets.append((data, (addr, source[1]), ecn))
+            peer = addr, source[1]
+            ecn = ancillary[-1][2][low] & 3 if ancillary else 0  # behind PKTINFO
+            if anyhow and len(ancillary) > 1:
+                known = self._local.get(peer)
+                if known is None or known[0] != ancillary[0][2]:
+                    self._note_local(peer, ancillary[0][2])
+            packets.append((data, peer, ecn))
         return packets
+
+    def _note_local(self, peer: Address, came: bytes) -> None:
+        """The address by which a peer knows us is the one to answer from."""
+        if len(self._local) >= _MAX_PEERS:
+            self._local.clear()  # all are noted anew with the next packet that comes from them
+        if self._family == 4:
+            answer = _PKTINFO_4.pack(0, came[4:8])
+            self._local[peer] = came, [(socket.IPPROTO_IP, IP_PKTINFO, answer)]
+        elif came[0] != _MULTICAST_6:
+            answer = _PKTINFO_6.pack(came[:16], 0)
+            self._local[peer] = came, [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, answer)]
 
     def send(self, data: bytes, address: Address, ecn: int = 0) -> None:
         self._mark(ecn)
-        self._socket.sendto(data, self._target(address))
+        known = self._local.get(address)
+        if known is None:
+            self._socket.sendto(data, self._target(address))
+        else:
+            self._socket.sendmsg((data,), known[1], 0, self._target(address))
 
     def send_many(self, packets: Sequence[bytes], address: Address, ecn: int = 0) -> int:
         size = len(packets[0])
         count = min(alike(packets), _SEGMENTED_BYTES // size) if self._segments else 1
         if count > 1:
             self._mark(ecn)
+            known = self._local.get(address)
             ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _U16.pack(size))]
+            if known is not None:
+                ancillary += known[1]
             try:
                 self._socket.sendmsg(packets[:count], ancillary, 0, self._target(address))
                 return count
