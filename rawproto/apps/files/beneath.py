@@ -167,6 +167,8 @@ class Root:
             above = "/".join(parts[: count + 1])
             with self.parent(above) as (fd, name), suppress(FileExistsError), _naming(above):
                 os.mkdir(name, 0o755, dir_fd=fd)
+        if parts:
+            os.close(_openat2(self._fd, path, os.O_PATH | os.O_DIRECTORY))  # or it is none
 
     def remove(self, path: str, *, recursive: bool = False) -> int:
         """Removes what a path names, links themselves: how many things."""

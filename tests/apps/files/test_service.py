@@ -312,6 +312,19 @@ def test_what_cannot_be_looked_at_is_told_and_not_deleted(
 
 
 @pytest.mark.parametrize("way", ["put", "get"])
+def test_directory_in_the_place_of_a_file_is_told(place: Place, way: str) -> None:
+    source, target = place.here / "tree", place.served / "tree"
+    if way == "get":
+        source, target = target, source
+    (source / "empty").mkdir(parents=True)
+    target.mkdir()
+    (target / "empty").write_text("a file")
+    progress = (place.put if way == "put" else place.get)("tree", "tree")
+    assert [each.rpartition("/")[2] for each in progress.faults] == ["empty: not a directory"]
+    assert (target / "empty").read_text() == "a file"
+
+
+@pytest.mark.parametrize("way", ["put", "get"])
 def test_file_in_the_place_of_a_directory_deletes_nothing(place: Place, way: str) -> None:
     source, target = place.here / "one", place.served / "two"
     if way == "get":
