@@ -7,12 +7,14 @@ whoever has the file can open it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Literal
 
 from rawproto.capture import RPT_KEY_LOG, CapturedPacket, PcapngWriter, Writer
-from rawproto.link.rpt_carrier import Address, Carrier
+from rawproto.errors import LinkError
+from rawproto.link.rpt_carrier import Address, Carrier, wildcard
 from rawproto.link.rpt_errors import CarrierError
 from rawproto.wire.dissect import RAW
 from rawproto.wire.ipv4 import DF, IPv4Header
@@ -23,9 +25,11 @@ from rawproto.wire.udp import UDPHeader
 
 __all__ = ["TappedCarrier", "write_secrets"]
 
+_log = logging.getLogger("rawproto")
+
 
 class TappedCarrier:
-    """A carrier beside which a capture is written.
+    """A carrier beside which a capture is written, until its disk is full: what is carried goes on.
 
     Args:
         carrier: the one that carries.
@@ -35,6 +39,7 @@ class TappedCarrier:
     def __init__(self, carrier: Carrier, writer: Writer) -> None:
         self._carrier = carrier
         self._writer = writer
+        self._broken = False
         self.port = carrier.port
         self.ceiling = carrier.ceiling
         self.udp = carrier.udp
@@ -84,7 +89,12 @@ class TappedCarrier:
     def _write(
         self, direction: Literal["in", "out"], data: bytes, address: Address, ecn: int
     ) -> None:
-        here = self._carrier.local_to(address[0]), self.port
+        if self._broken:
+            return
+        try:
+            here = self._carrier.local_to(address[0]), self.port
+        except LinkError:  # there is no way to it just now
+            here = wildcard(6 if ":" in address[0] else 4), self.port
         source, target = (here, address) if direction == "out" else (address, here)
         protocol = 17 if self.udp else IP_PROTOCOL
         src_addr, dst_addr = source[0].partition("%")[0], target[0].partition("%")[0]
@@ -100,15 +110,18 @@ class TappedCarrier:
         packet = header / data
         if self.udp:
             packet = header / UDPHeader(src_port=source[1], dst_port=target[1]) / data
-        self._writer.write(
-            CapturedPacket(
-                time_ns=time.time_ns(),
-                data=packet.emit(),
-                link_type=RAW,
-                interface="rpt",
-                direction=direction,
-            )
+        captured = CapturedPacket(
+            time_ns=time.time_ns(),
+            data=packet.emit(),
+            link_type=RAW,
+            interface="rpt",
+            direction=direction,
         )
+        try:
+            self._writer.write(captured)
+        except OSError as error:  # the writer's owner hears of it again when he closes it
+            self._broken = True
+            _log.error("the capture is cut short: %s", error)
 
 
 def write_secrets(writer: Writer, lines: str) -> None:
