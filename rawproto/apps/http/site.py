@@ -52,10 +52,12 @@ class Site:
         if scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
             return
-        response = await self._answer(scope)
-        await response(scope, receive, send)
+        response = await self._answer(scope, receive)
+        if response is not None:
+            await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope) -> Response:
+    async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """The answer, None to who has left."""
         if scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("Method Not Allowed", 405, {"allow": "GET, HEAD"})
         path = os.fsdecode(unquote_to_bytes(scope["raw_path"]))
@@ -65,6 +67,8 @@ class Site:
                 return found
             # A long one takes a tenth of a second: one at a time, and files go ahead of them.
             async with self._paging:
+                if await _has_left(receive):
+                    return None
                 text = await asyncio.to_thread(page, self._root, path.lstrip("/"), path)
             return HTMLResponse(text)
         except OSError as error:
@@ -97,6 +101,17 @@ class Site:
         response.close()
         kept = {each: response.headers[each] for each in ("etag", "last-modified")}
         return Response(status_code=status, headers=kept)
+
+
+async def _has_left(receive: Receive) -> bool:
+    """Whether who asked is gone, as far as is known now."""
+    try:
+        async with asyncio.timeout(0):
+            while (await receive())["type"] != "http.disconnect":
+                pass  # a body, which nobody reads
+    except TimeoutError:
+        return False
+    return True
 
 
 class _OpenFile(FileResponse):

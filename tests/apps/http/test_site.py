@@ -223,6 +223,20 @@ def test_files_wait_for_no_pages(top: Path, site: Site, monkeypatch: pytest.Monk
     asyncio.run(run())
 
 
+def test_no_page_is_made_for_who_has_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_module, "page", lambda *words: pytest.fail("it was made"))
+    messages = [{"type": "http.request"}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, str]:
+        return messages.pop(0)
+
+    async def send(message: object) -> None:
+        raise AssertionError
+
+    scope = {"type": "http", "method": "GET", "raw_path": b"/sub/", "headers": []}
+    asyncio.run(site(scope, receive, send))
+
+
 def test_page_of_very_many_names_is_cut(top: Path, site: Site) -> None:
     for number in range(MOST_NAMES + 1):
         os.link(top / "file.txt", top / "sub" / "deep" / f"{number}")
