@@ -61,3 +61,6 @@ class Timer:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()  # as sockets do: an event loop that is closed in the middle ends nothing

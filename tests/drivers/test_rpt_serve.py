@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import resource
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -190,3 +192,25 @@ def test_office_of_refusing_is_tried_for_again_where_no_descriptor_was_left(
     monkeypatch.setattr(responder, "Office", Office)
     monkeypatch.setattr(responder, "LOOK_S", 0.001)
     asyncio.run(body())
+
+
+def test_event_loop_that_is_closed_in_the_middle_leaves_no_descriptor() -> None:
+    def run() -> None:
+        loop = asyncio.new_event_loop()
+        server = loop.run_until_complete(serve("rpt+udp://127.0.0.1:0", waits)._serve())
+        client = loop.run_until_complete(connect(str(server.address))._connect())
+        loop.call_later(0.01, loop.stop)
+        loop.run_forever()
+        loop.run_until_complete(client.stream.send(b"it goes on where it stopped"))
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+
+    gc.collect()
+    before = os.listdir("/proc/self/fd")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of its sockets, rightly
+        run()
+        gc.collect()
+    assert os.listdir("/proc/self/fd") == before
