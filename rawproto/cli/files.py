@@ -343,7 +343,7 @@ def _get(arguments: argparse.Namespace) -> int:
             with closing(root), _stopping_no_other(len(places), progress):
                 # Nobody who serves says what may be done in a directory that somebody named.
                 top = bool(name) or not inside
-                await client.get(place.path, root, here, progress, sync=again, top=top)
+                await client.get(place.path, root, here, progress, again=again, top=top)
 
     return _transfer(arguments, places[0].address, work)
 
@@ -363,7 +363,7 @@ def _put(arguments: argparse.Namespace) -> int:
             there = f"{place.path}/{name}".strip("/") if inside else place.path
             root, name = local(os.path.realpath(path))  # a link that somebody names is followed
             with closing(root), _stopping_no_other(len(arguments.places), progress):
-                await client.put(root, name, there, progress, sync=again)
+                await client.put(root, name, there, progress, again=again)
 
     return _transfer(arguments, place.address, work)
 

@@ -120,7 +120,7 @@ class FileClient:
 
     async def get(
         self, path: str, root: Root, name: str, progress: Progress, *, sync: bool = False,
-        delete: bool = False, top: bool = True,
+        delete: bool = False, again: bool = False, top: bool = True,
     ) -> None:  # fmt: skip
         """Fetches a file or a directory with all that is in it.
 
@@ -129,19 +129,22 @@ class FileClient:
             root: here, beneath which it goes.
             name: what it is called there.
             progress: told as it goes.
-            sync: leave out what is the same, and send only the blocks that differ.
+            sync: leave out what is the same, send only the blocks that differ, and remove what is
+                in the way of a directory.
             delete: remove here what is not there.
+            again: it was broken off: as `sync`, but remove nothing.
             top: a directory itself has the time and permissions that it has there, too.
 
         Raises:
             RPCError: the path itself cannot be fetched.
         """
-        if not (sync or delete) and await self._get_file(path, root, name, progress):
+        if not (sync or delete or again) and await self._get_file(path, root, name, progress):
             return
         async with aclosing(self._listed(path)) as theirs:
             first = await anext(theirs)
             if first[0].kind != "directory":
-                await self._get_all(path, root, name, joined(first[:1]), progress, sync, delete)
+                only = joined(first[:1])
+                await self._get_all(path, root, name, only, progress, sync, delete, again)
                 return
             # A root of its own: nothing that a server names leads out of what it is to fill.
             with as_file_errors(name):
@@ -149,7 +152,7 @@ class FileClient:
                 inner = root.below(name)
             with closing(inner):
                 listing = joined(first, theirs)
-                await self._get_all(path, inner, "", listing, progress, sync, delete)
+                await self._get_all(path, inner, "", listing, progress, sync, delete, again)
             if top:
                 set_directories(root, name, first[:1])
 
@@ -206,24 +209,24 @@ class FileClient:
 
     async def _get_all(
         self, path: str, root: Root, name: str, theirs: Listing, progress: Progress,
-        sync: bool, delete: bool,
+        sync: bool, delete: bool, again: bool,
     ) -> None:  # fmt: skip
-        ours = await in_thread(standing, root, name) if sync or delete else {}
+        ours = await in_thread(standing, root, name) if sync or delete or again else {}
 
         async def remove(stray: str) -> int:
             with as_file_errors(stray):
                 return await in_thread(partial(root.remove, _join(name, stray), recursive=True))
 
-        clearing = Clearing(ours, remove, progress, delete)
+        clearing = Clearing({} if again else ours, remove, progress, delete)
         if delete:
             found = await whole(theirs)
             await clearing.delete_strays(found)
             theirs = joined(found)
         directories = await self._carry(
             theirs,
-            ours if sync else {},
+            ours if sync or again else {},
             clearing,
-            lambda entry: self._get_one(path, root, name, entry, progress, sync),
+            lambda entry: self._get_one(path, root, name, entry, progress, sync or again),
             lambda some: self._get_pack(path, root, name, some, progress),
             progress,
         )
@@ -269,13 +272,13 @@ class FileClient:
 
     async def put(
         self, root: Root, name: str, path: str, progress: Progress, *, sync: bool = False,
-        delete: bool = False,
+        delete: bool = False, again: bool = False,
     ) -> None:  # fmt: skip
         """Sends a file or a directory; `name` is beneath `root` here, `path` there. As `get`."""
         ours = scanned(root, name)
         await self._understood()  # a server of another version is to write nothing
         theirs: dict[str, Entry] = {}
-        if sync or delete:
+        if sync or delete or again:
             try:
                 theirs = {entry.path: entry for entry in await whole(self._listed(path))}
             except FileError as error:
@@ -285,16 +288,16 @@ class FileClient:
         def remove(stray: str) -> Awaitable[int]:
             return self.remove(_join(path, stray), recursive=True)
 
-        clearing = Clearing(theirs, remove, progress, delete)
+        clearing = Clearing({} if again else theirs, remove, progress, delete)
         if delete:
             found = await whole(ours)
             await clearing.delete_strays(found)
             ours = joined(found)
         directories = await self._carry(
             ours,
-            theirs if sync else {},
+            theirs if sync or again else {},
             clearing,
-            lambda entry: self._put_one(root, name, path, entry, progress, sync),
+            lambda entry: self._put_one(root, name, path, entry, progress, sync or again),
             lambda some: self._put_pack(root, name, path, some, progress),
             progress,
         )

@@ -360,7 +360,11 @@ def test_sync_makes_way_for_what_is_another_kind_of_thing(place: Place, way: str
     (target / "was a link").symlink_to("e")
     (target / "was a file").touch()
     (target / "was a directory" / "in it").mkdir(parents=True)
-    act = partial(place.put if way == "put" else place.get, "tree", "copy", sync=True)
+    move = partial(place.put if way == "put" else place.get, "tree", "copy")
+    act = partial(move, sync=True)
+    move(again=True)
+    assert (target / "was a link").is_symlink(), "only sync removes"
+    (target / "e" / "x").unlink()
     where = "copy/" if way == "put" else ""
     assert act().faults == [f"{where}was a directory: is a directory"]
     assert (target / "was a link" / "x").read_text() == "was a link"
