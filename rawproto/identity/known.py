@@ -105,9 +105,13 @@ def load_authorized(path: Path) -> frozenset[bytes]:
     """The keys that a listener admits: public keys, a line each; `#` begins a remark.
 
     Raises:
-        UsageError: a line cannot be read; which one.
+        UsageError: a line cannot be read; which one. Or everybody may write to the file.
         OSError: the file cannot be read.
     """
+    found = path.stat()
+    if stat.S_ISREG(found.st_mode) and found.st_mode & stat.S_IWOTH:
+        mode = stat.S_IMODE(found.st_mode)
+        raise UsageError(f"{path} can be written by everybody (mode {mode:04o}): chmod o-w {path}")
     keys = set()
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):

@@ -187,6 +187,16 @@ def test_file_that_is_replaced_keeps_its_mode_its_owner_and_its_place(tmp_path: 
     )  # fmt: skip
 
 
+def test_keys_that_everybody_may_add_admit_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "authorized"
+    path.write_text(f"{KEY}\n")
+    path.chmod(0o646)
+    with pytest.raises(UsageError, match="chmod o-w"):
+        load_authorized(path)
+    path.chmod(0o664)
+    assert load_authorized(path) == {KEY.data}
+
+
 def test_damaged_line_is_named_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "authorized"
     path.write_text(f"# admitted\n{KEY}\n\nrpt-x25519 broken\n")

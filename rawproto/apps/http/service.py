@@ -170,7 +170,8 @@ def _told(app: Any, tell: Callable[[Exchange], None]) -> Any:
         async def note(message: dict[str, Any]) -> None:
             kind = message["type"]
             if kind in ("http.response.body", "websocket.http.response.body"):
-                exchange.body_bytes += len(message.get("body", b""))
+                if exchange.method != "HEAD":  # whose answer has none, whatever is sent here
+                    exchange.body_bytes += len(message.get("body", b""))
             elif kind in ("http.response.start", "websocket.http.response.start"):
                 exchange.status = message["status"]
             elif kind == "websocket.accept":

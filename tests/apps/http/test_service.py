@@ -195,12 +195,17 @@ def test_each_exchange_is_told() -> None:
         await answered(reader)
         reader2, writer2 = await asked(server.address, "/broken")
         assert await answered(reader2) == b"HTTP/1.1 500 Internal Server Error"
+        writer.write(b"HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        await reader.readuntil(b"done\r\n0\r\n\r\n")
+        assert await answered(reader) == b"HTTP/1.1 200 OK"
         for each in (writer, writer2):
             each.close()
             await each.wait_closed()
 
     scene(play, told.append)
     found = [(each.method, each.target, each.status, each.body_bytes) for each in told]
-    assert found == [("GET", "/a?b=%20", 200, 4), ("GET", "/broken", 500, 0)]
+    assert found == [
+        ("GET", "/a?b=%20", 200, 4), ("GET", "/broken", 500, 0), ("HEAD", "/a", 200, 0),
+    ]  # fmt: skip
     assert {each.peer_addr for each in told} == {"127.0.0.1"}
     assert all(len(each.peer_key) == 32 and each.duration_s >= 0 for each in told)
