@@ -152,7 +152,7 @@ class AuthorizedKeys:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()  # whatever directory this process goes to
         self._stamp = self._stamp_now()
         self._keys = load_authorized(path)
 

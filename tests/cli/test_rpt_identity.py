@@ -80,6 +80,16 @@ def test_authorized_keys_are_read_anew_when_their_file_changes(
     assert admitted() == [True, False]
 
 
+def test_authorized_keys_are_found_after_the_directory_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("authorized").write_text(line_of(1))
+    authorize = authorize_of(argparse.Namespace(authorized=Path("authorized")))
+    monkeypatch.chdir("/")  # as an application may
+    assert authorize(bytes([1] * 32))
+
+
 def test_authorized_keys_out_of_a_pipe_are_read_once(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.write(writing, line_of(1).encode())
