@@ -33,6 +33,7 @@ _PIECE_BYTES = 1 << 18
 _BUSY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 _BYTES = re.compile(r"\s*bytes\s*=", re.IGNORECASE)
+_MOST_DIGITS = 20
 _COMPRESSED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
@@ -130,14 +131,28 @@ class _OpenFile(FileResponse):
         os.close(self._fd)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "GET" or not _BYTES.match(Headers(scope=scope).get("range", "")):
-            # Nor may it be an error (RFC 9110 section 14.2).
-            headers = [each for each in scope["headers"] if each[0] != b"range"]
-            scope = {**scope, "headers": headers}
+        # What starlette does not do of RFC 9110 section 14.2.
+        headers = [each for each in scope["headers"] if each[0] != b"range"]
+        asked = Headers(scope=scope).get("range", "")
+        if scope["method"] == "GET" and _BYTES.match(asked):
+            size = int(self.headers["content-length"])
+            headers.append((b"range", _reachable(asked, size).encode("latin-1")))
+        scope = {**scope, "headers": headers}
         try:
             await super().__call__(scope, receive, _no_more_than_promised(send))
         finally:
             self.close()
+
+
+def _reachable(ranges: str, size: int) -> str:
+    """The ranges of a header without those behind the end, if there are others."""
+    within = [each for each in ranges.partition("=")[2].split(",") if not _is_behind(each, size)]
+    return f"bytes={','.join(within)}" if within else ranges
+
+
+def _is_behind(each: str, size: int) -> bool:
+    first = each.partition("-")[0].strip()
+    return first.isdecimal() and (len(first) > _MOST_DIGITS or int(first) >= size)
 
 
 def _no_more_than_promised(send: Send) -> Send:

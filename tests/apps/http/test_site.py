@@ -86,6 +86,15 @@ def test_several_ranges_come_as_parts(site: Site) -> None:
     assert b"bytes 10-11/768000\r\n\r\n\x0a\x0b\r\n" in answered.body
 
 
+@pytest.mark.parametrize(
+    "asked", ["bytes=0-1,768000-", "bytes=900000-, 0-1 ,768000-768001", f"bytes={'9' * 5000}-,0-1"]
+)
+def test_ranges_behind_the_end_do_not_spoil_one_that_is_not(asked: str, site: Site) -> None:
+    """RFC 9110 section 14.2: such a set SHOULD be answered with 206."""
+    answered = ask(site, "/file.txt", {"Range": asked})
+    assert (answered.status, answered.body) == (206, BODY[:2])
+
+
 @pytest.mark.parametrize("asked", ["lines=1-2", "Bytes2=0-1", "nonsense"])
 def test_range_of_what_is_no_byte_is_none(asked: str, site: Site) -> None:
     """RFC 9110 section 14.2: a range unit that is not understood MUST be ignored."""
