@@ -23,11 +23,12 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.client import FileClient, local
+from rawproto.apps.files.entries import Entry
 from rawproto.apps.files.faults import ERRORS, FileError, VersionError
 from rawproto.apps.files.plan import Progress, unread_words
 from rawproto.cli.files_text import Meter, listed, listed_json, shown, summary, summary_json
@@ -370,11 +371,11 @@ def _put(arguments: argparse.Namespace) -> int:
 
 async def _is_directory(client: FileClient, place: Remote) -> bool:
     try:
-        async for some in client.entries(place.path):
-            return some[:1] != [] and some[0].kind == "directory"
+        async with aclosing(client.entries(place.path)) as listing:
+            some: list[Entry] = await anext(listing, [])
     except FileError:
-        pass
-    return False
+        return False
+    return some[:1] != [] and some[0].kind == "directory"
 
 
 def _sync(arguments: argparse.Namespace) -> int:

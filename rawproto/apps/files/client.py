@@ -211,7 +211,7 @@ class FileClient:
         self, path: str, root: Root, name: str, theirs: Listing, progress: Progress,
         sync: bool, delete: bool, again: bool,
     ) -> None:  # fmt: skip
-        ours = await in_thread(standing, root, name) if sync or delete or again else {}
+        ours = await standing(root, name) if sync or delete or again else {}
 
         async def remove(stray: str) -> int:
             with as_file_errors(stray):

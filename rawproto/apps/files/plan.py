@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rawproto.apps.files.beneath import Root
 from rawproto.apps.files.entries import Entry, scan, some_of
-from rawproto.apps.files.faults import VersionError, as_file_errors
+from rawproto.apps.files.faults import FileError, VersionError, as_file_errors
 from rawproto.apps.files.packs import PACKED_BYTES
 from rawproto.rpc import RPCError
 
@@ -83,11 +83,11 @@ async def scanned(root: Root, name: str) -> Listing:
             yield some
 
 
-def standing(root: Root, name: str) -> dict[str, Entry]:
+async def standing(root: Root, name: str) -> dict[str, Entry]:
     """What is here by its path, nothing if it cannot be looked at."""
     try:
-        return {entry.path: entry for entry in scan(root, name, recursive=True)}
-    except OSError:
+        return {entry.path: entry for entry in await whole(scanned(root, name))}
+    except FileError:
         return {}
 
 
