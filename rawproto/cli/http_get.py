@@ -244,7 +244,7 @@ class _Transfer:
         if self._offset and self._is_complete(answer):
             return
         if arguments.include or arguments.head:
-            self._sink.write_now(_head(answer))
+            await self._sink.write(_head(answer))
         length = answer.header("content-length") or ""
         if length.isdigit() and not self.progress.total_bytes:
             self.progress.total_bytes = self._offset + int(length)

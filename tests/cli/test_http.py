@@ -9,8 +9,10 @@ import os
 import pty
 import signal
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -272,6 +274,48 @@ def test_who_runs_out_of_time_is_told_what_crossed_since_it_began(
         28,
         f"rawproto http: (28) rpt://10.0.0.2:4000: 0.05 s are over, and {told}\n",
     )
+
+
+def test_head_waits_for_an_output_that_is_full_and_does_not_block() -> None:
+    """So it is where another program on the same terminal or pipe has made it so."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"body"
+
+    class Server:
+        @asynccontextmanager
+        async def answer(self, request: Request, *_: object) -> AsyncIterator[Answer]:
+            yield Answer(request.location, Response(200, content=body()))
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = parser.parse_args(["get", "-s", "-i", URL])
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    kept = os.dup(1)
+    os.dup2(writing, 1)
+    os.close(writing)
+    got: list[bytes] = []
+
+    def read() -> None:
+        time.sleep(0.1)
+        while piece := os.read(reading, 1 << 16):
+            got.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        code = asyncio.run(http_get._get(arguments, cast(Fetcher, Server()), {}, URL, "-"))
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        reader.join()
+        os.close(reading)
+    assert code == 0
+    assert b"".join(got).lstrip(b"\0") == b"HTTP/1.1 200 \r\n\r\nbody"
 
 
 def test_head_that_would_command_a_terminal_is_shown_escaped(
