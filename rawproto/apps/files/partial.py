@@ -239,7 +239,7 @@ class Partial:
                 data = self._borrowed(index, its_leaf)
             if room <= 0 or (data and len(data) != room):
                 raise DamagedError(0, "a block of another size arrived", self._entry.path)
-            if leaf(data or bytes(room)) != its_leaf:
+            if (leaf(data) if data else zeros_leaf(room)) != its_leaf:
                 raise DamagedError(0, "a damaged block arrived", self._entry.path)
             if data:
                 _write(self._file, data, index * BLOCK_BYTES)
