@@ -14,8 +14,9 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from rawproto import __version__
 from rawproto.errors import RawprotoError
@@ -134,6 +135,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(verb, words[1:])
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        try:
+            sys.stderr.flush()
+        except OSError:  # its terminal is gone
+            _drop(sys.stderr)
 
 
 def whole_parser() -> argparse.ArgumentParser:
@@ -181,7 +187,7 @@ def _run(verb: str, words: Sequence[str]) -> int:
         code: int = module.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
         return 141
     except (RawprotoError, OSError) as error:
         if arguments.debug:
@@ -189,8 +195,9 @@ def _run(verb: str, words: Sequence[str]) -> int:
         try:
             sys.stdout.flush()
         except OSError:
-            _drop_output()
-        sys.stderr.write(f"rawproto {verb}: {_words(error)}\n")
+            _drop(sys.stdout)
+        with suppress(OSError):
+            sys.stderr.write(f"rawproto {verb}: {_words(error)}\n")
         return USAGE_ERROR
     return code
 
@@ -209,9 +216,9 @@ def _no_verb(words: Sequence[str]) -> NoReturn:
     parser.error(f"no verb {words[0]!r}" + (f"; perhaps {close[0]}?" if close else ""))
 
 
-def _drop_output() -> None:
-    """What cannot be written goes nowhere, or Python would try and complain again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _drop(output: TextIO) -> None:
+    """What cannot be written goes nowhere, or Python would try again at exit, and fail with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 def _words(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from types import ModuleType
 
@@ -193,3 +194,15 @@ def test_streams_that_were_closed_swallow_what_is_written(monkeypatch: pytest.Mo
     for stream in (sys.stdout, sys.stderr):
         assert os.path.samestat(os.fstat(stream.fileno()), os.stat(os.devnull))
         stream.close()
+
+
+@pytest.mark.parametrize("words", [["decode", "/proc/none/file"], ["shell", "rpt://[::1"]])
+def test_error_that_nobody_can_read_changes_no_exit_code(words: list[str]) -> None:
+    command = [sys.executable, "-m", "rawproto.cli.main", *words]
+    told = subprocess.run(command, capture_output=True)
+    master, slave = os.openpty()
+    with os.fdopen(slave, "wb") as gone:
+        os.close(master)  # from now on the terminal answers EIO
+        untold = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=gone, stderr=gone)
+    assert told.stderr.count(b"\n") == 1
+    assert untold.returncode == told.returncode

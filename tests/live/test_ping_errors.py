@@ -299,7 +299,7 @@ def test_mark_is_seen_by_rules_and_by_firewalls(h1: lab.LiveHost) -> None:
         ("-R fd99:1::2", "record route and timestamp are options of IPv4 alone"),
         ("-F 1 10.99.1.2", "a flow label is a field of IPv6 alone"),
         ("-i 0.00005 10.99.1.2", "interval 0.05 ms: must be at least 0.1 ms"),
-        ("--pcap /nonexistent/a.pcap 10.99.1.2", "/nonexistent/a.pcap: No such file or directory"),
+        ("--pcap /proc/none/a.pcap 10.99.1.2", "/proc/none/a.pcap: No such file or directory"),
         ("--pcap a.txt 10.99.1.2", "a.txt: name it .pcap or .pcapng"),
         # What is wrong with all is told once.
         ("-I eth9 10.99.1.2 fd99:1::2", "interface eth9: No such device"),

@@ -111,7 +111,7 @@ def test_nothing_is_left_open_afterwards(either: Ping) -> None:
         ([H2], {"size": 1473, "fragmentation": "do"}, LinkError, "above the MTU of 1500"),
         ([H2], {"flow_label": 1}, UsageError, "a flow label is a field of IPv6 alone"),
         ([H2], {"interval_ms": 0.01}, UsageError, "must be at least 0.1 ms"),
-        ([H2], {"pcap": "/nonexistent/a.pcap"}, OSError, "No such file or directory"),
+        ([H2], {"pcap": "/proc/none/a.pcap"}, OSError, "No such file or directory"),
         ([H2], {"pcap": "a.txt"}, UsageError, "name it .pcap or .pcapng"),
     ],
 )
