@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import platform
 import statistics
@@ -97,8 +98,12 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def median_ratio(values: Sequence[float], others: Sequence[float]) -> float:
-    """The median of the ratios of two peers, round by round: what slowed a round cancels out."""
-    return statistics.median(a / b for a, b in zip(values, others, strict=True))
+    """The median of the ratios of two peers, round by round: what slowed a round cancels out.
+
+    Infinite where the other one, stopped in time, got nothing done.
+    """
+    rounds = zip(values, others, strict=True)
+    return statistics.median(a / b if b else math.inf for a, b in rounds)
 
 
 def too_late(max_ms: float) -> bool:
