@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from rawproto.apps.files.beneath import Root
@@ -163,9 +164,14 @@ async def _serve(arguments: argparse.Namespace) -> None:
         await serve_sessions(arguments, _config(arguments), use, service)
 
 
+@lru_cache(maxsize=64)
+def _whose(peer: tuple[str, int], key: bytes) -> tuple[str, str]:
+    """(address, key) in words, once for all small files of a client."""
+    return host_and_port(*peer), fingerprint(key)
+
+
 def _tell_crossing(log: Log, crossing: Crossing) -> None:
-    name = host_and_port(*crossing.connection.peer_address)
-    key = fingerprint(crossing.connection.peer_key)
+    name, key = _whose(crossing.connection.peer_address, crossing.connection.peer_key)
     path, size, error = crossing.path, crossing.size_bytes, crossing.error
     words = f"{name} {key} {crossing.way} {path} {size} bytes {crossing.duration_s:.3f} s"
     log.write(

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from rawproto.cli.render import json_line
@@ -111,17 +112,22 @@ class Log:
 
     def write(self, kind: str, words: str, fields: dict[str, Any]) -> None:
         """One line: `words` for people, or `kind` and `fields` for programs."""
+        if self._form == "none":
+            return
         now = time.time()
         if self._form == "text":
-            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-            line = f"{stamp} {printable(words)}\n"
+            line = f"{_stamp(int(now))} {printable(words)}\n"
         else:
             record = json_line(kind, {"time": round(now, 6), **fields})
             line = _COMMANDS.sub(lambda found: json.dumps(found[0])[1:-1], record)
-        if self._form != "none":
-            with suppress(OSError):  # a terminal that has gone is no reason to end a session
-                sys.stderr.write(line)
-                sys.stderr.flush()
+        with suppress(OSError):  # a terminal that has gone is no reason to end a session
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+
+@lru_cache(maxsize=1)
+def _stamp(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 async def answer_calls(
