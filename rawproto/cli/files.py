@@ -39,6 +39,7 @@ from rawproto.cli.serving import (
     Log,
     add_listen_option,
     add_serving_options,
+    allow_files,
     answer_calls,
     serve_sessions,
 )
@@ -58,8 +59,6 @@ __all__ = ["add_arguments", "run"]
 _KEEP_ALIVE_NS = 10_000_000_000
 # A server has as many of one connection's calls under way, and lets others wait.
 _MOST_AT_ONCE = 16
-# Of a server's open files, where the system allows it: 16 calls may have four each.
-_DESCRIPTORS = 65_536
 _REMOTE = re.compile(
     r"((?:rpt(?:\+udp)?://)(?:\[[^\]]+\]|[^/:\[\]]*):\d{1,5})(?:/(.*))?", re.DOTALL
 )
@@ -138,16 +137,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    import resource
-
     from rawproto.apps.files.service import FileService  # clients start sooner without
     from rawproto.apps.siblings import Siblings
 
     if arguments.quota is not None and arguments.workers > 1:
         raise UsageError("--quota: one process counts it; leave out --workers")
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    allow_files()
     log = Log(arguments.log)
     with closing(Root(arguments.root)) as root, closing(Siblings(arguments.workers)) as family:
         service = FileService(

@@ -218,10 +218,6 @@ class FileClient:
                 return await in_thread(partial(root.remove, _join(name, stray), recursive=True))
 
         clearing = Clearing({} if again else ours, remove, progress, delete)
-        if delete:
-            found = await whole(theirs)
-            await clearing.delete_strays(found)
-            theirs = joined(found)
         directories = await self._carry(
             theirs,
             ours if sync or again else {},
@@ -289,10 +285,6 @@ class FileClient:
             return self.remove(_join(path, stray), recursive=True)
 
         clearing = Clearing({} if again else theirs, remove, progress, delete)
-        if delete:
-            found = await whole(ours)
-            await clearing.delete_strays(found)
-            ours = joined(found)
         directories = await self._carry(
             ours,
             theirs if sync or again else {},
@@ -386,6 +378,10 @@ class FileClient:
                     await attempt(carry_pack(some))
 
         lanes = lone = 0
+        if clearing.delete:
+            found = await whole(listing)
+            await clearing.delete_strays(found)
+            listing = joined(found)
         try:
             async with asyncio.TaskGroup() as group:
                 async for some in listing:
